@@ -1,0 +1,55 @@
+"""The tables."""
+
+from ingestion.models.catalog import CatalogPublication, CatalogRecord, CatalogState
+from ingestion.models.configuration import (
+    Contract,
+    Destination,
+    Pipeline,
+    PipelineDependency,
+    Priority,
+    Schedule,
+    Source,
+    Upload,
+)
+from ingestion.models.deliveries import OPEN_DELIVERY_STATES, Delivery, DeliveryPart
+from ingestion.models.runs import (
+    ACTIVE_RUN_STATES,
+    PUBLISHED_RUN_STATES,
+    TERMINAL_RUN_STATES,
+    UNFINISHED_PARTITION_STATES,
+    Checkpoint,
+    Part,
+    Partition,
+    PartitionState,
+    Run,
+    RunEvent,
+    RunState,
+)
+
+__all__ = [
+    "ACTIVE_RUN_STATES",
+    "OPEN_DELIVERY_STATES",
+    "PUBLISHED_RUN_STATES",
+    "TERMINAL_RUN_STATES",
+    "UNFINISHED_PARTITION_STATES",
+    "CatalogPublication",
+    "CatalogRecord",
+    "CatalogState",
+    "Checkpoint",
+    "Contract",
+    "Delivery",
+    "DeliveryPart",
+    "Destination",
+    "Part",
+    "Partition",
+    "PartitionState",
+    "Pipeline",
+    "PipelineDependency",
+    "Priority",
+    "Run",
+    "RunEvent",
+    "RunState",
+    "Schedule",
+    "Source",
+    "Upload",
+]

@@ -1,0 +1,68 @@
+"""A run on its way into its destinations."""
+
+from django.db import models
+from django.db.models import Q
+
+from ingestion.models.configuration import Destination
+from ingestion.models.leased import Leased
+from ingestion.models.runs import Part, PartitionState, Run
+from ingestion.ports.sink import DeliveryState
+
+OPEN_DELIVERY_STATES = frozenset(set(DeliveryState) - {DeliveryState.VERIFIED, DeliveryState.FAILED})
+
+
+class Delivery(Leased):
+    """One run x one destination."""
+
+    State = DeliveryState
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="deliveries")
+    destination = models.ForeignKey(Destination, on_delete=models.PROTECT, related_name="deliveries")
+    state = models.CharField(
+        max_length=20, choices=[(state.value, state.value) for state in DeliveryState], default=DeliveryState.PLANNED
+    )
+    refs = models.JSONField(default=dict, blank=True, help_text="The sink's own notes: task ids, keys.")
+    looks = models.PositiveIntegerField(default=0, help_text="How often the commit was looked at.")
+    inserted = models.BigIntegerField(default=0)
+    updated = models.BigIntegerField(default=0)
+    unchanged = models.BigIntegerField(default=0)
+    refused = models.BigIntegerField(default=0)
+    counted = models.BigIntegerField(null=True, blank=True, help_text="Rows that a reader of the destination sees.")
+    code = models.CharField(max_length=60, blank=True)
+    message = models.TextField(blank=True)
+    needs_abort = models.BooleanField(default=False, help_text="What was staged is still to be removed.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["run", "id"]
+        verbose_name_plural = "deliveries"
+        constraints = [models.UniqueConstraint(fields=["run", "destination"], name="delivery_once")]
+        indexes = [
+            models.Index(
+                fields=["state", "not_before"], name="delivery_open",
+                condition=Q(state__in=OPEN_DELIVERY_STATES) | Q(needs_abort=True),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} to {self.destination}"
+
+
+class DeliveryPart(Leased):
+    """One clean part on its way into one destination."""
+
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="parts")
+    part = models.ForeignKey(Part, on_delete=models.CASCADE, related_name="deliveries")
+    state = models.CharField(max_length=8, choices=PartitionState.choices, default=PartitionState.PENDING)
+    rows = models.BigIntegerField(default=0)
+    refused = models.BigIntegerField(default=0)
+    code = models.CharField(max_length=60, blank=True)
+    message = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["delivery", "part"]
+        constraints = [models.UniqueConstraint(fields=["delivery", "part"], name="delivery_part_once")]
+
+    def __str__(self) -> str:
+        return f"{self.delivery_id}/{self.part_id}"

@@ -1,0 +1,217 @@
+"""What happens: runs, their partitions, parts and events."""
+
+from django.db import models
+from django.db.models import Q
+
+from ingestion.models.configuration import Contract, Pipeline, Priority, Schedule, Upload
+from ingestion.models.leased import Leased
+
+
+class RunState(models.TextChoices):
+    """Where a run is in its life; the moves stand in `runs/states.py`."""
+
+    PENDING = "pending"
+    PLANNING = "planning"
+    RUNNING = "running"
+    COMPLETING = "completing"
+    HELD = "held"
+    DELIVERING = "delivering"
+    LOADING = "loading"
+    PUBLISHING = "publishing"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class PartitionState(models.TextChoices):
+    """Where a partition, or a delivery's part, is."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+TERMINAL_RUN_STATES = frozenset({RunState.SUCCEEDED, RunState.PARTIAL, RunState.FAILED, RunState.CANCELLED})
+PUBLISHED_RUN_STATES = frozenset({RunState.SUCCEEDED, RunState.PARTIAL})
+ACTIVE_RUN_STATES = frozenset(set(RunState) - TERMINAL_RUN_STATES - {RunState.PENDING})
+UNFINISHED_PARTITION_STATES = frozenset({PartitionState.PENDING, PartitionState.LEASED})
+
+
+class Run(Leased):
+    """One execution of a pipeline."""
+
+    class Trigger(models.TextChoices):
+        """Who asked for the run."""
+
+        API = "api"
+        ADMIN = "admin"
+        CLI = "cli"
+        SCHEDULE = "schedule"
+        UPLOAD = "upload"
+        DEPENDENCY = "dependency"
+        ROLLBACK = "rollback"
+
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.PROTECT, related_name="runs")
+    contract = models.ForeignKey(Contract, on_delete=models.PROTECT, null=True, related_name="runs")
+    state = models.CharField(max_length=12, choices=RunState.choices, default=RunState.PENDING)
+    trigger = models.CharField(max_length=12, choices=Trigger.choices)
+    slot = models.DateTimeField(null=True, blank=True, help_text="The schedule's time that this run is for.")
+    schedule = models.ForeignKey(Schedule, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True, unique=True)  # noqa: DJ001
+    query = models.JSONField(default=dict, help_text="The question as it was asked, resolved at creation.")
+    uploads = models.ManyToManyField(Upload, blank=True, related_name="runs")
+    mode = models.CharField(max_length=20, choices=Pipeline.Mode.choices)
+    since = models.JSONField(null=True, blank=True, help_text="The checkpoint this run reads from.")
+    priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
+    republishes = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="republished_by")
+
+    fetched = models.BigIntegerField(default=0)
+    accepted = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0)
+    duplicate = models.BigIntegerField(default=0)
+    filtered = models.BigIntegerField(default=0)
+    code = models.CharField(max_length=60, blank=True, help_text="Why it failed; empty when it did not.")
+    message = models.TextField(blank=True)
+    manifest_key = models.CharField(max_length=500, blank=True)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    published_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    deadline_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["pipeline", "slot"], name="run_slot_once"),
+            models.CheckConstraint(condition=Q(state__in=RunState.values), name="run_state_known"),
+        ]
+        indexes = [
+            models.Index(fields=["pipeline", "-id"], name="run_by_pipeline"),
+            models.Index(fields=["state", "not_before"], name="run_open", condition=~Q(state__in=TERMINAL_RUN_STATES)),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.pk}"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Return whether nothing more will happen to this run by itself."""
+        return self.state in TERMINAL_RUN_STATES
+
+
+class Partition(Leased):
+    """A bounded piece of a run's work, named by (lane, link)."""
+
+    class Stage(models.TextChoices):
+        """The task that comes next."""
+
+        FETCH = "fetch"
+        VALIDATE = "validate"
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="partitions")
+    lane = models.PositiveIntegerField()
+    link = models.PositiveIntegerField(default=0)
+    spec = models.JSONField(default=dict)
+    label = models.CharField(max_length=255, blank=True)
+    stage = models.CharField(max_length=8, choices=Stage.choices, default=Stage.FETCH)
+    state = models.CharField(max_length=8, choices=PartitionState.choices, default=PartitionState.PENDING)
+    cursor = models.JSONField(null=True, blank=True, help_text="Where the next page begins.")
+    next_seq = models.PositiveIntegerField(default=0, help_text="Number of the next raw part.")
+    raw_bytes = models.BigIntegerField(default=0)
+    expected_records = models.BigIntegerField(null=True, blank=True)
+    fetched = models.BigIntegerField(default=0)
+    accepted = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0)
+    duplicate = models.BigIntegerField(default=0)
+    filtered = models.BigIntegerField(default=0)
+    high_water = models.CharField(max_length=64, blank=True, help_text="Greatest accepted cursor_field value.")
+    code = models.CharField(max_length=60, blank=True)
+    message = models.TextField(blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["run", "lane", "link"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "lane", "link"], name="partition_once"),
+            models.CheckConstraint(condition=Q(state__in=PartitionState.values), name="partition_state_known"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["state", "not_before"],
+                name="partition_open",
+                condition=Q(state__in=UNFINISHED_PARTITION_STATES),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id}/{self.lane}-{self.link}"
+
+
+class Part(models.Model):
+    """One immutable object in the lake; the row decides which object counts."""
+
+    class Zone(models.TextChoices):
+        """What the object holds."""
+
+        RAW = "raw"
+        CLEAN = "clean"
+        REJECTED = "rejected"
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="parts")
+    zone = models.CharField(max_length=8, choices=Zone.choices)
+    lane = models.PositiveIntegerField()
+    link = models.PositiveIntegerField()
+    seq = models.PositiveIntegerField()
+    key = models.CharField(max_length=500)
+    offset = models.BigIntegerField(default=0, help_text="First byte, where the part is a span of a stored file.")
+    size_bytes = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    rows = models.BigIntegerField(null=True, blank=True)
+    pages = models.JSONField(default=list, blank=True, help_text="Page index of a raw part: url, status, headers, range.")
+    hashes_key = models.CharField(max_length=500, blank=True, help_text="Sorted key hashes of a clean part.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["run", "zone", "lane", "link", "seq"]
+        constraints = [models.UniqueConstraint(fields=["run", "zone", "lane", "link", "seq"], name="part_once")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class RunEvent(models.Model):
+    """One line of a run's log: what happened, in order."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=60)
+    level = models.CharField(max_length=8, default="info")
+    message = models.TextField(blank=True)
+    values = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["run", "id"], name="event_by_run")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of run {self.run_id}"
+
+
+class Checkpoint(models.Model):
+    """How far a pipeline has read; moves only when a run is published."""
+
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="checkpoints")
+    stream = models.CharField(max_length=100)
+    cursor = models.JSONField()
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="+")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["pipeline", "stream"], name="checkpoint_once")]
+
+    def __str__(self) -> str:
+        return f"{self.pipeline}/{self.stream}"

@@ -1,0 +1,170 @@
+"""What a plugin is handed to cause effects with; nothing else of the core reaches it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from ingestion.ports.sink import DeliveryView, PartView, Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole answer: the body is complete, within the size limit, and decoded from its transfer encoding."""
+
+    status: int
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    elapsed_ms: float
+
+
+class HttpClient(Protocol):
+    """HTTP behind the egress guard, the limiter and one retry policy; errors are those of `ports.errors`."""
+
+    def get(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        accept_status: Sequence[int] = (),
+    ) -> HttpResponse:
+        """Return the answer to a GET; a status from 400 raises unless it is in `accept_status`."""
+        ...
+
+    def post(
+        self,
+        url: str,
+        *,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        accept_status: Sequence[int] = (),
+    ) -> HttpResponse:
+        """Return the answer to a POST of `json`; statuses as in `get`."""
+        ...
+
+
+class Limiter(Protocol):
+    """The shared rate limit, exact over all worker processes."""
+
+    def acquire(self, key: str, *, tokens: int = 1) -> float:
+        """Wait for permission and return the seconds waited; RateLimited where the wait would be long."""
+        ...
+
+    def slow_down(self, key: str, *, seconds: float) -> None:
+        """Grant nothing on `key` for that long: the other side asked for it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store knows of one object; `sha256` is None where the store was not told."""
+
+    key: str
+    size_bytes: int
+    sha256: str | None
+    modified_at: datetime | None = None
+
+
+class Lake(Protocol):
+    """Immutable objects under deterministic keys, on a local directory or an S3 bucket."""
+
+    def put_if_absent(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
+        """Store the object unless it is there; the same content there already is success, other content StoreCorrupt."""
+        ...
+
+    def put(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
+        """Store the object, replacing what is there; only for pointers that are meant to move."""
+        ...
+
+    def writer(self, key: str) -> "LakeWriter":
+        """Return a writer that streams one object of unknown length; nothing is seen before `commit`."""
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """Return the object as a seekable binary file; StoreCorrupt where it is missing."""
+        ...
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """Return `length` bytes from `offset`, or all that follow it."""
+        ...
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return what the store knows of the object, or None."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose key begins with `prefix`, in key order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens where it is not there."""
+        ...
+
+    def presign(self, key: str, *, expires_s: int) -> str:
+        """Return a URL that reads this one object until it expires."""
+        ...
+
+
+class LakeWriter(Protocol):
+    """One object being written; `write` hashes as it goes."""
+
+    size_bytes: int
+
+    def write(self, data: bytes) -> None:
+        """Append the bytes."""
+        ...
+
+    def commit(self) -> ObjectInfo:
+        """Make the object visible, durable and immutable, and return its size and SHA-256."""
+        ...
+
+    def abort(self) -> None:
+        """Remove what was written; harmless after `commit`."""
+        ...
+
+
+class CatalogStore(Protocol):
+    """The published records in our own database, as a sink needs them; all calls are idempotent."""
+
+    def stage(self, part: "PartView", delivery: "DeliveryView", *, open_part: Callable[[], BinaryIO]) -> "Receipt":
+        """Load the part's rows where no reader sees them yet."""
+        ...
+
+    def commit(self, delivery: "DeliveryView") -> "Receipt":
+        """Merge the staged rows by key and make them visible at once; counts as of the first call."""
+        ...
+
+    def count(self, delivery: "DeliveryView") -> int:
+        """Return how many of this run's rows a reader sees."""
+        ...
+
+    def abort(self, delivery: "DeliveryView") -> None:
+        """Remove what was staged and never became visible."""
+        ...
+
+
+def _no_event(kind: str, /, **values: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything with an effect that a plugin may use.
+
+    `should_stop` is True once the run was cancelled, the lease lost or the worker slot is due; `progress` tells
+    the watcher that work goes on, and must be called at least once per page or block; `log` writes an event of
+    the run (a dotted kind and JSON values, never secrets).
+    """
+
+    http: HttpClient
+    limiter: Limiter
+    lake: Lake
+    clock: Callable[[], datetime]
+    catalog: CatalogStore | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    progress: Callable[[], None] = lambda: None
+    log: Callable[..., None] = field(default=_no_event)
+    scratch: Path | None = None
