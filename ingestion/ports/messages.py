@@ -95,6 +95,7 @@ MESSAGES: dict[str, str] = {
     "store.unavailable": "The object store does not answer ({detail}). The work is tried again by itself.",
     "store.auth": "The object store refused the credentials ({detail}). Correct access key and secret.",
     "store.config": "The object store cannot be used as configured ({detail}). Correct bucket, region or endpoint.",
+    "store.bad_key": "No object can have the key {key}: {detail}. Use printable names without '..' between single slashes.",
     "store.no_space": "No space is left where the lake lies. Free some, then retry.",
     "sink.unavailable": "Destination {destination} does not answer ({detail}). The delivery is tried again by itself.",
     "sink.auth": "Destination {destination} refused the credentials ({detail}). Correct its secrets, then retry.",

@@ -1,0 +1,50 @@
+"""Where raw, clean and rejected parts lie: one small interface over a folder or an S3 bucket."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from ingestion.ports.context import Lake
+from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.lake_local import LocalLake
+
+
+class ObjectStore(Lake, Protocol):
+    """A lake as its owner sees it: with the upkeep that plugins have no business with."""
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the local file that holds the object, or None where the store is elsewhere."""
+        ...
+
+    def abort_stale_uploads(self, older_than: datetime) -> int:
+        """Remove what writers left unfinished before that time, and return how many there were."""
+        ...
+
+
+def open_lake(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> ObjectStore:
+    """Return the lake at `file:///folder`, at a plain path, or at `s3://bucket/prefix?endpoint=&region=...`.
+
+    Options of an S3 address: endpoint, region, path_style (0 or 1; 1 where an endpoint is given),
+    checksum (when_supported or when_required), access_key, secret_key. Keyword arguments win over the address;
+    without either boto3 looks for credentials where it always does. Nothing is asked of the store yet.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        # boto3 takes a second to import: only who uses it pays.
+        from ingestion.toolkit.lake_s3 import S3Lake
+        from ingestion.toolkit.lake_s3_options import parse_s3_url
+
+        return S3Lake(parse_s3_url(url, access_key=access_key, secret_key=secret_key))
+    if parts.scheme == "file":
+        if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+            raise ConfigError("store.config", detail="a file address has three slashes, as in file:///srv/lake")
+        return LocalLake(Path(unquote(parts.path)))
+    if "://" in url or not url:
+        raise ConfigError("store.config", detail="the address must be a folder, file:///folder or s3://bucket/prefix")
+    return LocalLake(Path(url).absolute())
+
+
+def local_path(lake: Lake, key: str) -> Path | None:
+    """Return the local file that holds the object, or None: then read it through `lake.open`."""
+    return lake.local_path(key) if isinstance(lake, LocalLake) else None
