@@ -1,6 +1,6 @@
 """The tables."""
 
-from ingestion.models.catalog import CatalogPublication, CatalogRecord, CatalogState
+from ingestion.models.catalog import CatalogPart, CatalogPublication, CatalogRecord, CatalogState
 from ingestion.models.configuration import (
     Contract,
     Destination,
@@ -32,6 +32,7 @@ __all__ = [
     "PUBLISHED_RUN_STATES",
     "TERMINAL_RUN_STATES",
     "UNFINISHED_PARTITION_STATES",
+    "CatalogPart",
     "CatalogPublication",
     "CatalogRecord",
     "CatalogState",

@@ -3,6 +3,9 @@
 Rows are written invisibly and shown by one small update, so that a reader never sees half a publication and no
 transaction is long: a record is visible while `publication <= current < coalesce(retired_by, infinity)` and
 `publication >= floor`, with `current` and `floor` from its pipeline's `CatalogState`.
+
+One publication of a pipeline is open at a time, so within a pipeline a later publication's rows have the greater
+ids: each publication is a range of ids, and paging by id walks the publications in order.
 """
 
 from django.db import models
@@ -17,6 +20,7 @@ class CatalogState(models.Model):
     pipeline = models.OneToOneField(Pipeline, on_delete=models.CASCADE, primary_key=True, related_name="catalog_state")
     current = models.PositiveBigIntegerField(default=0)
     floor = models.PositiveBigIntegerField(default=0, help_text="Older publications than this were replaced as a whole.")
+    floor_id = models.BigIntegerField(default=0, help_text="Every visible row has a greater id.")
     last_number = models.PositiveBigIntegerField(default=0)
 
     def __str__(self) -> str:
@@ -24,18 +28,23 @@ class CatalogState(models.Model):
 
 
 class CatalogPublication(models.Model):
-    """One run's passage into the catalog; at most one of a pipeline is open."""
+    """One passage of a run into the catalog; at most one of a pipeline is unfinished.
+
+    A run has more than one where it was aborted and delivered again, or reopened after it was published in part.
+    """
 
     class State(models.TextChoices):
-        """Open rows are staged or merged, published ones are seen, aborted ones are gone."""
+        """Open rows are staged or merged, published ones are seen, aborting ones are being removed, aborted are gone."""
 
         OPEN = "open"
         PUBLISHED = "published"
+        ABORTING = "aborting"
         ABORTED = "aborted"
 
     pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="catalog_publications")
-    run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="catalog_publication")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="catalog_publications")
     number = models.PositiveBigIntegerField()
+    after_id = models.BigIntegerField(default=0, help_text="Every row of this publication has a greater id.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
     merged_up_to = models.BigIntegerField(default=0, help_text="Staged rows up to this id are merged.")
     inserted = models.BigIntegerField(default=0)
@@ -46,11 +55,33 @@ class CatalogPublication(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["pipeline", "number"], name="publication_number_once"),
-            models.UniqueConstraint(fields=["pipeline"], condition=models.Q(state="open"), name="publication_one_open"),
+            models.UniqueConstraint(
+                fields=["pipeline"], condition=models.Q(state__in=["open", "aborting"]), name="publication_one_open"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.pipeline} publication {self.number}"
+
+
+class CatalogPart(models.Model):
+    """One clean part on its way into the catalog: who may load it, and whether it is whole.
+
+    Every loader takes the next generation; a batch is written only while its loader's generation is still the
+    last one, so a worker that was frozen and wakes up adds no row.
+    """
+
+    publication = models.ForeignKey(CatalogPublication, on_delete=models.CASCADE, related_name="parts")
+    name = models.CharField(max_length=40)
+    generation = models.PositiveIntegerField(default=0)
+    row_count = models.BigIntegerField(default=0)
+    is_complete = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["publication", "name"], name="catalog_part_once")]
+
+    def __str__(self) -> str:
+        return f"part {self.name} of {self.publication}"
 
 
 class CatalogRecord(models.Model):
@@ -70,8 +101,11 @@ class CatalogRecord(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["pipeline", "key_hash"], name="catalog_by_key"),
-            models.Index(fields=["pipeline", "publication", "id"], name="catalog_by_publication"),
+            models.Index(fields=["pipeline", "id"], name="catalog_by_id"),
             models.Index(fields=["pipeline", "event_time", "id"], name="catalog_by_time"),
+            models.Index(
+                fields=["pipeline", "id"], name="catalog_retired", condition=models.Q(retired_by__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
