@@ -42,8 +42,12 @@ class HttpClient(Protocol):
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         accept_status: Sequence[int] = (),
+        is_repeatable: bool = False,
     ) -> HttpResponse:
-        """Return the answer to a POST of `json`; statuses as in `get`."""
+        """Return the answer to a POST of `json`; statuses as in `get`.
+
+        Only one that is repeatable (a search) is sent again where it is unclear whether the first one arrived.
+        """
         ...
 
 

@@ -74,6 +74,8 @@ MESSAGES: dict[str, str] = {
     "egress.scheme": "{url} does not begin with http:// or https://. Write a web address.",
     "egress.port": "Port {port} of {host} is not allowed. An administrator can add it to HEADGATE_EGRESS_PORTS.",
     "egress.unresolved": "The name {host} cannot be resolved. Correct the address, or the machine's name service.",
+    "egress.request": "A request to {url} cannot be made: {detail}. Correct the address or the headers.",
+    "egress.downgrade": "{url} redirects from https to {target}, where others could read along. Write the final https address into the source's settings.",
     "limiter.waiting": "The rate limit of {key} is used up for {retry_after_s} s. The work goes on by itself then.",
     "limiter.unavailable": "The shared rate limiter does not answer ({detail}); without it nothing is sent. It is tried again by itself.",
     # files
