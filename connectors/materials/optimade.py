@@ -1,0 +1,349 @@
+"""Reads structures and references of any OPTIMADE provider, page by page."""
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from connectors.materials.paging import Answer, Walk, read_answer, take_step
+from connectors.materials.record import REFERENCES, STRUCTURES, read_entries, read_json, read_time, schema_of, tabulate
+from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
+from ingestion.ports.connector import CheckReport, Finding, Stream
+from ingestion.ports.context import Context, HttpResponse
+from ingestion.ports.errors import AuthError, ConfigError, IngestError, SourceChanged, SourceRejected
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LAYOUTS = {"structures": STRUCTURES, "references": REFERENCES}
+VERSION_NOT_SUPPORTED = 553
+READ_STATUS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.NOT_IMPLEMENTED,
+    VERSION_NOT_SUPPORTED,
+)
+"""Statuses whose body says what is wrong with the request; the others are the HTTP client's."""
+DELAY_MAX_S = 3600.0
+PAGE_LIMIT_TRIES = 4
+KEPT_HEADERS = ("content-type", "date", "etag", "last-modified")
+ACCEPT = "application/vnd.api+json, application/json"
+
+_VERSION = re.compile(r"/v\d+(\.\d+){0,2}\Z")
+_FIELD = re.compile(r"\A[A-Za-z_][A-Za-z0-9_.-]*\Z")
+_HEADER_NAME = re.compile(r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_PAGE_LIMIT = re.compile(r"(?<=[?&]page_limit=)\d+")
+
+
+class OptimadeConfig(BaseModel):
+    """How to reach one OPTIMADE provider."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str = Field(
+        description="Address of the database, with or without /v1, e.g. https://example.org/optimade."
+    )
+    page_limit: int = Field(
+        default=20, ge=1, le=10_000, description="Records a page; lowered by itself where the provider allows fewer."
+    )
+    response_fields: tuple[str, ...] = Field(
+        default=(), description="Fields to ask for where the pipeline names none; empty: what the provider sends."
+    )
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Further request headers, such as a key.")
+    lookback_s: int = Field(
+        default=300, ge=0, le=366 * 86_400, description="How far an incremental run reads back before the last one."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Other hosts that next links may lead to; request headers are not sent there."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _address_is_plain(cls, base_url: str) -> str:
+        parts = urlsplit(base_url.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            msg = "write an address that begins with http:// or https://"
+            raise ValueError(msg)
+        if parts.username is not None or parts.query or parts.fragment:
+            msg = "write the address without user, query and fragment; a key belongs into headers"
+            raise ValueError(msg)
+        return base_url.strip().rstrip("/")
+
+    @field_validator("response_fields")
+    @classmethod
+    def _fields_are_names(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [name for name in fields if not _FIELD.match(name)]
+        if wrong:
+            msg = f"not names of fields: {', '.join(wrong)}"
+            raise ValueError(msg)
+        return fields
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_are_one_line(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.match(name) or name.lower() in ("host", "content-length", "accept"):
+                msg = "a header's name is not allowed"
+                raise ValueError(msg)
+            if not value.get_secret_value().isprintable() or not value.get_secret_value().isascii():
+                msg = f"the value of header {name} is not one line of ASCII text"
+                raise ValueError(msg)
+        return headers
+
+    @property
+    def versioned_url(self) -> str:
+        """Return the base address with its version segment."""
+        return self.base_url if _VERSION.search(self.base_url) else f"{self.base_url}/v1"
+
+
+class OptimadeConnector:
+    """Reads one OPTIMADE database. One lane: its pages are a chain of next links."""
+
+    kind: ClassVar[str] = "optimade"
+    Config: ClassVar[type[BaseModel]] = OptimadeConfig
+
+    def __init__(self, config: OptimadeConfig) -> None:
+        self._config = config
+
+    def streams(self) -> Sequence[Stream]:
+        """Return structures and references, read incrementally by `last_modified`."""
+        return tuple(
+            Stream(
+                name=name,
+                key=("id",),
+                cursor_field="last_modified",
+                schema=schema_of(name, layout),
+                description=f"The {name} of the database, with the provider's own fields.",
+            )
+            for name, layout in LAYOUTS.items()
+        )
+
+    def check(self, ctx: Context) -> CheckReport:
+        """Return whether the provider answers and speaks OPTIMADE."""
+        base = self._config.versioned_url
+        findings = [self._look("http", f"{base}/info", ctx)]
+        if findings[-1].ok:
+            findings.append(self._look("schema", f"{base}/structures?page_limit=1&include=", ctx))
+        return CheckReport(tuple(findings))
+
+    def _look(self, layer: str, url: str, ctx: Context) -> Finding:
+        started = time.perf_counter()
+        detail, code = "", ""
+        try:
+            response, _ = self._get(url, ctx)
+            if layer == "schema":
+                answer = read_answer(_listing(response))
+                detail = f"{answer.total if answer.total is not None else 'an unknown number of'} structures"
+            else:
+                detail = f"OPTIMADE {_api_version(response)}"
+        except IngestError as error:
+            detail, code = str(error), error.code
+        return Finding(layer, not code, (time.perf_counter() - started) * 1000, detail=detail, code=code)
+
+    def plan(self, query: Query, since: Cursor | None, ctx: Context) -> Iterable[PartitionSpec]:
+        """Yield the one partition: the address of the first page."""
+        if query.stream not in LAYOUTS:
+            raise ConfigError(
+                "config.unknown_stream", source=self.kind, stream=query.stream, known=", ".join(sorted(LAYOUTS))
+            )
+        if query.limit is not None and query.limit < 1:
+            return
+        data: dict[str, Any] = {"stream": query.stream, "url": self._first_url(query, since)}
+        if query.limit is not None:
+            data["limit"] = query.limit
+        yield PartitionSpec(lane=0, data=data, label=query.stream)
+
+    def _first_url(self, query: Query, since: Cursor | None) -> str:
+        limit = self._config.page_limit if query.limit is None else min(self._config.page_limit, query.limit)
+        # page_limit is always sent: the reference server's own default may exceed what it allows
+        parameters = {"filter": self._filter(query, since), "page_limit": str(limit), "include": ""}
+        fields = query.fields or self._config.response_fields
+        wrong = [name for name in fields if not _FIELD.match(name)]
+        if wrong:
+            raise ConfigError("config.invalid", where="the query", detail=f"not names of fields: {', '.join(wrong)}")
+        if fields:
+            parameters["response_fields"] = ",".join(dict.fromkeys((*fields, "last_modified")))
+        pairs = [f"{name}={quote(value, safe=',')}" for name, value in parameters.items() if value or name == "include"]
+        return f"{self._config.versioned_url}/{query.stream}?{'&'.join(pairs)}"
+
+    def _filter(self, query: Query, since: Cursor | None) -> str:
+        own = (query.filter or "").strip()
+        after = read_time((since or {}).get("last_modified"))
+        if after is None:
+            return own
+        # whole seconds: the reference server finds nothing for a time with a fraction
+        begin = (after - timedelta(seconds=self._config.lookback_s)).replace(microsecond=0)
+        newer = f'last_modified > "{begin:%Y-%m-%dT%H:%M:%SZ}"'
+        return f"({own}) AND {newer}" if own else newer
+
+    def fetch(self, spec: PartitionSpec, cursor: Cursor | None, ctx: Context) -> Iterator[Page]:
+        """Yield the pages from `cursor` on, following next links only.
+
+        A fault of the paging comes after the page that shows it was yielded; a resumed walk asks for that page again
+        and goes on where the provider has mended it.
+        """
+        walk = Walk(url=spec.data["url"]) if cursor is None else Walk.from_cursor(cursor)
+        limit = spec.data.get("limit")
+        while not ctx.should_stop():
+            response, url = self._get(walk.url, ctx)
+            ctx.progress()
+            answer = read_answer(_listing(response))
+            self._keep_delay(answer, ctx)
+            step = take_step(walk, answer, limit=limit, allowed_hosts=self._config.allowed_hosts)
+            if step.fault is not None and walk.is_recheck:
+                raise step.fault
+            warnings = _warnings(walk, answer, note=step.note)
+            yield _page(response, url, answer=answer, next_walk=step.walk, warnings=warnings)
+            if step.fault is not None:
+                raise step.fault
+            if step.walk is None:
+                return
+            walk = step.walk
+
+    def _get(self, url: str, ctx: Context) -> tuple[HttpResponse, str]:
+        """Return a 200 answer and the address that gave it; the page limit may have been lowered on the way."""
+        for _ in range(PAGE_LIMIT_TRIES):
+            headers = self._headers(url)
+            response = ctx.http.get(
+                url, headers=headers, accept_status=(*READ_STATUS, HTTPStatus.INTERNAL_SERVER_ERROR)
+            )
+            if response.status == HTTPStatus.INTERNAL_SERVER_ERROR and not _is_request_error(response):
+                # a server error after all: now with the client's own retries
+                response = ctx.http.get(url, headers=headers, accept_status=READ_STATUS)
+            if response.status < HTTPStatus.BAD_REQUEST:
+                return response, url
+            lowered = _lower_page_limit(url, response)
+            if lowered is None:
+                break
+            ctx.log("source.page_limit_lowered", url=lowered)
+            url = lowered
+        raise self._refusal(response)
+
+    def _headers(self, url: str) -> dict[str, str]:
+        headers = {"Accept": ACCEPT}
+        if urlsplit(url).netloc == urlsplit(self._config.base_url).netloc:
+            headers |= {name: value.get_secret_value() for name, value in self._config.headers.items()}
+        return headers
+
+    def _refusal(self, response: HttpResponse) -> IngestError:
+        host, detail = urlsplit(response.url).hostname, _error_detail(response)
+        if response.status == HTTPStatus.FORBIDDEN and self._config.headers:
+            return AuthError("source.auth", host=host, status=response.status)
+        return SourceRejected("source.rejected", host=host, status=response.status, detail=detail)
+
+    def _keep_delay(self, answer: Answer, ctx: Context) -> None:
+        if answer.request_delay_s is not None and answer.request_delay_s > 0:
+            key = getattr(ctx.http, "limit_key", None) or f"source:{urlsplit(self._config.base_url).netloc}"
+            ctx.limiter.slow_down(key, seconds=min(answer.request_delay_s, DELAY_MAX_S))
+
+    def standardize(self, records: Records, stream: Stream) -> "pa.Table":
+        """Return standard columns, the provider's fields without their leading "_", and the reader columns."""
+        entries = (entry for page in records.pages for entry in read_entries(page.seq, page.read()))
+        limit = records.query.limit
+        before = (records.start or {}).get("seen", 0)
+        return tabulate(entries, LAYOUTS[stream.name], limit=None if limit is None else max(0, limit - before))
+
+    def checkpoint(self, spec: PartitionSpec, since: Cursor | None, high_water: str | None) -> Cursor | None:
+        """Return the greatest `last_modified` read; where the provider gives none, what was known before."""
+        before, now = read_time((since or {}).get("last_modified")), read_time(high_water)
+        if now is None or (before is not None and before >= now):
+            return since
+        return {"last_modified": now.isoformat(timespec="microseconds").replace("+00:00", "Z")}
+
+
+def _page(response: HttpResponse, url: str, *, answer: Answer, next_walk: Walk | None, warnings: Sequence[str]) -> Page:
+    return Page(
+        body=response.body,
+        next_cursor=None if next_walk is None else next_walk.to_cursor(),
+        url=url,
+        status=response.status,
+        headers={name.lower(): value for name, value in response.headers.items() if name.lower() in KEPT_HEADERS},
+        record_count=answer.record_count,
+        total=answer.total,
+        warnings=tuple(warnings),
+    )
+
+
+def _warnings(walk: Walk, answer: Answer, *, note: str) -> list[str]:
+    found = [*walk.new_messages(answer.messages), note]
+    if walk.seen_count == 0 and answer.undated_count:
+        found.append(
+            f"{answer.undated_count} of {answer.record_count} records on the first page carry no last_modified; "
+            "what the provider leaves undated is found by a full read only."
+        )
+    return [text for text in found if text]
+
+
+def _document(response: HttpResponse) -> Mapping[str, Any]:
+    """Return the JSON object of a body; SourceChanged where it is none, SourceRejected where it is a list of errors."""
+    kind = next((value for name, value in response.headers.items() if name.lower() == "content-type"), "")
+    try:
+        document = read_json(response.body)
+    except ValueError as error:
+        found = "HTML" if response.body.lstrip()[:1] == b"<" else kind or "something else"
+        raise _bad_content(response, found) from error
+    if not isinstance(document, dict):
+        raise _bad_content(response, "JSON without an object")
+    if document.get("errors") and "data" not in document:
+        host = urlsplit(response.url).hostname
+        raise SourceRejected("source.rejected", host=host, status=response.status, detail=_error_detail(response))
+    return document
+
+
+def _listing(response: HttpResponse) -> Mapping[str, Any]:
+    document = _document(response)
+    if not isinstance(document.get("data"), list):
+        raise _bad_content(response, "JSON without a list of data")
+    return document
+
+
+def _bad_content(response: HttpResponse, found: str) -> SourceChanged:
+    url = response.url.partition("?")[0]
+    return SourceChanged("source.bad_content", url=url, status=response.status, found=found, expected="OPTIMADE JSON")
+
+
+def _errors(response: HttpResponse) -> list[Mapping[str, Any]]:
+    try:
+        document = read_json(response.body)
+    except ValueError:
+        return []
+    errors = document.get("errors") if isinstance(document, dict) else None
+    return [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+
+
+def _error_detail(response: HttpResponse) -> str:
+    texts = [str(error.get("detail") or error.get("title") or "") for error in _errors(response)]
+    found = "; ".join(" ".join(text.split()) for text in texts if text.strip())
+    return found[:400].rstrip(". ") or "no reason was given"
+
+
+def _is_request_error(response: HttpResponse) -> bool:
+    """Return whether a 500 is in truth our fault: the reference server reports invalid parameters so."""
+    return any("ValidationError" in str(error.get("title")) for error in _errors(response))
+
+
+def _lower_page_limit(url: str, response: HttpResponse) -> str | None:
+    """Return the address with a page limit that the provider allows, or None where that was not its complaint."""
+    used = _PAGE_LIMIT.search(url)
+    detail = _error_detail(response)
+    refused = response.status == HTTPStatus.FORBIDDEN and "page_limit" in detail
+    if not refused or used is None or int(used[0]) <= 1:
+        return None
+    smaller = [int(number) for number in re.findall(r"\d+", detail) if 0 < int(number) < int(used[0])]
+    return _PAGE_LIMIT.sub(str(max(smaller, default=int(used[0]) // 2)), url, count=1)
+
+
+def _api_version(response: HttpResponse) -> str:
+    document = _document(response)
+    data, meta = document.get("data"), document.get("meta")
+    attributes = data.get("attributes") if isinstance(data, dict) else None
+    for place in (attributes, meta):
+        if isinstance(place, dict) and isinstance(place.get("api_version"), str):
+            return str(place["api_version"])
+    raise _bad_content(response, "JSON without an api_version")

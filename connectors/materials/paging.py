@@ -1,0 +1,270 @@
+"""How an OPTIMADE listing is walked: next links, the state between two pages, when to stop with an error. Pure."""
+
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any, Self
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+from ingestion.ports.batch import Cursor
+from ingestion.ports.errors import IngestError, SourceChanged, SourceRejected
+
+MARK_CHARS = 8
+RECENT_MARKS = 16
+KEPT_IDS = 500
+KEPT_WARNINGS = 20
+EMPTY_PAGES_ALLOWED = 1
+
+_UNSAFE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one response body says, apart from the records' content."""
+
+    ids: tuple[str, ...]
+    record_count: int
+    next_link: str | None
+    total: int | None = None
+    has_more: bool | None = None
+    request_delay_s: float | None = None
+    messages: tuple[str, ...] = ()
+    undated_count: int = 0
+
+
+def read_answer(document: Mapping[str, Any]) -> Answer:
+    """Return what a listing's body says; values of the wrong type count as not given."""
+    data = document["data"]
+    entries = [entry for entry in data if isinstance(entry, dict)]
+    meta = document.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    links = document.get("links")
+    total, has_more, delay = meta.get("data_returned"), meta.get("more_data_available"), meta.get("request_delay")
+    return Answer(
+        ids=tuple(str(entry["id"]) for entry in entries if entry.get("id") is not None),
+        record_count=len(data),
+        next_link=_href(links.get("next")) if isinstance(links, dict) else None,
+        total=total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None,
+        has_more=has_more if isinstance(has_more, bool) else None,
+        request_delay_s=float(delay) if isinstance(delay, int | float) and not isinstance(delay, bool) else None,
+        messages=_messages(meta),
+        undated_count=sum(1 for entry in entries if not _is_dated(entry)),
+    )
+
+
+def _href(link: Any) -> str | None:
+    """Return the address of a JSON:API link, which is text, an object with `href`, or nothing."""
+    if isinstance(link, dict):
+        link = link.get("href")
+    return link.strip() if isinstance(link, str) and link.strip() else None
+
+
+def _messages(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    found = []
+    warnings = meta.get("warnings")
+    for warning in warnings if isinstance(warnings, list) else []:
+        if isinstance(warning, dict):
+            found.append(": ".join(str(warning[name]) for name in ("title", "detail") if warning.get(name)))
+        elif warning:
+            found.append(str(warning))
+    message = meta.get("response_message")
+    if isinstance(message, str):
+        found.append(message)
+    return tuple(dict.fromkeys(" ".join(text.split())[:500] for text in found if text.strip()))
+
+
+def _is_dated(entry: Mapping[str, Any]) -> bool:
+    attributes = entry.get("attributes")
+    return isinstance(attributes, dict) and attributes.get("last_modified") is not None
+
+
+def resolve_next(link: str, *, current: str, allowed_hosts: Collection[str] = ()) -> str:
+    """Return the absolute, percent-encoded address of a next link; SourceRejected where it leaves the source's host.
+
+    On the same host (with or without "www.") our own scheme, host and port are kept: behind a proxy many providers
+    write http for https, or an inner port. A host of `allowed_hosts` is taken as the link gives it.
+    """
+    found, ours = urlsplit(urljoin(current, link)), urlsplit(current)
+    host = found.hostname or ""
+    if found.scheme not in ("http", "https"):
+        raise SourceRejected("source.foreign_next", host=ours.hostname, found=f"{found.scheme}:")
+    if _site(host) == _site(ours.hostname or ""):
+        scheme, place = ours.scheme, ours.netloc
+    elif host in allowed_hosts:
+        scheme, place = found.scheme, host if found.port is None else f"{host}:{found.port}"
+    else:
+        raise SourceRejected("source.foreign_next", host=ours.hostname, found=host)
+    path = ours.path if _tail(found.path) == _tail(ours.path) else _encode(found.path, safe="/:@!$&'()*+,;=~")
+    return urlunsplit((scheme, place, path, _encode(found.query), ""))
+
+
+def _tail(path: str) -> str:
+    """Return the version and the stream of a listing's path; what is before it may be unknown behind a proxy."""
+    return "/".join(path.rstrip("/").rsplit("/", 2)[-2:])
+
+
+def _site(host: str) -> str:
+    return host.lower().rstrip(".").removeprefix("www.")
+
+
+def _encode(text: str, *, safe: str = "/:@!$&'()*+,;=?~") -> str:
+    """Percent-encode what may not stand in an address and leave alone what is encoded already."""
+    return quote(_UNSAFE_PERCENT.sub("%25", text), safe=f"{safe}%")
+
+
+def _mark(text: str) -> str:
+    return urlsafe_b64encode(blake2b(text.encode("utf-8", "replace"), digest_size=6).digest()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Remembers a walk of any length in a bounded number of marks, so that walking in a circle is noticed.
+
+    A circle of up to 16 steps, or one through the first step, is noticed when it closes; a longer one at the latest
+    in its third round. Source: R. P. Brent, "An improved Monte Carlo factorization algorithm" (1980), section 3:
+    one mark that is renewed at every power of two.
+    """
+
+    count: int = 0
+    first: str = ""
+    anchor: str = ""
+    recent: str = ""
+
+    def has(self, text: str) -> bool:
+        """Return whether that step was walked, as far as it is remembered."""
+        mark = _mark(text)
+        marks = [self.recent[at : at + MARK_CHARS] for at in range(0, len(self.recent), MARK_CHARS)]
+        return self.count > 0 and mark in (self.first, self.anchor, *marks)
+
+    def step(self, text: str) -> "Trail":
+        """Return the trail with one more step."""
+        mark, count = _mark(text), self.count + 1
+        return Trail(
+            count=count,
+            first=self.first or mark,
+            anchor=mark if count & (count - 1) == 0 else self.anchor,
+            recent=(self.recent + mark)[-MARK_CHARS * RECENT_MARKS :],
+        )
+
+    def to_json(self) -> list[Any]:
+        """Return the trail as a JSON value."""
+        return [self.count, self.first, self.anchor, self.recent]
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Where a listing is read on, and what must be remembered of the pages before. Its JSON is the cursor."""
+
+    url: str
+    seen_count: int = 0
+    again_count: int = 0
+    total: int | None = None
+    empty_count: int = 0
+    is_recheck: bool = False
+    urls: Trail = field(default_factory=Trail)
+    pages: Trail = field(default_factory=Trail)
+    last_ids: str = ""
+    warned: tuple[str, ...] = ()
+
+    @classmethod
+    def from_cursor(cls, cursor: Cursor) -> Self:
+        """Return the walk that `to_cursor` wrote."""
+        return cls(
+            url=cursor["next"],
+            seen_count=cursor["seen"],
+            again_count=cursor["again"],
+            total=cursor["total"],
+            empty_count=cursor["empty"],
+            is_recheck=cursor["recheck"],
+            urls=Trail(*cursor["urls"]),
+            pages=Trail(*cursor["pages"]),
+            last_ids=cursor["ids"],
+            warned=tuple(cursor["warned"]),
+        )
+
+    def to_cursor(self) -> Cursor:
+        """Return the walk as JSON values."""
+        return {
+            "next": self.url,
+            "seen": self.seen_count,
+            "again": self.again_count,
+            "total": self.total,
+            "empty": self.empty_count,
+            "recheck": self.is_recheck,
+            "urls": self.urls.to_json(),
+            "pages": self.pages.to_json(),
+            "ids": self.last_ids,
+            "warned": list(self.warned),
+        }
+
+    def new_messages(self, messages: Sequence[str]) -> tuple[str, ...]:
+        """Return the messages that no earlier page brought."""
+        return tuple(text for text in messages if _mark(text) not in self.warned)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows a page: the walk after it (None: it was the last), or the fault that ends the walk.
+
+    With a fault the walk leads to the same page again, so that a later attempt sees whether it is mended.
+    """
+
+    walk: Walk | None
+    fault: IngestError | None = None
+    note: str = ""
+
+
+def take_step(walk: Walk, answer: Answer, *, limit: int | None, allowed_hosts: Collection[str] = ()) -> Step:
+    """Return what follows the page that `walk.url` gave."""
+    marks = [_mark(identifier) for identifier in answer.ids][-KEPT_IDS:]
+    known = {walk.last_ids[at : at + MARK_CHARS] for at in range(0, len(walk.last_ids), MARK_CHARS)}
+    after = replace(
+        walk,
+        seen_count=walk.seen_count + answer.record_count,
+        again_count=walk.again_count + sum(1 for mark in marks if mark in known),
+        total=answer.total if walk.total is None else walk.total,
+        empty_count=0 if answer.record_count else walk.empty_count + 1,
+        is_recheck=False,
+        urls=walk.urls.step(walk.url),
+        pages=walk.pages.step(_page_mark(answer)) if answer.ids else walk.pages,
+        last_ids="".join(marks) or walk.last_ids,
+        warned=(*walk.warned, *(_mark(text) for text in walk.new_messages(answer.messages)))[-KEPT_WARNINGS:],
+    )
+    if limit is not None and after.seen_count >= limit:
+        return Step(None)
+    try:
+        _refuse_shrinking(walk, answer)
+        if answer.next_link is None:
+            return Step(None, note=_end(after, answer))
+        url = resolve_next(answer.next_link, current=walk.url, allowed_hosts=allowed_hosts)
+        repeats = bool(marks) and not walk.is_recheck and (set(marks) <= known or walk.pages.has(_page_mark(answer)))
+        if after.urls.has(url) or repeats or after.empty_count > EMPTY_PAGES_ALLOWED:
+            raise SourceChanged("source.pagination_loop", url=url)
+    except IngestError as fault:
+        return Step(replace(after, url=walk.url, is_recheck=True), fault)
+    return Step(replace(after, url=url))
+
+
+def _page_mark(answer: Answer) -> str:
+    return "\n".join(sorted(answer.ids))
+
+
+def _refuse_shrinking(walk: Walk, answer: Answer) -> None:
+    if walk.total is not None and answer.total is not None and answer.total < walk.total:
+        raise SourceChanged("source.total_shrank", total=walk.total, found=answer.total)
+
+
+def _end(after: Walk, answer: Answer) -> str:
+    """Return what to warn of at the end of the pages; SourceChanged where the source itself says that more follow.
+
+    Some providers (OQMD) say so on every page, the last included: the number of records decides then.
+    """
+    read = after.seen_count - after.again_count
+    is_short = answer.total is not None and read < answer.total
+    if answer.has_more and (answer.total is None or is_short):
+        raise SourceChanged("source.incomplete", records=after.seen_count)
+    if is_short:
+        return f"The source counts {answer.total} matching records but gave {read} of them before its pages ended."
+    return ""
