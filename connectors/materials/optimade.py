@@ -15,7 +15,10 @@ from connectors.materials.record import REFERENCES, STRUCTURES, read_entries, re
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
 from ingestion.ports.connector import CheckReport, Finding, Stream
 from ingestion.ports.context import Context, HttpResponse
-from ingestion.ports.errors import AuthError, ConfigError, IngestError, SourceChanged, SourceRejected
+from ingestion.ports.errors import ConfigError, IngestError, SourceRejected
+from ingestion.toolkit.http_errors import bad_content, error_detail, expect_json, from_status
+from ingestion.toolkit.redact import redact_url, register_secret
+from ingestion.toolkit.retry import TransientError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,6 +113,8 @@ class OptimadeConnector:
 
     def __init__(self, config: OptimadeConfig) -> None:
         self._config = config
+        for value in config.headers.values():
+            register_secret(value.get_secret_value())
 
     def streams(self) -> Sequence[Stream]:
         """Return structures and references, read incrementally by `last_modified`."""
@@ -223,19 +228,13 @@ class OptimadeConnector:
                 break
             ctx.log("source.page_limit_lowered", url=lowered)
             url = lowered
-        raise self._refusal(response)
+        raise _refusal(response)
 
     def _headers(self, url: str) -> dict[str, str]:
         headers = {"Accept": ACCEPT}
         if urlsplit(url).netloc == urlsplit(self._config.base_url).netloc:
             headers |= {name: value.get_secret_value() for name, value in self._config.headers.items()}
         return headers
-
-    def _refusal(self, response: HttpResponse) -> IngestError:
-        host, detail = urlsplit(response.url).hostname, _error_detail(response)
-        if response.status == HTTPStatus.FORBIDDEN and self._config.headers:
-            return AuthError("source.auth", host=host, status=response.status)
-        return SourceRejected("source.rejected", host=host, status=response.status, detail=detail)
 
     def _keep_delay(self, answer: Answer, ctx: Context) -> None:
         if answer.request_delay_s is not None and answer.request_delay_s > 0:
@@ -261,7 +260,7 @@ def _page(response: HttpResponse, url: str, *, answer: Answer, next_walk: Walk |
     return Page(
         body=response.body,
         next_cursor=None if next_walk is None else next_walk.to_cursor(),
-        url=url,
+        url=redact_url(url),
         status=response.status,
         headers={name.lower(): value for name, value in response.headers.items() if name.lower() in KEPT_HEADERS},
         record_count=answer.record_count,
@@ -282,56 +281,52 @@ def _warnings(walk: Walk, answer: Answer, *, note: str) -> list[str]:
 
 def _document(response: HttpResponse) -> Mapping[str, Any]:
     """Return the JSON object of a body; SourceChanged where it is none, SourceRejected where it is a list of errors."""
-    kind = next((value for name, value in response.headers.items() if name.lower() == "content-type"), "")
     try:
         document = read_json(response.body)
-    except ValueError as error:
-        found = "HTML" if response.body.lstrip()[:1] == b"<" else kind or "something else"
-        raise _bad_content(response, found) from error
+    except ValueError:
+        document = expect_json(response)
     if not isinstance(document, dict):
-        raise _bad_content(response, "JSON without an object")
+        raise bad_content(response, found="JSON without an object", expected="an OPTIMADE answer")
     if document.get("errors") and "data" not in document:
-        host = urlsplit(response.url).hostname
-        raise SourceRejected("source.rejected", host=host, status=response.status, detail=_error_detail(response))
+        raise _rejected(response)
     return document
 
 
 def _listing(response: HttpResponse) -> Mapping[str, Any]:
     document = _document(response)
     if not isinstance(document.get("data"), list):
-        raise _bad_content(response, "JSON without a list of data")
+        raise bad_content(response, found="JSON without a list of data", expected="an OPTIMADE listing")
     return document
 
 
-def _bad_content(response: HttpResponse, found: str) -> SourceChanged:
-    url = response.url.partition("?")[0]
-    return SourceChanged("source.bad_content", url=url, status=response.status, found=found, expected="OPTIMADE JSON")
+def _refusal(response: HttpResponse) -> IngestError:
+    """Return the error of a status that was read for its explanation."""
+    if response.status in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
+        error = from_status(response, host=urlsplit(response.url).hostname or "")
+        return error.error if isinstance(error, TransientError) else error
+    return _rejected(response)
 
 
-def _errors(response: HttpResponse) -> list[Mapping[str, Any]]:
-    try:
-        document = read_json(response.body)
-    except ValueError:
-        return []
-    errors = document.get("errors") if isinstance(document, dict) else None
-    return [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
-
-
-def _error_detail(response: HttpResponse) -> str:
-    texts = [str(error.get("detail") or error.get("title") or "") for error in _errors(response)]
-    found = "; ".join(" ".join(text.split()) for text in texts if text.strip())
-    return found[:400].rstrip(". ") or "no reason was given"
+def _rejected(response: HttpResponse) -> SourceRejected:
+    host, detail = urlsplit(response.url).hostname, error_detail(response).rstrip(". ")
+    return SourceRejected("source.rejected", host=host, status=response.status, detail=detail)
 
 
 def _is_request_error(response: HttpResponse) -> bool:
     """Return whether a 500 is in truth our fault: the reference server reports invalid parameters so."""
-    return any("ValidationError" in str(error.get("title")) for error in _errors(response))
+    try:
+        document = read_json(response.body)
+    except ValueError:
+        return False
+    errors = document.get("errors") if isinstance(document, dict) else None
+    titles = [error.get("title") for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    return any("ValidationError" in str(title) for title in titles)
 
 
 def _lower_page_limit(url: str, response: HttpResponse) -> str | None:
     """Return the address with a page limit that the provider allows, or None where that was not its complaint."""
     used = _PAGE_LIMIT.search(url)
-    detail = _error_detail(response)
+    detail = error_detail(response)
     refused = response.status == HTTPStatus.FORBIDDEN and "page_limit" in detail
     if not refused or used is None or int(used[0]) <= 1:
         return None
@@ -346,4 +341,4 @@ def _api_version(response: HttpResponse) -> str:
     for place in (attributes, meta):
         if isinstance(place, dict) and isinstance(place.get("api_version"), str):
             return str(place["api_version"])
-    raise _bad_content(response, "JSON without an api_version")
+    raise bad_content(response, found="JSON without an api_version", expected="an OPTIMADE answer")
