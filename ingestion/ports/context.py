@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
+    from ingestion.ports.connector import CheckReport
     from ingestion.ports.sink import DeliveryView, PartView, Receipt
 
 
@@ -48,6 +49,10 @@ class HttpClient(Protocol):
 
         Only one that is repeatable (a search) is sent again where it is unclear whether the first one arrived.
         """
+        ...
+
+    def probe(self, url: str, *, headers: Mapping[str, str] | None = None) -> "CheckReport":
+        """Return which layer between here and a GET of the URL fails: dns, tcp, tls, http, auth."""
         ...
 
 

@@ -13,6 +13,7 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
+from ingestion.ports.connector import CheckReport
 from ingestion.ports.context import HttpResponse, Limiter
 from ingestion.ports.errors import (
     Cancelled,
@@ -28,6 +29,7 @@ from ingestion.toolkit.connections import Connections, OutOfTimeError
 from ingestion.toolkit.egress import EgressGuard, EgressPolicy, GuardedTransport, check_url, port_of
 from ingestion.toolkit.http_body import ACCEPTED_ENCODINGS, TooLargeError, read_body
 from ingestion.toolkit.http_errors import HTTPX_ERRORS, expect_json, from_exception, from_status
+from ingestion.toolkit.probe import probe, probe_http
 from ingestion.toolkit.redact import redact_url, register_secret
 from ingestion.toolkit.retry import DEFAULT_RETRY_AFTER_S, TransientError, run_attempts
 
@@ -105,6 +107,8 @@ class Http:
         self._aborted = threading.Event()
         self._abort_reason: Signal | None = None
         self._sleep = sleep or self._wait
+        self._ssl_context = ssl_context
+        self._is_dialling = transport is None
         guard = EgressGuard(policy, connections=self._connections)
         self._client = httpx.Client(
             transport=transport or GuardedTransport(guard, ssl_context=ssl_context),
@@ -143,6 +147,16 @@ class Http:
         return self._request(
             "POST", url, headers=typed, content=content, accept_status=accept_status, is_repeatable=is_repeatable
         )
+
+    def probe(self, url: str, *, headers: Mapping[str, str] | None = None) -> CheckReport:
+        """Return which layer between here and a GET of the URL fails: dns, tcp, tls, http, auth."""
+
+        def ask(target: str) -> HttpResponse:
+            return self.get(target, headers=headers)
+
+        if self._is_dialling:
+            return probe(url, self.policy, ask=ask, ssl_context=self._ssl_context)
+        return probe_http(url, ask=ask)
 
     def abort(self, reason: Signal | None = None) -> None:
         """End the call in flight, and refuse all later ones, with `reason` (Cancelled); for another thread's use."""
