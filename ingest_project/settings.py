@@ -1,14 +1,55 @@
-"""Django's settings (first form)."""
+"""Django's settings, from the typed environment and what a running stack tells."""
 
-import os
 from pathlib import Path
+from typing import Any
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(os.environ.get("HEADGATE_DATA", BASE_DIR / "var"))
-SECRET_KEY = os.environ.get("HEADGATE_SECRET_KEY", "x" * 60)
-HEADGATE_SECRET_KEYS = ["MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="]
-DEBUG = False
-ALLOWED_HOSTS = ["*"]
+import dj_database_url
+
+from ingest_project import plugins, queues
+from ingest_project.env import load_environment
+from ingest_project.keys import keep_secret, make_fernet_key, make_password, make_signing_key
+from ingest_project.redis_urls import next_database
+from ingest_project.stack.state import read_state
+
+ENVIRONMENT = load_environment()
+HEADGATE_ENV = ENVIRONMENT.headgate_env
+HEADGATE_ALLOW_EMBEDDED = ENVIRONMENT.headgate_allow_embedded
+HEADGATE_DATA_DIR: Path = ENVIRONMENT.headgate_data.resolve()
+HEADGATE_DATA_DIR.mkdir(parents=True, exist_ok=True)
+_SECRETS = HEADGATE_DATA_DIR / "secrets"
+_STACK = read_state(HEADGATE_DATA_DIR)
+
+# --- secrets
+
+SECRET_KEY = (
+    ENVIRONMENT.headgate_secret_key.get_secret_value()
+    if ENVIRONMENT.headgate_secret_key
+    else keep_secret(_SECRETS / "secret_key", make=make_signing_key)
+)
+HEADGATE_SECRET_KEYS: list[str] = [
+    key.strip()
+    for key in (
+        ENVIRONMENT.headgate_secret_keys.get_secret_value()
+        if ENVIRONMENT.headgate_secret_keys
+        else keep_secret(_SECRETS / "secret_keys", make=make_fernet_key)
+    ).split(",")
+    if key.strip()
+]
+HEADGATE_FLOWER_PASSWORD: str = (
+    ENVIRONMENT.headgate_flower_password.get_secret_value()
+    if ENVIRONMENT.headgate_flower_password
+    else keep_secret(_SECRETS / "flower_password", make=make_password)
+)
+
+# --- the web
+
+DEBUG = ENVIRONMENT.headgate_debug
+HEADGATE_HOST = ENVIRONMENT.headgate_host
+HEADGATE_PORT = ENVIRONMENT.headgate_port
+ALLOWED_HOSTS = list(ENVIRONMENT.headgate_allowed_hosts)
+CSRF_TRUSTED_ORIGINS = list(ENVIRONMENT.headgate_trusted_origins)
+ROOT_URLCONF = "ingest_project.urls"
+WSGI_APPLICATION = "ingest_project.wsgi.application"
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -18,11 +59,15 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_filters",
     "ingestion",
+    "ingest_project",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -30,7 +75,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-TEMPLATES = [
+TEMPLATES: list[dict[str, Any]] = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
@@ -44,18 +89,222 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "/static/"
-ROOT_URLCONF = "ingest_project.urls"
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": DATA_DIR / "headgate.sqlite3",
-        "OPTIONS": {
-            "timeout": 20,
-            "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
-        },
-    }
+WHITENOISE_USE_FINDERS = True  # the packages' own files are served as they are; there is no collecting step
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = ENVIRONMENT.uses_tls
+SECURE_HSTS_SECONDS = 31_536_000 if ENVIRONMENT.uses_tls else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = ENVIRONMENT.uses_tls
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENVIRONMENT.uses_tls else None
+SECURE_REDIRECT_EXEMPT = [r"^api/v1/health"]  # probes of the machine itself come by http
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+FILE_UPLOAD_TEMP_DIR = None
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Headgate",
+    "DESCRIPTION": "Data ingestion: sources, pipelines, runs and the accepted records.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+# --- the database
+
+HEADGATE_EMBEDDED: list[str] = []
+"""The parts that run on this machine because nothing else was configured."""
+
+_SQLITE_OPTIONS = {
+    # Measured: without these, simultaneous tasks end in "database is locked".
+    "timeout": 20,
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+}
+if ENVIRONMENT.database_url is None:
+    HEADGATE_EMBEDDED.append("database")
+    DATABASES: dict[str, Any] = {
+        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": HEADGATE_DATA_DIR / "headgate.sqlite3"}
+    }
+else:
+    DATABASES = {
+        "default": dict(
+            dj_database_url.parse(ENVIRONMENT.database_url.get_secret_value(), conn_max_age=60, conn_health_checks=True)
+        )
+    }
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {**_SQLITE_OPTIONS, **DATABASES["default"].get("OPTIONS", {})}
+    DATABASES["default"]["CONN_MAX_AGE"] = None
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- broker, results, limits, cache
+
+HEADGATE_NO_BROKER = "redis://127.0.0.1:1/0"
+"""Stands for "no broker runs": nothing listens there, so a publication fails at once and its row stays due."""
+
+_broker = ENVIRONMENT.broker_url or ENVIRONMENT.redis_url
+if _broker is not None:
+    CELERY_BROKER_URL = _broker.get_secret_value()
+else:
+    HEADGATE_EMBEDDED.append("broker")
+    CELERY_BROKER_URL = (_STACK.broker_url if _STACK else None) or HEADGATE_NO_BROKER
+_redis = ENVIRONMENT.redis_url.get_secret_value() if ENVIRONMENT.redis_url else CELERY_BROKER_URL
+_has_redis = _redis.startswith(("redis://", "rediss://", "unix://"))
+CELERY_RESULT_BACKEND = next_database(_redis, steps=1) if _has_redis else None
+HEADGATE_REDIS_URL: str = next_database(_redis, steps=2) if _has_redis else HEADGATE_NO_BROKER
+CACHES = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+        if HEADGATE_REDIS_URL.startswith(HEADGATE_NO_BROKER.removesuffix("/0"))
+        else {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": HEADGATE_REDIS_URL,
+            "KEY_PREFIX": "headgate:cache",
+        }
+    )
+}
+
+# --- the lake
+
+if not ENVIRONMENT.headgate_lake_url:
+    HEADGATE_EMBEDDED.append("lake")
+HEADGATE_LAKE_URL: str = ENVIRONMENT.headgate_lake_url or str(HEADGATE_DATA_DIR / "lake")
+
+# --- what may be reached and taken in
+
+HEADGATE_DEMO_PORT: int | None = _STACK.demo_port if _STACK else None
+"""The port kept free for the demo provider of the bundled sample."""
+
+HEADGATE_EGRESS_ALLOW: list[str] = list(ENVIRONMENT.headgate_egress_allow)
+if HEADGATE_DEMO_PORT and not ENVIRONMENT.is_production:
+    HEADGATE_EGRESS_ALLOW.append(f"127.0.0.1:{HEADGATE_DEMO_PORT}")
+HEADGATE_EGRESS_PORTS: list[int] = list(ENVIRONMENT.headgate_egress_ports)
+HEADGATE_UPLOAD_MAX_BYTES = ENVIRONMENT.headgate_upload_max_bytes
+
+# --- the engine
+
+HEADGATE_LEASE_S = ENVIRONMENT.headgate_lease_s
+HEADGATE_WATCH_S = ENVIRONMENT.headgate_watch_s
+HEADGATE_STALL_S = ENVIRONMENT.headgate_stall_s
+HEADGATE_SLOT_S = ENVIRONMENT.headgate_slot_s
+HEADGATE_MAX_ACTIVE_RUNS = ENVIRONMENT.headgate_max_active_runs
+HEADGATE_PARTITION_BYTES = ENVIRONMENT.headgate_partition_bytes
+HEADGATE_MAX_ATTEMPTS = ENVIRONMENT.headgate_max_attempts
+HEADGATE_NUDGE_AGAIN_S = ENVIRONMENT.headgate_nudge_again_s
+HEADGATE_CHORD_SIZE = ENVIRONMENT.headgate_chord_size
+HEADGATE_RECONCILE_S = ENVIRONMENT.headgate_reconcile_s
+HEADGATE_SCHEDULE_S = ENVIRONMENT.headgate_schedule_s
+HEADGATE_AGEING_S = ENVIRONMENT.headgate_ageing_s
+HEADGATE_FAILPOINTS = ENVIRONMENT.headgate_failpoints
+HEADGATE_SWITCH_OFF: list[str] = list(ENVIRONMENT.headgate_switch_off)
+HEADGATE_CONNECTORS = plugins.CONNECTORS
+HEADGATE_SINKS = plugins.SINKS
+HEADGATE_QUEUES: dict[str, queues.Queue] = queues.apply_rates(ENVIRONMENT.headgate_queue_rates)
+HEADGATE_TASK_QUEUES: dict[str, str] = dict(queues.TASK_QUEUES)
+HEADGATE_MESSAGE_PRIORITY = "ingest_project.queues.message_priority"
+
+# --- Celery; the names are its own with CELERY_ before them
+
+_KEY_PREFIX = "headgate:"
+_VISIBILITY_TIMEOUT_S = queues.visibility_timeout_s(HEADGATE_QUEUES)
+CELERY_TASK_QUEUES = queues.celery_queues()
+CELERY_TASK_DEFAULT_QUEUE = "system"
+CELERY_TASK_DEFAULT_PRIORITY = queues.transport_priority(5, scheme=CELERY_BROKER_URL.partition(":")[0])
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_ROUTES = {task: {"queue": queue} for task, queue in HEADGATE_TASK_QUEUES.items()}
+CELERY_TASK_ANNOTATIONS = {
+    task: {
+        "soft_time_limit": HEADGATE_QUEUES[queue].soft_limit_s,
+        "time_limit": HEADGATE_QUEUES[queue].hard_limit_s,
+    }
+    for task, queue in HEADGATE_TASK_QUEUES.items()
+}
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = False
+CELERY_TASK_RETRY_ON_WORKER_LOST = False
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TRACK_STARTED = True
+CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_TASK_INHERIT_PARENT_PRIORITY = True
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_RESULT_EXPIRES = 3600
+CELERY_RESULT_CHORD_EXPIRES = 24 * 3600
+CELERY_TIMEZONE = "UTC"
+CELERY_ENABLE_UTC = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 200
+CELERY_WORKER_MAX_MEMORY_PER_CHILD = 1_000_000  # KiB
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
+CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A request that publishes must not hang on a dead broker: its row stays, and is sent by the next reconciliation.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {
+        "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "priority_steps": list(queues.PRIORITY_STEPS),
+        "queue_order_strategy": "priority",
+        "global_keyprefix": _KEY_PREFIX,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+    if CELERY_BROKER_URL.startswith(("redis", "rediss"))
+    else {"confirm_publish": True}
+)
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {
+    "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+    "global_keyprefix": _KEY_PREFIX,
+}
+CELERY_VISIBILITY_TIMEOUT = _VISIBILITY_TIMEOUT_S
+CELERY_REDIS_SOCKET_TIMEOUT = 30.0
+CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 5.0
+CELERY_REDIS_SOCKET_KEEPALIVE = True
+# The ticks are few and harmless when doubled, so beat keeps no file of when each was last sent.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": f"ingestion.{name}", "schedule": every_s, "options": {"expires": every_s}}
+    for name, every_s in (
+        ("reconcile", HEADGATE_RECONCILE_S),
+        ("create_due_runs", HEADGATE_SCHEDULE_S),
+        ("clean_up", 3600.0),
+    )
+}
+
+# --- the log
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": ENVIRONMENT.headgate_log_level},
+    "loggers": {
+        # A line for each request or task at INFO; httpx's would name URLs with their query.
+        name: {"level": "WARNING"}
+        for name in ("httpx", "httpcore", "botocore", "urllib3", "kombu", "celery", "tornado")
+    },
+}

@@ -1,0 +1,35 @@
+"""Say where the parts of a running stack are found."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from ingest_project.stack.names import OPERATOR
+from ingest_project.stack.state import read_state
+
+
+class Command(BaseCommand):
+    """`manage.py where`: addresses, logins and folders of the stack of this data directory."""
+
+    help = "Shows the addresses of the running stack of this data directory."
+    requires_system_checks: list[str] = []
+
+    def handle(self, **_: Any) -> None:
+        """Print the addresses."""
+        data = settings.HEADGATE_DATA_DIR
+        state = read_state(data)
+        if state is None:
+            msg = f"Nothing runs in {data}. Start it with: manage.py up --data {data}"
+            raise CommandError(msg)
+        lines = {"data": str(data)}
+        if state.web_url:
+            lines["admin"] = f"{state.web_url}admin/ (user {OPERATOR}; its password was shown at the first start)"
+            lines["API"] = f"{state.web_url}api/docs"
+        if state.flower_url:
+            secret = data / "secrets" / "flower_password"
+            lines["Flower"] = f"{state.flower_url} (user {OPERATOR}, password in {secret})"
+        lines["log"] = str(data / "run" / "up.log")
+        lines["stop"] = f"manage.py down --data {data}"
+        for name, text in lines.items():
+            self.stdout.write(f"{name:<7} {text}")

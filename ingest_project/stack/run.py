@@ -1,0 +1,107 @@
+"""One stack from start to stop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import getpid
+from pathlib import Path
+
+from django.conf import settings
+
+from ingest_project.stack import broker
+from ingest_project.stack.login import make_operator
+from ingest_project.stack.names import OPERATOR
+from ingest_project.stack.parts import STOP_ORDER, Parts
+from ingest_project.stack.state import StackState, hold_stack, write_state
+from ingest_project.stack.supervisor import StopRequested, Supervisor
+
+ALL_PARTS = ("broker", "web", "workers", "beat", "flower")
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a stack consists of and where it listens."""
+
+    data: Path
+    parts: tuple[str, ...]
+    host: str
+    port: int
+    makes_login: bool = True
+
+
+def run_stack(choice: Choice, *, show: Callable[[str, str], None]) -> None:
+    """Start the parts, keep them running until a signal, and stop them; nothing of it is left afterwards.
+
+    StackRunningError where the data directory has a stack, PartFailedError where a part does not start.
+    """
+    with hold_stack(choice.data):
+        stack = _Stack(choice, show=show)
+        with stack.supervisor.signals():
+            try:
+                stack.start()
+                stack.supervisor.watch()
+                show("stack", "stopping")
+            except StopRequested:
+                show("stack", "stopping before it was ready")
+            finally:
+                stack.supervisor.stop(STOP_ORDER)
+        show("stack", "stopped")
+
+
+class _Stack:
+    """The running parts and what the other processes are told of them."""
+
+    def __init__(self, choice: Choice, *, show: Callable[[str, str], None]) -> None:
+        self._choice = choice
+        self._show = show
+        self._parts = Parts(data=choice.data)
+        self._state = StackState(pid=getpid(), parts=choice.parts)
+        self.supervisor = Supervisor(show=show, on_change=lambda pids: self._tell(pids=pids))
+
+    def start(self) -> None:
+        """Start the parts in order."""
+        self._show("stack", f"data in {self._choice.data}")
+        self._show_remote_parts()
+        self._start_broker()
+        self.supervisor.run_once(self._parts.migrate())
+        password = make_operator() if self._choice.makes_login and "web" in self._choice.parts else None
+        self._start_others()
+        self._tell(is_ready=True)
+        if password:
+            self._show("login", f"user {OPERATOR}, password {password} (shown this once)")
+        self._show("stack", "ready")
+
+    def _show_remote_parts(self) -> None:
+        for part in ("database", "broker", "lake"):
+            embedded = part in settings.HEADGATE_EMBEDDED
+            self._show("stack", f"{part}: {'embedded' if embedded else 'remote, as configured'}")
+
+    def _start_broker(self) -> None:
+        if settings.HEADGATE_ENV != "production":
+            self._tell(demo_port=broker.free_port())
+        if "broker" in self._choice.parts and "broker" in settings.HEADGATE_EMBEDDED:
+            port, password = broker.free_port(), broker.make_password()
+            self._tell(broker_url=broker.make_url(port, password=password))
+            self.supervisor.start([self._parts.broker(port=port, password=password)], patience_s=PATIENCE_S)
+
+    def _start_others(self) -> None:
+        choice, programs = self._choice, []
+        if "web" in choice.parts:
+            programs.append(self._parts.web(host=choice.host, port=choice.port))
+            self._tell(web_url=programs[-1].says.removesuffix("admin/"))
+        if "workers" in choice.parts:
+            programs.extend(self._parts.workers())
+        if "worker" in choice.parts:
+            programs.append(self._parts.single_worker())
+        if "beat" in choice.parts:
+            programs.append(self._parts.beat())
+        self.supervisor.start(programs, patience_s=PATIENCE_S)
+        if "flower" in choice.parts:  # last, for it asks the workers at its start
+            port = broker.free_port()
+            login = f"user {OPERATOR}, password in {choice.data / 'secrets' / 'flower_password'}"
+            self.supervisor.start([self._parts.flower(port=port, login=login)], patience_s=PATIENCE_S)
+            self._tell(flower_url=f"http://127.0.0.1:{port}/")
+
+    def _tell(self, **changes: object) -> None:
+        self._state = self._state.model_copy(update=changes)
+        write_state(self._choice.data, self._state)
