@@ -46,6 +46,8 @@ MESSAGES: dict[str, str] = {
     "run.not_cancellable": "Run {run} is {state} and cannot be cancelled any more.",
     "run.not_retryable": "Run {run} is {state}; only a failed or partial run can be retried.",
     "run.superseded": "Run {run} cannot be retried: run {later} of the same pipeline has been published since. Start a new run instead.",
+    "run.published_without_partitions": "Run {run} was published without some of its partitions. Start a new run: it reads them again, for the checkpoint stayed below them.",
+    "run.cancelled": "The run was cancelled.",
     "run.not_published": "Run {run} was not published, so there is nothing to roll back to. Choose a succeeded run.",
     "run.idempotency_mismatch": "The key {key!r} was already used for another request. Use a new key.",
     "run.deadline": "The run was not finished after {seconds} s and was stopped. Raise the pipeline's time limit or narrow its query, then retry.",
@@ -121,5 +123,7 @@ MESSAGES: dict[str, str] = {
     "request.errored": "A defect of Headgate stopped this request (incident {incident}). The log holds the traceback.",
     "request.conflict": "{detail}",
     "request.unavailable": "{part} does not answer. Try again in a moment.",
+    "upload.wrong_source": "Pipeline {pipeline} reads from a source of kind {kind}, not from uploads. Choose another pipeline, or leave it out.",
+    "upload.unnamed": "No pipeline name can be made of {name!r}. Give a datasource_name with letters or digits.",
     "upload.incomplete": "The upload ended after {received} of {expected} bytes. Send the file again.",
 }

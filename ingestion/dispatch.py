@@ -1,0 +1,105 @@
+"""Sends nudges to the workers by task name; a message that cannot be sent is made good by the reconciler."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+from celery import chain, chord, current_app, group
+from celery.canvas import Signature
+from django.conf import settings
+from django.db import transaction
+from django.utils.module_loading import import_string
+from kombu.exceptions import KombuError
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
+
+from ingestion.toolkit.failpoints import failpoint
+
+logger = logging.getLogger(__name__)
+
+_BROKER_ERRORS = (BrokerError, KombuError, RedisError, OSError)
+LONGEST_COUNTDOWN_S = 60.0
+"""A message waits in a worker no longer than this; longer waiting is a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One task to be run: its name, ids, and how soon (a run's priority, raised by `step` when it has waited)."""
+
+    name: str
+    ids: dict[str, int] = field(default_factory=dict)
+    priority: int = 5
+    step: int = 0
+
+
+def publish(call: Call, *, countdown_s: float | None = None) -> bool:
+    """Send the nudge now; return False, and log, where the broker does not take it."""
+    return publish_as_is(call, priority=_message_priority()(call.priority, call.step), countdown_s=countdown_s)
+
+
+def publish_as_is(call: Call, *, priority: int | None, countdown_s: float | None = None) -> bool:
+    """Send the nudge with the transport's own priority number, such as a message came with."""
+    failpoint("dispatch.before_publish")
+    try:
+        current_app.send_task(
+            call.name,
+            kwargs=call.ids,
+            priority=priority,
+            countdown=None if countdown_s is None else min(countdown_s, LONGEST_COUNTDOWN_S),
+            retry=False,
+        )
+    except _BROKER_ERRORS as error:
+        logger.warning("The broker did not take %s %s: %s", call.name, call.ids, type(error).__name__)
+        return False
+    failpoint("dispatch.after_publish")
+    return True
+
+
+def publish_after_commit(call: Call, *, countdown_s: float | None = None) -> None:
+    """Send the nudge once the current transaction is committed; at once where there is none."""
+    transaction.on_commit(partial(publish, call, countdown_s=countdown_s), robust=True)
+
+
+def publish_chord(chains: Sequence[Sequence[Call]], body: Call) -> bool:
+    """Send every chain, and `body` when all of them ended, well or badly; return False where the broker fails.
+
+    Headers return ids only and the body is one signature: each header's message carries the body's.
+    """
+    end = _signature(body)
+    try:
+        chord(
+            group(_signature(calls[0]) if len(calls) == 1 else chain(*map(_signature, calls)) for calls in chains),
+            app=current_app._get_current_object(),
+        ).apply_async(body=end.on_error(_signature(body)), retry=False)
+    except _BROKER_ERRORS as error:
+        logger.warning("The broker did not take the chord of %s %s: %s", body.name, body.ids, type(error).__name__)
+        return False
+    failpoint("dispatch.after_chord")
+    return True
+
+
+def _signature(call: Call) -> Signature:
+    return current_app.signature(
+        call.name,
+        kwargs=dict(call.ids),
+        immutable=True,
+        options={"priority": _message_priority()(call.priority, call.step)},
+    )
+
+
+@cache
+def _message_priority() -> Any:
+    return import_string(settings.HEADGATE_MESSAGE_PRIORITY)
+
+
+def queue_depth(queue: str) -> int:
+    """Return how many messages wait in the queue, over all priorities; 0 where the broker does not answer."""
+    connection = current_app.connection_for_write()
+    try:
+        with connection:
+            return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
+    except (*_BROKER_ERRORS, *connection.channel_errors):
+        # An undeclared queue counts as empty, too.
+        return 0

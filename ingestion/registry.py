@@ -1,0 +1,104 @@
+"""Finds connectors and sinks by kind and builds them from configured rows."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from ingestion.models import Destination, Source
+from ingestion.ports.connector import Connector, Stream
+from ingestion.ports.errors import ConfigError
+from ingestion.ports.sink import Sink
+from ingestion.toolkit.redact import register_secret
+
+
+def known_kinds(port: str) -> list[str]:
+    """Return the kinds of `connector` or `sink` that can be configured here, sorted."""
+    return sorted(_table(port))
+
+
+def plugin_class(port: str, kind: str) -> Any:
+    """Return the class of that kind; ConfigError where there is none."""
+    path = _table(port).get(kind)
+    if path is None:
+        raise ConfigError("config.unknown_kind", port=port, kind=kind, known=", ".join(known_kinds(port)))
+    return import_string(path)
+
+
+def build_connector(source: Source) -> Connector:
+    """Return the source's connector with its validated configuration."""
+    connector: Connector = _build("connector", source.kind, source.config, source.secrets, where=source.name)
+    return connector
+
+
+def build_sink(destination: Destination) -> Sink:
+    """Return the destination's sink with its validated configuration."""
+    sink: Sink = _build("sink", destination.kind, destination.config, destination.secrets, where=destination.name)
+    return sink
+
+
+def validate_config(
+    port: str, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, where: str
+) -> BaseModel:
+    """Return the validated configuration; ConfigError names every field that is wrong, and no value."""
+    model: type[BaseModel] = plugin_class(port, kind).Config
+    misplaced = sorted(set(config) & secret_fields(port, kind))
+    if misplaced:
+        detail = f"{', '.join(misplaced)} must stand under secrets, not under config"
+        raise ConfigError("config.invalid", where=where, detail=detail)
+    try:
+        return model.model_validate({**config, **secrets})
+    except ValidationError as error:
+        detail = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'config'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+        raise ConfigError("config.invalid", where=where, detail=detail) from None
+
+
+def secret_fields(port: str, kind: str) -> frozenset[str]:
+    """Return the names of the configuration fields that hold secrets."""
+    model: type[BaseModel] = plugin_class(port, kind).Config
+    return frozenset(name for name, field in model.model_fields.items() if _holds_secret(field.annotation))
+
+
+def find_stream(source: Source, name: str) -> Stream:
+    """Return the stream of that name; ConfigError names those there are."""
+    streams = build_connector(source).streams()
+    for stream in streams:
+        if stream.name == name:
+            return stream
+    known = ", ".join(stream.name for stream in streams)
+    raise ConfigError("config.unknown_stream", source=source.name, stream=name, known=known)
+
+
+def published_url() -> str:
+    """Return where the default objects destination lies: beside the lake, under `published`."""
+    url: str = settings.HEADGATE_LAKE_URL
+    base, mark, options = url.partition("?")
+    return f"{base.rstrip('/')}-published{mark}{options}"
+
+
+def _build(port: str, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, where: str) -> Any:
+    validated = validate_config(port, kind, config, secrets, where=where)
+    for value in secrets.values():
+        if isinstance(value, str):
+            register_secret(value)
+    return plugin_class(port, kind)(validated)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(_holds_secret(inner) for inner in getattr(annotation, "__args__", ()))
+
+
+@cache
+def _table(port: str) -> dict[str, str]:
+    built_in = settings.HEADGATE_CONNECTORS if port == "connector" else settings.HEADGATE_SINKS
+    installed = entry_points(group=f"headgate.{port}s")
+    return {**{point.name: point.value.replace(":", ".") for point in installed}, **{
+        kind: path.replace(":", ".") for kind, path in built_in.items()
+    }}

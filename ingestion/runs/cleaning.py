@@ -1,0 +1,62 @@
+"""Removing what nothing refers to: objects that no row names, unfinished uploads, retired records."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from ingestion.catalog import collect_garbage
+from ingestion.models import Part, Upload
+from ingestion.runs.lake import open_lake
+
+logger = logging.getLogger(__name__)
+
+_GRACE = timedelta(days=1)
+"""An object younger than this may belong to work that has not committed its row yet."""
+_RECORDS_AT_ONCE = 100_000
+_ZONES = (Part.Zone.RAW, Part.Zone.CLEAN, Part.Zone.REJECTED)
+
+
+def clean_up(*, now: datetime | None = None, grace: timedelta = _GRACE) -> dict[str, int]:
+    """Remove what is older than the grace and named by nothing; return how many of each kind."""
+    now = now or datetime.now(UTC)
+    return {
+        "objects": _remove_orphans(now - grace),
+        "uploads": _remove_unfinished_uploads(now - grace),
+        "multipart_uploads": open_lake().abort_stale_uploads(now - grace),
+        "catalog_records": collect_garbage(_RECORDS_AT_ONCE),
+    }
+
+
+def _remove_orphans(before: datetime) -> int:
+    """Delete the objects of the zones that no part names; a killed worker leaves one, at most, each time."""
+    lake, removed = open_lake(), 0
+    for zone in _ZONES:
+        batch: list[str] = []
+        for info in lake.list(f"{zone}/"):
+            if info.modified_at is not None and info.modified_at < before:
+                batch.append(info.key)
+            if len(batch) == 500:  # noqa: PLR2004 (names in one look at the table)
+                removed += _remove_unnamed(batch)
+                batch = []
+        removed += _remove_unnamed(batch)
+    return removed
+
+
+def _remove_unnamed(keys: list[str]) -> int:
+    named = set(Part.objects.filter(key__in=keys).values_list("key", flat=True))
+    named |= set(Part.objects.filter(hashes_key__in=keys).values_list("hashes_key", flat=True))
+    orphans = [key for key in keys if key not in named]
+    for key in orphans:
+        open_lake().delete(key)
+    return len(orphans)
+
+
+def _remove_unfinished_uploads(before: datetime) -> int:
+    """Forget the uploads whose last byte never came."""
+    unfinished = Upload.objects.filter(sha256__isnull=True, created_at__lt=before)
+    for upload in unfinished:
+        if upload.key:
+            open_lake().delete(upload.key)
+    count, _ = unfinished.delete()
+    return count
+
+

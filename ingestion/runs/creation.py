@@ -1,0 +1,97 @@
+"""The one place that creates runs; every front door comes here."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from ingestion import dispatch, registry
+from ingestion.models import Contract, Pipeline, Run, Schedule, Upload
+from ingestion.ports.errors import ConfigError, Refused
+from ingestion.runs import contracts, events
+from ingestion.runs.ending import plan_call
+
+_QUERY_FIELDS = frozenset({"filter", "fields", "limit", "options"})
+
+
+def create_run(
+    pipeline: Pipeline,
+    *,
+    trigger: str,
+    slot: datetime | None = None,
+    schedule: Schedule | None = None,
+    idempotency_key: str | None = None,
+    query: Mapping[str, Any] | None = None,
+    uploads: Sequence[Upload] = (),
+    priority: int | None = None,
+    republishes: Run | None = None,
+) -> tuple[Run, bool]:
+    """Return the run that was asked for, and whether this call created it.
+
+    The same slot of a pipeline, or the same idempotency key, gives the same run; a key that was used for another
+    request is Refused. Nothing is sent before the row is committed.
+    """
+    asked = {**pipeline.query, **(query or {})}
+    if unknown := sorted(set(asked) - _QUERY_FIELDS):
+        detail = f"{', '.join(unknown)} is no part of a query ({', '.join(sorted(_QUERY_FIELDS))})"
+        raise ConfigError("config.invalid", where=pipeline.name, detail=detail)
+    if idempotency_key is not None:
+        found = Run.objects.filter(idempotency_key=idempotency_key).first()
+        if found is not None:
+            return _same_request(found, pipeline, asked, uploads), False
+    if pipeline.is_paused and trigger != Run.Trigger.ROLLBACK:
+        raise Refused("pipeline.paused", pipeline=pipeline.name)
+    registry.find_stream(pipeline.source, pipeline.stream)
+    try:
+        with transaction.atomic():
+            run = Run.objects.create(
+                pipeline=pipeline,
+                contract=contract_for(pipeline),
+                trigger=trigger,
+                slot=slot,
+                schedule=schedule,
+                idempotency_key=idempotency_key,
+                query=asked,
+                mode=pipeline.mode,
+                priority=priority or pipeline.priority,
+                republishes=republishes,
+                nudged_at=Now(),
+            )
+            run.uploads.set(uploads)
+            events.record(run.pk, "run.created", trigger=trigger)
+            dispatch.publish_after_commit(plan_call(run.pk, priority=run.priority))
+    except IntegrityError:
+        return _created_meanwhile(pipeline, asked, uploads, slot=slot, idempotency_key=idempotency_key), False
+    run.refresh_from_db()
+    return run, True
+
+
+def contract_for(pipeline: Pipeline) -> Contract | None:
+    """Return the newest version of the pipeline's contract, or None where the first run is to draft it."""
+    return contracts.latest_version(pipeline.contract) if pipeline.contract else None
+
+
+def _created_meanwhile(
+    pipeline: Pipeline,
+    asked: Mapping[str, Any],
+    uploads: Sequence[Upload],
+    *,
+    slot: datetime | None,
+    idempotency_key: str | None,
+) -> Run:
+    if idempotency_key is not None:
+        found = Run.objects.filter(idempotency_key=idempotency_key).first()
+        if found is not None:
+            return _same_request(found, pipeline, asked, uploads)
+    return Run.objects.get(pipeline=pipeline, slot=slot)
+
+
+def _same_request(found: Run, pipeline: Pipeline, asked: Mapping[str, Any], uploads: Sequence[Upload]) -> Run:
+    same_uploads = {upload.pk for upload in uploads} == set(found.uploads.values_list("pk", flat=True))
+    if found.pipeline_id != pipeline.pk or found.query != dict(asked) or not same_uploads:
+        raise Refused("run.idempotency_mismatch", key=found.idempotency_key)
+    return found
+
+

@@ -1,0 +1,99 @@
+"""What a run publishes, as sinks and readers of the lake see it."""
+
+import json
+
+from ingestion.models import Delivery, Part, Pipeline, Run
+from ingestion.ports.schema import ContractBody
+from ingestion.ports.sink import DeliveryState, DeliveryView, Manifest, PartView, WriteMode
+
+
+def part_view(part: Part) -> PartView:
+    """Return a clean part as a sink sees it."""
+    return PartView(
+        key=part.key,
+        lane=part.lane,
+        link=part.link,
+        seq=part.seq,
+        rows=part.rows or 0,
+        size_bytes=part.size_bytes,
+        sha256=part.sha256,
+    )
+
+
+def contract_body(run: Run) -> ContractBody:
+    """Return the contract the run was checked against; one without columns where nothing was read."""
+    if run.contract is None:
+        return ContractBody(name=run.pipeline.name)
+    return ContractBody.model_validate(run.contract.body)
+
+
+def write_mode(run: Run) -> WriteMode:
+    """Return what the run's publication does with the rows of earlier ones."""
+    if run.mode == Pipeline.Mode.FULL_REFRESH:
+        return WriteMode.REPLACE
+    return WriteMode.MERGE if contract_body(run).key else WriteMode.APPEND
+
+
+def logical_time(run: Run) -> str:
+    """Return the time that the run's data are for: its slot, else when it was asked for."""
+    return (run.slot or run.created_at).isoformat()
+
+
+def manifest_of(run: Run) -> Manifest:
+    """Return the run's manifest, parts in (lane, link, seq) order."""
+    parts = tuple(
+        part_view(part)
+        for part in Part.objects.filter(run=run, zone=Part.Zone.CLEAN, rows__gt=0).order_by("lane", "link", "seq")
+    )
+    return Manifest(
+        run_id=run.pk,
+        pipeline=run.pipeline.name,
+        mode=write_mode(run),
+        contract=contract_body(run),
+        contract_version=run.contract.version if run.contract else 0,
+        parts=parts,
+        rows=sum(part.rows for part in parts),
+        logical_time=logical_time(run),
+    )
+
+
+def delivery_view(delivery: Delivery, run: Run) -> DeliveryView:
+    """Return the delivery as its sink sees it."""
+    return DeliveryView(
+        id=delivery.pk,
+        run_id=run.pk,
+        pipeline=run.pipeline.name,
+        pipeline_id=run.pipeline_id,
+        destination=delivery.destination.name,
+        mode=write_mode(run),
+        contract=contract_body(run),
+        state=DeliveryState(delivery.state),
+        attempt=delivery.attempt,
+        logical_time=logical_time(run),
+        refs=delivery.refs,
+    )
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return the manifest as JSON text; the same manifest gives the same bytes."""
+    document = {
+        "version": 1,
+        "run": manifest.run_id,
+        "pipeline": manifest.pipeline,
+        "mode": manifest.mode,
+        "contract": {"name": manifest.contract.name, "version": manifest.contract_version},
+        "logical_time": manifest.logical_time,
+        "rows": manifest.rows,
+        "parts": [
+            {
+                "key": part.key,
+                "lane": part.lane,
+                "link": part.link,
+                "rows": part.rows,
+                "bytes": part.size_bytes,
+                "sha256": part.sha256,
+            }
+            for part in manifest.parts
+        ],
+    }
+    return json.dumps(document, indent=1, sort_keys=True).encode()

@@ -1,0 +1,101 @@
+"""Setting up sources, destinations and pipelines; every face checks and saves them here."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from ingestion import registry
+from ingestion.models import Contract, Destination, Pipeline, PipelineDependency, Source
+from ingestion.ports.errors import ConfigError
+from ingestion.runs.dependencies import check_dependency
+
+UPLOAD_SOURCE = "uploads"
+LAKE_DESTINATION = "lake"
+CATALOG_DESTINATION = "catalog"
+
+
+def check_source_config(*, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], name: str) -> None:
+    """Raise ConfigError unless a connector of that kind can be built from the settings."""
+    registry.validate_config("connector", kind, config, secrets, where=name)
+
+
+def check_destination_config(*, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], name: str) -> None:
+    """Raise ConfigError unless a sink of that kind can be built from the settings."""
+    registry.validate_config("sink", kind, config, secrets, where=name)
+
+
+def check_pipeline(*, source: Source, stream: str, mode: str) -> None:
+    """Raise ConfigError unless the source offers the stream, and can read it in that mode.
+
+    A stream of files has no cursor and may be incremental all the same: each file adds its rows.
+    """
+    found = registry.find_stream(source, stream)
+    if mode == Pipeline.Mode.INCREMENTAL and found.cursor_field is None and not found.is_file:
+        raise ConfigError("pipeline.incremental_needs_cursor", stream=stream)
+
+
+def set_dependencies(pipeline: Pipeline, upstreams: Iterable[tuple[Pipeline, int]]) -> None:
+    """Let the pipeline run after exactly these (upstream, seconds to wait); ConfigError where that closes a circle."""
+    wanted = {upstream.pk: (upstream, timeout_s) for upstream, timeout_s in upstreams}
+    for upstream, _ in wanted.values():
+        check_dependency(pipeline, upstream)
+    with transaction.atomic():
+        PipelineDependency.objects.filter(pipeline=pipeline).exclude(upstream_id__in=wanted).delete()
+        for upstream, timeout_s in wanted.values():
+            PipelineDependency.objects.update_or_create(
+                pipeline=pipeline, upstream=upstream, defaults={"timeout_s": timeout_s}
+            )
+
+
+def upload_pipeline(name: str, *, contract: Contract | None = None) -> Pipeline:
+    """Return the pipeline of that name that takes uploads, made if there is none.
+
+    A new one delivers to the lake destination and the catalog; with a key, files are merged by it, without one
+    each file replaces the one before.
+    """
+    pipeline = Pipeline.objects.select_related("source", "contract").filter(name=name).first()
+    if pipeline is not None:
+        if contract is not None and pipeline.contract_id != contract.pk:
+            adopt_contract(pipeline, contract)
+        return pipeline
+    try:
+        with transaction.atomic():
+            pipeline = Pipeline.objects.create(
+                name=name, source=upload_source(), stream="rows", contract=contract, mode=_upload_mode(contract)
+            )
+            pipeline.destinations.set(default_destinations())
+    except IntegrityError:
+        # Two first uploads under one name at once; the other was quicker.
+        pipeline = Pipeline.objects.select_related("source", "contract").get(name=name)
+    return pipeline
+
+
+def adopt_contract(pipeline: Pipeline, contract: Contract) -> None:
+    """Check the pipeline's next runs against the contract."""
+    pipeline.contract = contract
+    fields = ["contract", "updated_at"]
+    if pipeline.source.kind == "files":
+        pipeline.mode = _upload_mode(contract)
+        fields.append("mode")
+    pipeline.save(update_fields=fields)
+
+
+def upload_source() -> Source:
+    """Return the source that uploads belong to."""
+    source, _ = Source.objects.get_or_create(name=UPLOAD_SOURCE, defaults={"kind": "files"})
+    return source
+
+
+def default_destinations() -> list[Destination]:
+    """Return where a pipeline delivers that was made by an upload: the published objects and the catalog."""
+    catalog, _ = Destination.objects.get_or_create(name=CATALOG_DESTINATION, defaults={"kind": "catalog"})
+    lake, _ = Destination.objects.get_or_create(
+        name=LAKE_DESTINATION, defaults={"kind": "objects", "config": {"url": registry.published_url()}}
+    )
+    return [lake, catalog]
+
+
+def _upload_mode(contract: Contract | None) -> str:
+    has_key = contract is not None and bool(contract.body.get("key"))
+    return Pipeline.Mode.INCREMENTAL if has_key else Pipeline.Mode.FULL_REFRESH

@@ -1,0 +1,27 @@
+"""Trying a source or destination out: which layer answers, and what to do where one does not."""
+
+from ingestion import registry
+from ingestion.models import Destination, Source
+from ingestion.ports.connector import CheckReport, Finding
+from ingestion.ports.errors import IngestError
+from ingestion.runs.context import sink_context, source_context
+
+
+def check_source(source: Source) -> CheckReport:
+    """Return what the source's own check finds; settings that do not validate are the first finding."""
+    try:
+        return registry.build_connector(source).check(source_context(source))
+    except IngestError as error:
+        return _failed(error)
+
+
+def check_destination(destination: Destination) -> CheckReport:
+    """Return what the destination's own check finds; settings that do not validate are the first finding."""
+    try:
+        return registry.build_sink(destination).check(sink_context())
+    except IngestError as error:
+        return _failed(error)
+
+
+def _failed(error: IngestError) -> CheckReport:
+    return CheckReport((Finding("settings", ok=False, elapsed_ms=0.0, detail=str(error), code=error.code),))

@@ -1,0 +1,102 @@
+"""Rejected rows: seen, filtered and downloaded, straight from the parts that hold them."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ingestion.models import Part, Run
+from ingestion.ports.errors import ConfigError
+from ingestion.quality.parts import read_rejected
+from ingestion.runs.lake import open_lake
+
+FORMATS = {"csv": "text/csv", "jsonl": "application/x-ndjson", "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}
+_CSV_COLUMNS = ("part", "row", "page", "outcome", "column", "rule", "value", "message", "raw")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_XLSX_ROWS = 1_000_000
+
+
+def iterate_rejected(
+    run: Run, *, rule: str | None = None, column: str | None = None, outcome: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the run's rejected and duplicate rows in (lane, link, row) order: part, row, page, outcome, errors, raw."""
+    for part in Part.objects.filter(run=run, zone=Part.Zone.REJECTED).order_by("lane", "link", "seq"):
+        after: int | None = None
+        with open_lake().open(part.key) as stored:
+            while True:
+                rows = read_rejected(stored, rule=rule, column=column, after=after, limit=1000)
+                for row in rows:
+                    after = row.pop("position")
+                    if outcome is None or row["outcome"] == outcome:
+                        yield {"part": f"{part.lane}-{part.link}", **row}
+                if len(rows) < 1000:  # noqa: PLR2004 (the page size above)
+                    break
+
+
+def download_rejected(
+    run: Run, *, file_format: str, rule: str | None = None, column: str | None = None, outcome: str | None = None
+) -> Iterator[bytes]:
+    """Yield the rejected rows as a file: one line per row and broken rule; ConfigError for an unknown format.
+
+    In CSV and Excel a cell that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    if file_format not in FORMATS:
+        detail = f"the format {file_format!r} is none of {', '.join(FORMATS)}"
+        raise ConfigError("request.invalid", detail=detail)
+    rows = iterate_rejected(run, rule=rule, column=column, outcome=outcome)
+    if file_format == "jsonl":
+        return (json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n" for row in rows)
+    if file_format == "csv":
+        return _as_csv(rows)
+    return iter((_as_xlsx(rows),))
+
+
+def count_rules(run: Run) -> dict[str, int]:
+    """Return how many rows broke each "column rule", most first; for the filters of a page."""
+    counts: dict[str, int] = {}
+    for row in iterate_rejected(run):
+        for error in row["errors"]:
+            name = f"{error['column'] or ''} {error['rule']}".strip()
+            counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _flat(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        base = {"part": row["part"], "row": row["_row"], "page": row["_page"], "outcome": row["outcome"]}
+        for error in row["errors"]:
+            yield {**base, **error, "raw": row["raw"]}
+
+
+def _as_csv(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\r\n")
+    writer.writeheader()
+    for line in _flat(rows):
+        writer.writerow({name: _harmless(value) for name, value in line.items()})
+        if buffer.tell() > 1 << 16:
+            yield buffer.getvalue().encode()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue().encode()
+
+
+def _as_xlsx(rows: Iterator[dict[str, Any]]) -> bytes:
+    from itertools import islice
+
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        [{name: _harmless(value) for name, value in line.items()} for line in islice(_flat(rows), _XLSX_ROWS)],
+        columns=list(_CSV_COLUMNS),
+    )
+    buffer = io.BytesIO()
+    options = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
+    with pd.ExcelWriter(buffer, engine="xlsxwriter", engine_kwargs=options) as book:
+        frame.to_excel(book, index=False, sheet_name="rejected")
+    return buffer.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

@@ -1,0 +1,53 @@
+"""Numbers over all runs; each equals what the run pages show."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Count, F, Q, Sum
+from django.db.models.functions import TruncDate
+from django.utils import timezone
+
+from ingestion.models import PUBLISHED_RUN_STATES, Delivery, Run, RunState
+from ingestion.runs.progress import BOOKS
+
+
+def collect_statistics(*, days: int = 30) -> dict[str, Any]:
+    """Return runs by state, the success rate of ended runs, and rows by day, by source and by destination."""
+    since = timezone.now() - timedelta(days=days)
+    runs = Run.objects.filter(created_at__gte=since)
+    by_state = dict(runs.order_by().values_list("state").annotate(count=Count("pk")))
+    ended = sum(by_state.get(state, 0) for state in (*PUBLISHED_RUN_STATES, RunState.FAILED))
+    sums = {name: Sum(name, default=0) for name in BOOKS}
+    published = runs.filter(state__in=PUBLISHED_RUN_STATES)
+    deliveries = Delivery.objects.filter(run__in=published)
+    return {
+        "days": days,
+        "runs": {"total": sum(by_state.values()), "by_state": by_state},
+        "success_rate": by_state.get(RunState.SUCCEEDED, 0) / ended if ended else None,
+        "rows": published.aggregate(**sums),
+        "by_day": list(
+            published.order_by().annotate(day=TruncDate("published_at")).values("day").annotate(
+                runs=Count("pk"), **sums
+            ).order_by("day")
+        ),
+        "by_source": list(
+            published.order_by().values(source=F("pipeline__source__name")).annotate(runs=Count("pk"), **sums).order_by("source")
+        ),
+        "by_destination": list(
+            deliveries.order_by()
+            .values(name=F("destination__name"))
+            .annotate(
+                deliveries=Count("pk"),
+                failed=Count("pk", filter=Q(state=Delivery.State.FAILED)),
+                inserted=Sum("inserted", default=0),
+                updated=Sum("updated", default=0),
+                unchanged=Sum("unchanged", default=0),
+                refused=Sum("refused", default=0),
+            )
+            .order_by("name")
+        ),
+        "recent_runs": list(
+            runs.order_by("-pk").values("id", "pipeline__name", "state", "code", "accepted", "finished_at")[:10]
+        ),
+    }
+

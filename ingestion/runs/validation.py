@@ -1,0 +1,205 @@
+"""The validate stage: raw parts become a clean part and a rejected part, without asking the source."""
+
+import io
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
+
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from ingestion import registry
+from ingestion.models import Contract, Part, Partition, PartitionState, Run, RunState
+from ingestion.ports.batch import Query, RawPage, Records, StoredInput
+from ingestion.ports.connector import Stream
+from ingestion.ports.errors import RateLimited, StoreCorrupt
+from ingestion.ports.schema import ContractBody
+from ingestion.quality.compile import Verdict, compile_contract
+from ingestion.quality.draft import draft_contract
+from ingestion.quality.keys import hash_keys
+from ingestion.quality.parts import write_clean, write_rejected
+from ingestion.runs import completion, contracts, events
+from ingestion.runs.attempts import Outcome, attempt
+from ingestion.runs.fetching import spec_of, validate_call
+from ingestion.runs.lake import open_lake, part_key, sha256_hex
+from ingestion.runs.leases import Lease, claim
+from ingestion.toolkit.failpoints import failpoint
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CONTRACT_WAIT_S = 2.0
+
+
+def validate_partition(partition_id: int) -> Outcome:
+    """Standardize and check the partition's raw parts, store what came of them, and complete the run if it was the last.
+
+    Safe to call twice, at once and late: the same raw parts give the same objects under the same keys, and only
+    the holder of the lease writes their rows.
+    """
+    lease = claim(
+        Partition,
+        partition_id,
+        expected=(PartitionState.PENDING, PartitionState.LEASED),
+        to=PartitionState.LEASED,
+        stage=Partition.Stage.VALIDATE,
+        only_if=Q(run__state=RunState.RUNNING),
+    )
+    if lease is None:
+        return Outcome.NOT_MINE
+    failpoint("validate.claimed")
+    partition = Partition.objects.select_related("run__pipeline__source", "run__contract").get(pk=partition_id)
+    outcome = attempt(
+        lease,
+        validate_call(partition),
+        lambda: _validate(partition, lease),
+        back_to=PartitionState.PENDING,
+        fail=completion.fail_partition,
+    )
+    if outcome in (Outcome.DONE, Outcome.FAILED):
+        completion.complete_if_last(partition.run_id)
+    return outcome
+
+
+def query_of(run: Run) -> Query:
+    """Return the run's question as its connector gets it."""
+    asked = run.query
+    return Query(
+        stream=run.pipeline.stream,
+        filter=asked.get("filter"),
+        fields=tuple(asked.get("fields") or ()),
+        limit=asked.get("limit"),
+        inputs=tuple(
+            StoredInput(key=upload.key, name=upload.name, size_bytes=upload.size_bytes, sha256=upload.sha256 or "")
+            for upload in run.uploads.order_by("pk")
+        ),
+        options=asked.get("options") or {},
+    )
+
+
+def _validate(partition: Partition, lease: Lease) -> None:
+    run = partition.run
+    source = run.pipeline.source
+    stream = registry.find_stream(source, run.pipeline.stream)
+    raw = list(Part.objects.filter(run=run, zone=Part.Zone.RAW, lane=partition.lane, link=partition.link))
+    records = Records(pages=[_page(part) for part in raw], spec=spec_of(partition), query=query_of(run))
+    table = registry.build_connector(source).standardize(records, stream)
+    lease.progress()
+    contract = _contract(run, partition, table, stream)
+    verdict = compile_contract(contract).check(
+        table,
+        run_id=run.pk,
+        part=f"{partition.lane}-{partition.link}",
+        is_file=stream.is_file,
+        cursor_field=stream.cursor_field,
+    )
+    del table
+    lease.progress()
+    failpoint("validate.before_put")
+    parts = _store(partition, verdict, contract)
+    with transaction.atomic():
+        lease.release(
+            to=PartitionState.DONE,
+            fetched=verdict.fetched,
+            accepted=verdict.accepted,
+            rejected=verdict.rejected,
+            duplicate=verdict.duplicate,
+            filtered=verdict.filtered,
+            high_water=verdict.high_water,
+            finished_at=Now(),
+        )
+        Part.objects.bulk_create(parts)
+        for warning in verdict.warnings:
+            events.record(run.pk, "contract.warning", level="warning", message=warning, lane=partition.lane)
+        failpoint("validate.before_commit")
+    failpoint("validate.after_commit")
+
+
+def _contract(run: Run, partition: Partition, table: "pa.Table", stream: Stream) -> ContractBody:
+    """Return the run's contract; without one, lane 0 drafts it from its data and the others wait for that."""
+    if run.contract is None:
+        run.contract = Contract.objects.filter(runs=run.pk).first()
+    if run.contract is not None:
+        return ContractBody.model_validate(run.contract.body)
+    if stream.schema is not None:
+        body = stream.schema
+    elif (partition.lane, partition.link) == (0, 0):
+        body = draft_contract(table, name=run.pipeline.name, key=stream.key)
+    else:
+        raise RateLimited("contract.awaited", retry_after_s=CONTRACT_WAIT_S)
+    run.contract = contracts.adopt_draft(run, body)
+    return ContractBody.model_validate(run.contract.body)
+
+
+def _page(part: Part) -> RawPage:
+    index = part.pages[0] if part.pages else {}
+    is_span = not part.key.startswith(f"{Part.Zone.RAW}/")
+    return RawPage(
+        seq=part.seq,
+        url=index.get("url", ""),
+        read=partial(_read_span, part) if is_span else partial(_read_body, part),
+        open=partial(_open_object, part) if is_span else lambda: io.BytesIO(_read_body(part)),
+        offset=part.offset,
+        length=part.size_bytes if is_span else index.get("length", 0),
+    )
+
+
+def _read_span(part: Part) -> bytes:
+    return open_lake().read(part.key, offset=part.offset, length=part.size_bytes)
+
+
+def _read_body(part: Part) -> bytes:
+    import zstandard
+
+    stored = open_lake().read(part.key)
+    if sha256_hex(stored) != part.sha256:
+        raise StoreCorrupt("store.corrupt", key=part.key, detail="SHA-256 differs")
+    return zstandard.ZstdDecompressor().decompress(stored, max_output_size=part.pages[0]["length"] + 1)
+
+
+def _open_object(part: Part) -> BinaryIO:
+    return open_lake().open(part.key)
+
+
+def _store(partition: Partition, verdict: Verdict, contract: ContractBody) -> list[Part]:
+    """Return the rows of the objects that hold the verdict, the objects stored."""
+    parts = []
+    if verdict.clean.num_rows:
+        part = _put(partition, Part.Zone.CLEAN, write_clean(verdict.clean), rows=verdict.clean.num_rows)
+        if contract.key:
+            hashes = hash_keys(verdict.clean, contract.key)
+            part.hashes_key = f"{part.key.removesuffix('.parquet')}.keys"
+            open_lake().put_if_absent(part.hashes_key, hashes)
+        parts.append(part)
+        failpoint("validate.after_put_clean")
+    if verdict.rejected.num_rows:
+        parts.append(
+            _put(partition, Part.Zone.REJECTED, write_rejected(verdict.rejected), rows=verdict.rejected.num_rows)
+        )
+        failpoint("validate.after_put_rejected")
+    return parts
+
+
+def _put(partition: Partition, zone: Part.Zone, data: bytes, *, rows: int) -> Part:
+    digest = sha256_hex(data)
+    key = part_key(
+        partition.run,
+        zone=zone,
+        lane=partition.lane,
+        link=partition.link,
+        seq=0,
+        sha256=digest,
+        extension="parquet",
+    )
+    open_lake().put_if_absent(key, data, sha256=digest)
+    return Part(
+        run=partition.run,
+        zone=zone,
+        lane=partition.lane,
+        link=partition.link,
+        seq=0,
+        key=key,
+        size_bytes=len(data),
+        sha256=digest,
+        rows=rows,
+    )

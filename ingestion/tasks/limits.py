@@ -1,0 +1,30 @@
+"""A queue's own rate, kept before any work is claimed."""
+
+from typing import Any
+
+from celery import Task
+
+from ingestion import dispatch
+from ingestion.dispatch import Call
+from ingestion.ports.errors import Retryable
+from ingestion.runs.context import queue_key, queue_limiter
+
+
+def is_granted(task: Task[Any, Any], queue: str) -> bool:
+    """Return whether the queue's rate allows this task now; where it does not, the same message is sent again later.
+
+    Nothing was claimed, so nothing is held while it waits; without the limiter nothing is granted.
+    """
+    limiter = queue_limiter(queue)
+    if limiter is None:
+        return True
+    try:
+        limiter.acquire(queue_key(queue))
+    except Retryable as refusal:
+        kwargs = {name: value for name, value in (task.request.kwargs or {}).items() if isinstance(value, int)}
+        call = Call(str(task.name), kwargs)
+        dispatch.publish_as_is(
+            call, priority=task.request.delivery_info.get("priority"), countdown_s=refusal.retry_after_s or 5.0
+        )
+        return False
+    return True
