@@ -78,10 +78,10 @@ class LocalLake:
     def put_if_absent(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
         """Store the object unless it is there; the same content there is success, other content StoreCorrupt."""
         path = self._path(key)
-        with _translated():
-            if path.exists():
-                found = sha256_of(source)
-                check_hash(key, expected=sha256, found=found)
+        if path.is_file():
+            found = sha256_of(source)
+            check_hash(key, expected=sha256, found=found)
+            with _translated():
                 return self._existing(key, size_bytes=size_of(source), sha256=found)
         return self._filled(key, source, sha256=sha256).commit()
 
