@@ -17,6 +17,7 @@ from ingestion.ports.connector import CheckReport, Finding, Stream
 from ingestion.ports.context import Context, HttpResponse
 from ingestion.ports.errors import ConfigError, IngestError, SourceRejected
 from ingestion.toolkit.http_errors import bad_content, error_detail, expect_json, from_status
+from ingestion.toolkit.probe import probe_http
 from ingestion.toolkit.redact import redact_url, register_secret
 from ingestion.toolkit.retry import TransientError
 
@@ -35,6 +36,7 @@ READ_STATUS = (
 """Statuses whose body says what is wrong with the request; the others are the HTTP client's."""
 DELAY_MAX_S = 3600.0
 PAGE_LIMIT_TRIES = 4
+FIRST_RECORD = "record="
 KEPT_HEADERS = ("content-type", "date", "etag", "last-modified")
 ACCEPT = "application/vnd.api+json, application/json"
 
@@ -132,24 +134,31 @@ class OptimadeConnector:
     def check(self, ctx: Context) -> CheckReport:
         """Return whether the provider answers and speaks OPTIMADE."""
         base = self._config.versioned_url
-        findings = [self._look("http", f"{base}/info", ctx)]
-        if findings[-1].ok:
-            findings.append(self._look("schema", f"{base}/structures?page_limit=1&include=", ctx))
+        findings = list(self._reach(f"{base}/info", ctx).findings)
+        if all(finding.ok for finding in findings):
+            findings.append(self._look_at_schema(base, ctx))
         return CheckReport(tuple(findings))
 
-    def _look(self, layer: str, url: str, ctx: Context) -> Finding:
-        started = time.perf_counter()
+    def _reach(self, url: str, ctx: Context) -> CheckReport:
+        """Return how far a connection gets; layer by layer where the client can look below HTTP."""
+        probe = getattr(ctx.http, "probe", None)
+        if probe is not None:
+            report: CheckReport = probe(url, headers=self._headers(url))
+            return report
+        return probe_http(url, ask=lambda target: self._get(target, ctx)[0])
+
+    def _look_at_schema(self, base: str, ctx: Context) -> Finding:
+        started_at = time.monotonic()
         detail, code = "", ""
         try:
-            response, _ = self._get(url, ctx)
-            if layer == "schema":
-                answer = read_answer(_listing(response))
-                detail = f"{answer.total if answer.total is not None else 'an unknown number of'} structures"
-            else:
-                detail = f"OPTIMADE {_api_version(response)}"
+            version = _api_version(self._get(f"{base}/info", ctx)[0])
+            answer = read_answer(_listing(self._get(f"{base}/structures?page_limit=1&include=", ctx)[0]))
+            count = "an unknown number of" if answer.total is None else answer.total
+            detail = f"OPTIMADE {version}, {count} structures"
         except IngestError as error:
             detail, code = str(error), error.code
-        return Finding(layer, not code, (time.perf_counter() - started) * 1000, detail=detail, code=code)
+        elapsed_ms = (time.monotonic() - started_at) * 1000
+        return Finding("schema", ok=not code, elapsed_ms=elapsed_ms, detail=detail, code=code)
 
     def plan(self, query: Query, since: Cursor | None, ctx: Context) -> Iterable[PartitionSpec]:
         """Yield the one partition: the address of the first page."""
@@ -204,7 +213,9 @@ class OptimadeConnector:
             if step.fault is not None and walk.is_recheck:
                 raise step.fault
             warnings = _warnings(walk, answer, note=step.note)
-            yield _page(response, url, answer=answer, next_walk=step.walk, warnings=warnings)
+            # the fragment says how many records came before: a lane's later link must know where a limit falls
+            place = f"{redact_url(url)}#{FIRST_RECORD}{walk.seen_count}"
+            yield _page(response, place, answer=answer, next_walk=step.walk, warnings=warnings)
             if step.fault is not None:
                 raise step.fault
             if step.walk is None:
@@ -245,8 +256,9 @@ class OptimadeConnector:
         """Return standard columns, the provider's fields without their leading "_", and the reader columns."""
         entries = (entry for page in records.pages for entry in read_entries(page.seq, page.read()))
         limit = records.query.limit
-        before = (records.start or {}).get("seen", 0)
-        return tabulate(entries, LAYOUTS[stream.name], limit=None if limit is None else max(0, limit - before))
+        if limit is not None and records.pages:
+            limit -= _first_record(records.pages[0].url)
+        return tabulate(entries, LAYOUTS[stream.name], limit=limit)
 
     def checkpoint(self, spec: PartitionSpec, since: Cursor | None, high_water: str | None) -> Cursor | None:
         """Return the greatest `last_modified` read; where the provider gives none, what was known before."""
@@ -260,13 +272,18 @@ def _page(response: HttpResponse, url: str, *, answer: Answer, next_walk: Walk |
     return Page(
         body=response.body,
         next_cursor=None if next_walk is None else next_walk.to_cursor(),
-        url=redact_url(url),
+        url=url,
         status=response.status,
         headers={name.lower(): value for name, value in response.headers.items() if name.lower() in KEPT_HEADERS},
         record_count=answer.record_count,
         total=answer.total,
         warnings=tuple(warnings),
     )
+
+
+def _first_record(url: str) -> int:
+    number = urlsplit(url).fragment.removeprefix(FIRST_RECORD)
+    return int(number) if number.isdecimal() else 0
 
 
 def _warnings(walk: Walk, answer: Answer, *, note: str) -> list[str]:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from ingestion.ports.batch import Cursor
 from ingestion.ports.errors import IngestError, SourceChanged, SourceRejected
+from ingestion.toolkit.redact import redact_url
 
 MARK_CHARS = 8
 RECENT_MARKS = 16
@@ -241,7 +242,7 @@ def take_step(walk: Walk, answer: Answer, *, limit: int | None, allowed_hosts: C
         url = resolve_next(answer.next_link, current=walk.url, allowed_hosts=allowed_hosts)
         repeats = bool(marks) and not walk.is_recheck and (set(marks) <= known or walk.pages.has(_page_mark(answer)))
         if after.urls.has(url) or repeats or after.empty_count > EMPTY_PAGES_ALLOWED:
-            raise SourceChanged("source.pagination_loop", url=url)
+            raise SourceChanged("source.pagination_loop", url=redact_url(url))
     except IngestError as fault:
         return Step(replace(after, url=walk.url, is_recheck=True), fault)
     return Step(replace(after, url=url))

@@ -109,5 +109,3 @@ class Records:
     pages: Sequence[RawPage]
     spec: PartitionSpec
     query: Query
-    start: Cursor | None = None
-    """Cursor at which this link of the lane began; None at the lane's beginning."""
