@@ -56,10 +56,17 @@ def from_status(response: HttpResponse, *, host: str) -> IngestError | Transient
 
 def from_exception(error: Exception, *, url: str, host: str) -> IngestError | TransientError:
     """Return the error that an exception of httpx means; a TransientError may be tried again at once."""
-    shown = redact_url(url)
     certificate = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
     if certificate is not None:
         return ConfigError("source.tls", host=host, detail=certificate.verify_message or "it cannot be verified")
+    shown = redact_url(url)
+    return _decided(error, shown=shown, host=host) or TransientError(
+        SourceUnavailable("source.unavailable", host=host, detail=_plain_words(error), url=shown)
+    )
+
+
+def _decided(error: Exception, *, shown: str, host: str) -> IngestError | None:
+    """Return the error for what another attempt cannot change, or None."""
     match error:
         case httpx.UnsupportedProtocol():
             return ConfigError("egress.scheme", url=shown)
@@ -72,7 +79,7 @@ def from_exception(error: Exception, *, url: str, host: str) -> IngestError | Tr
         case httpx.RemoteProtocolError() if "too long" in str(error):
             found = "headers beyond every measure"
             return SourceChanged("source.bad_content", url=shown, status="-", found=found, expected="an HTTP answer")
-    return TransientError(SourceUnavailable("source.unavailable", host=host, detail=_plain_words(error), url=shown))
+    return None
 
 
 def _plain_words(error: Exception) -> str:
