@@ -1,0 +1,40 @@
+"""What a check says about one table."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The books of one table: fetched = accepted + rejected + duplicate + filtered."""
+
+    fetched: int
+    accepted: int
+    rejected: int
+    duplicate: int
+    filtered: int
+
+    def __post_init__(self) -> None:
+        parts = self.accepted + self.rejected + self.duplicate + self.filtered
+        if self.fetched != parts:
+            msg = f"the books do not balance: {self}"
+            raise AssertionError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of every row of one table.
+
+    `clean` has the declared columns in contract order, the extra ones, then `_run`, `_part`, `_row`, `_page`.
+    `rejected` has one line per rejected or duplicate row (`rejects.REJECTED_SCHEMA`). `high_water` is the greatest
+    accepted value of the cursor field as ISO text, "" where there is none.
+    """
+
+    clean: "pa.Table"
+    rejected: "pa.Table"
+    counts: Counts
+    high_water: str = ""
+    warnings: tuple[str, ...] = ()
