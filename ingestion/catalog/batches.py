@@ -1,0 +1,72 @@
+"""Bounded transactions on the catalog's table."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+from django.db.models import QuerySet
+
+from ingestion.models import CatalogRecord
+from ingestion.ports.errors import DeadlineReached
+from ingestion.toolkit.failpoints import failpoint
+from ingestion.toolkit.relational import Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What a long piece of work does between two batches: tell that it goes on, and stop where it has to."""
+
+    progress: Callable[[], None] = lambda: None
+    should_stop: Callable[[], bool] = lambda: False
+
+    def beat(self) -> None:
+        """Note progress; raise DeadlineReached where the work must stop. What was committed stays."""
+        failpoint("catalog.after_batch")
+        self.progress()
+        if self.should_stop():
+            raise DeadlineReached
+
+
+@contextmanager
+def batch_transaction() -> Iterator[None]:
+    """Open one batch's transaction, with plans that read by index whatever the statistics say.
+
+    A table that just took a million rows has no statistics of them yet, and PostgreSQL then reads the whole table
+    for every batch.
+    """
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off;"
+                    " SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
+                )
+        yield
+
+
+def id_ranges(rows: QuerySet[CatalogRecord], *, pace: Pace) -> Iterator[tuple[QuerySet[CatalogRecord], int]]:
+    """Yield `rows` in bounded ranges of ids, from the lowest, each with its number of rows.
+
+    The range is found outside of the write; so rows that are gone by then are simply not in it any more.
+    """
+    after = 0
+    while True:
+        ids = list(rows.filter(id__gt=after).order_by("id").values_list("id", flat=True)[: pace.rows])
+        if not ids:
+            return
+        yield rows.filter(id__gt=after, id__lte=ids[-1]), len(ids)
+        after = ids[-1]
+
+
+def delete_rows(rows: QuerySet[CatalogRecord], *, pulse: Pulse, limit: int | None = None) -> int:
+    """Delete `rows`, or the first `limit` of them, and return how many; each batch is a transaction of its own."""
+    pace = Pace()
+    deleted_count = 0
+    for batch, row_count in id_ranges(rows, pace=pace):
+        with pace.timed(row_count), batch_transaction():
+            deleted_count += batch.delete()[0]
+        pulse.beat()
+        if limit is not None and deleted_count >= limit:
+            break
+    return deleted_count
