@@ -1,80 +1,28 @@
-"""The OPTIMADE connector against recorded answers."""
+"""The OPTIMADE connector: what every connector must do, its settings, its questions, its checkpoint."""
 
-import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from connectors.materials.optimade import OptimadeConfig, OptimadeConnector
-from ingestion.ports.batch import Page, PartitionSpec, Query, Records
-from ingestion.ports.context import HttpResponse
-from ingestion.ports.errors import AuthError, ConfigError, IngestError, SourceChanged, SourceRejected, SourceUnavailable
-from tests.conformance.connector import ConnectorConformance, Situation, records_of
-from tests.conformance.context import RecordingContext, SentRequest, answer
-
-DATA = Path(__file__).parents[1] / "data" / "optimade"
-BASE = "http://127.0.0.1:21000"
-STRUCTURES = Query(stream="structures")
-Respond = Callable[[SentRequest], HttpResponse]
-
-
-def recorded(name: str) -> Any:
-    return json.loads((DATA / name).read_text())
-
-
-def recorded_provider(request: SentRequest) -> HttpResponse:
-    """Answer as the reference server did: 17 structures on four pages."""
-    parts = urlsplit(request.url)
-    if parts.path.endswith("/info"):
-        return answer(recorded("info.json"))
-    offset = parse_qs(parts.query).get("page_offset", ["0"])[0]
-    return answer(
-        (DATA / f"structures_offset_{offset}.json").read_bytes(), headers={"content-type": "application/vnd.api+json"}
-    )
-
-
-def connector(**config: Any) -> OptimadeConnector:
-    return OptimadeConnector(OptimadeConfig.model_validate({"base_url": BASE, **config}))
-
-
-def entry(number: int, **attributes: Any) -> dict[str, Any]:
-    dated = {"last_modified": f"2024-01-01T00:{number:02d}:00Z", **attributes}
-    return {"id": f"s{number}", "type": "structures", "attributes": dated}
-
-
-def listing(entries: list[Any], *, next_link: Any = None, **meta: Any) -> dict[str, Any]:
-    return {
-        "data": entries,
-        "meta": {"more_data_available": next_link is not None, **meta},
-        "links": {"next": next_link},
-    }
-
-
-def pages_of(*documents: dict[str, Any]) -> Respond:
-    """Answer with the documents in turn, by the parameter n of the address."""
-
-    def respond(request: SentRequest) -> HttpResponse:
-        return answer(documents[int(parse_qs(urlsplit(request.url).query).get("n", ["0"])[0])])
-
-    return respond
-
-
-def fetch(respond: Respond, query: Query = STRUCTURES, **config: Any) -> tuple[list[Page], RecordingContext]:
-    recording = RecordingContext(respond)
-    reader = connector(**config)
-    spec = next(iter(reader.plan(query, None, recording.context)))
-    return list(reader.fetch(spec, None, recording.context)), recording
-
-
-def rows(pages: list[Page], query: Query = STRUCTURES) -> list[dict[str, Any]]:
-    reader = connector()
-    records = records_of(pages, PartitionSpec(0), query=query, recording=RecordingContext())
-    stream = next(stream for stream in reader.streams() if stream.name == query.stream)
-    return list(reader.standardize(records, stream).to_pylist())
+from ingestion.ports.batch import PartitionSpec, Query
+from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.redact import redact
+from tests.conformance.connector import ConnectorConformance, Situation
+from tests.conformance.context import RecordingContext, answer
+from tests.connectors.optimade_script import (
+    BASE,
+    STRUCTURES,
+    Respond,
+    connector,
+    entry,
+    listing,
+    recorded,
+    recorded_provider,
+)
 
 
 class TestConformance(ConnectorConformance):
@@ -97,13 +45,127 @@ class TestConformance(ConnectorConformance):
         return RecordingContext(answers[situation])
 
 
-def test_all_recorded_structures_are_read_in_order() -> None:
-    pages, _ = fetch(recorded_provider, page_limit=5)
+# settings
 
-    found = rows(pages)
 
-    assert [page.record_count for page in pages] == [5, 5, 5, 2]
-    assert {page.total for page in pages} == {17}
-    assert len({row["id"] for row in found}) == 17  # noqa: PLR2004
-    assert [row["_row"] for row in found] == list(range(17))
-    assert [row["_page"] for row in found] == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 2
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("https://example.org/optimade", "https://example.org/optimade/v1"),
+        ("https://example.org/optimade/", "https://example.org/optimade/v1"),
+        ("https://example.org/optimade/v1/", "https://example.org/optimade/v1"),
+        ("https://example.org/v1.2", "https://example.org/v1.2"),
+        ("https://example.org/v10.0.1", "https://example.org/v10.0.1"),
+        ("https://example.org/version1", "https://example.org/version1/v1"),
+    ],
+)
+def test_a_version_is_added_where_the_address_has_none(given: str, asked: str) -> None:
+    assert OptimadeConfig(base_url=given).versioned_url == asked
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"base_url": "ftp://example.org"},
+        {"base_url": "example.org"},
+        {"base_url": "https://me:canary@example.org"},
+        {"base_url": "https://example.org?api_key=canary"},
+        {"base_url": BASE, "page_limit": 0},
+        {"base_url": BASE, "response_fields": ["a,b"]},
+        {"base_url": BASE, "headers": {"X-Key": "canary\r\nHost: other"}},
+        {"base_url": BASE, "headers": {"Host": "canary"}},
+        {"base_url": BASE, "surplus": 1},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        OptimadeConfig.model_validate(config)
+
+
+# planning
+
+
+def first_url(query: Query, since: Mapping[str, Any] | None = None, **config: Any) -> str:
+    spec = next(iter(connector(**config).plan(query, since, RecordingContext().context)))
+    return str(spec.data["url"])
+
+
+def first_parameters(query: Query, since: Mapping[str, Any] | None = None, **config: Any) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(first_url(query, since, **config)).query, keep_blank_values=True)
+
+
+def test_the_first_request_always_names_its_page_limit_and_wants_no_references() -> None:
+    assert first_url(STRUCTURES) == f"{BASE}/v1/structures?page_limit=20&include="
+
+
+def test_a_filter_is_sent_percent_encoded() -> None:
+    url = first_url(Query(stream="structures", filter='elements HAS ALL "Si","O" AND nelements>2'))
+
+    assert "elements%20HAS%20ALL%20%22Si%22,%22O%22%20AND%20nelements%3E2" in url
+
+
+def test_an_incremental_read_asks_for_what_is_newer_in_whole_utc_seconds() -> None:
+    since = {"last_modified": "2019-06-08T07:13:37.331000+02:00"}
+
+    assert first_parameters(STRUCTURES, since, lookback_s=0)["filter"] == ['last_modified > "2019-06-08T05:13:37Z"']
+    assert first_parameters(STRUCTURES, since, lookback_s=60)["filter"] == ['last_modified > "2019-06-08T05:12:37Z"']
+
+
+def test_an_incremental_read_keeps_the_filter_in_parentheses() -> None:
+    query = Query(stream="structures", filter="nsites=1 OR nsites=2")
+
+    found = first_parameters(query, {"last_modified": "2020-01-01T00:00:00Z"}, lookback_s=0)["filter"]
+
+    assert found == ['(nsites=1 OR nsites=2) AND last_modified > "2020-01-01T00:00:00Z"']
+
+
+def test_the_fields_of_the_pipeline_come_before_those_of_the_source_and_keep_last_modified() -> None:
+    asked = Query(stream="structures", fields=("nsites", "_exmpl_chemsys"))
+
+    assert first_parameters(asked, response_fields=["species"])["response_fields"] == [
+        "nsites,_exmpl_chemsys,last_modified"
+    ]
+    assert first_parameters(STRUCTURES, response_fields=["species"])["response_fields"] == ["species,last_modified"]
+
+
+def test_a_small_limit_asks_for_a_small_page() -> None:
+    assert first_parameters(Query(stream="structures", limit=3))["page_limit"] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (Query(stream="molecules"), "config.unknown_stream"),
+        (Query(stream="structures", fields=("a&b",)), "config.invalid"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_refused(query: Query, code: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        list(connector().plan(query, None, RecordingContext().context))
+
+    assert raised.value.code == code
+
+
+# how far it was read
+
+
+def test_the_checkpoint_never_goes_back() -> None:
+    later, earlier = {"last_modified": "2024-01-02T00:00:00.000000Z"}, {"last_modified": "2024-01-01T00:00:00.000000Z"}
+    spec = PartitionSpec(0)
+
+    assert connector().checkpoint(spec, None, "2024-01-02T00:00:00Z") == later
+    assert connector().checkpoint(spec, earlier, "2024-01-02T00:00:00Z") == later
+    assert connector().checkpoint(spec, later, "2024-01-01T00:00:00Z") == later
+
+
+def test_a_provider_without_times_is_read_from_the_start_every_time() -> None:
+    cursor = connector().checkpoint(PartitionSpec(0), None, None)
+
+    assert cursor is None
+    assert "filter" not in first_parameters(STRUCTURES, cursor)
+
+
+def test_header_values_are_hidden_in_texts_from_then_on() -> None:
+    connector(headers={"X-Key": "canary-value-71"})
+
+    assert "canary-value-71" not in redact("the server said canary-value-71")
