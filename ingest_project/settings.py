@@ -6,7 +6,7 @@ from typing import Any
 import dj_database_url
 
 from ingest_project import plugins, queues
-from ingest_project.env import load_environment
+from ingest_project.env import BASE_DIR, load_environment
 from ingest_project.keys import keep_secret, make_fernet_key, make_password, make_signing_key
 from ingest_project.redis_urls import next_database
 from ingest_project.stack.state import read_state
@@ -14,7 +14,7 @@ from ingest_project.stack.state import read_state
 ENVIRONMENT = load_environment()
 HEADGATE_ENV = ENVIRONMENT.headgate_env
 HEADGATE_ALLOW_EMBEDDED = ENVIRONMENT.headgate_allow_embedded
-HEADGATE_DATA_DIR: Path = ENVIRONMENT.headgate_data.resolve()
+HEADGATE_DATA_DIR: Path = (BASE_DIR / ENVIRONMENT.headgate_data).resolve()
 HEADGATE_DATA_DIR.mkdir(parents=True, exist_ok=True)
 _SECRETS = HEADGATE_DATA_DIR / "secrets"
 _STACK = read_state(HEADGATE_DATA_DIR)
@@ -299,8 +299,12 @@ CELERY_BEAT_SCHEDULE = {
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {
+        "bound": {"()": "ingestion.telemetry.binding.BindingFilter"},
+        "redacted": {"()": "ingestion.toolkit.redact.RedactingFilter"},
+    },
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s%(bound)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["bound", "redacted"]}},
     "root": {"handlers": ["console"], "level": ENVIRONMENT.headgate_log_level},
     "loggers": {
         # A line for each request or task at INFO; httpx's would name URLs with their query.

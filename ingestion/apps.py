@@ -1,6 +1,9 @@
 """The one Django app."""
 
 from django.apps import AppConfig
+from django.conf import settings
+
+from ingestion.toolkit import failpoints
 
 
 class IngestionConfig(AppConfig):
@@ -8,3 +11,7 @@ class IngestionConfig(AppConfig):
 
     name = "ingestion"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Arm the failpoints that a test asked for; none in use."""
+        failpoints.arm(settings.HEADGATE_FAILPOINTS)

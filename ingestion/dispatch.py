@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import chain, chord, current_app, group
 from celery.canvas import Signature
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
@@ -20,6 +21,8 @@ from ingestion.toolkit.failpoints import failpoint
 logger = logging.getLogger(__name__)
 
 _BROKER_ERRORS = (BrokerError, KombuError, RedisError, OSError)
+TimeLimitReached = SoftTimeLimitExceeded
+"""Raised in a task that worked longer than its queue allows."""
 LONGEST_COUNTDOWN_S = 60.0
 """A message waits in a worker no longer than this; longer waiting is a column."""
 

@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
 
 from ingestion import dispatch
-from ingestion.dispatch import Call
+from ingestion.dispatch import Call, TimeLimitReached
 from ingestion.ports.errors import (
     Cancelled,
     DeadlineReached,
@@ -23,6 +24,7 @@ from ingestion.ports.errors import (
 )
 from ingestion.runs import events
 from ingestion.runs.leases import Lease, watched
+from ingestion.telemetry.binding import bind
 from ingestion.toolkit.redact import redact
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def attempt(
             lost = IngestError("worker.lost", attempts=lease.attempt - 1, where=lease.pk)
             fail(lease, lost.code, str(lost))
             return Outcome.FAILED
-        with watched(lease):
+        with bind(run=lease.run_id, task=call.name, **call.ids), watched(lease):
             work()
     except (DatabaseError, InterfaceError):
         # Nothing can be written now; the lease runs out and the reconciler starts the work again.
@@ -70,29 +72,37 @@ def attempt(
 
 def _settle(lease: Lease, call: Call, error: Exception, *, back_to: str, fail: Fail) -> Outcome:
     try:
-        if isinstance(error, LeaseLost) or lease.was_revoked:
-            logger.info("%s %s was stopped: %s", call.name, call.ids, type(error).__name__)
-            return Outcome.STOPPED
-        if isinstance(error, Cancelled | DeadlineReached):
-            return _put_back(lease, call, back_to=back_to, wait_s=0.0, counts=False)
-        if isinstance(error, RateLimited):
-            return _put_back(lease, call, back_to=back_to, wait_s=error.retry_after_s or 1.0, counts=False)
-        if isinstance(error, Retryable) and lease.attempt < settings.HEADGATE_MAX_ATTEMPTS:
-            events.record(
-                lease.run_id, "attempt.failed", level="warning", message=str(error), code=error.code, attempt=lease.attempt
-            )
-            wait_s = error.retry_after_s or next_wait_s(lease.attempt)
-            return _put_back(lease, call, back_to=back_to, wait_s=wait_s)
-        if isinstance(error, IngestError):
-            fail(lease, error.code, redact(str(error)))
-            return Outcome.FAILED
-        return _settle_defect(lease, call, error, back_to=back_to, fail=fail)
-    except LeaseLost:
+        return _decide(lease, call, error, back_to=back_to, fail=fail)
+    except (LeaseLost, Cancelled):
         return Outcome.STOPPED
-    except (Cancelled, DatabaseError, InterfaceError):
+    except (DatabaseError, InterfaceError):
         logger.info("%s %s could not be settled; its lease runs out", call.name, call.ids)
         connection.close()
         return Outcome.STOPPED
+
+
+def _decide(lease: Lease, call: Call, error: Exception, *, back_to: str, fail: Fail) -> Outcome:
+    """Return what becomes of the work after `error`, written."""
+    put_back = partial(_put_back, lease, call, back_to=back_to)
+    if isinstance(error, LeaseLost) or lease.was_revoked:
+        logger.info("%s %s was stopped: %s", call.name, call.ids, type(error).__name__)
+        return Outcome.STOPPED
+    # A plugin that was told to stop may say Cancelled when it was the worker slot that ended.
+    if isinstance(error, Cancelled | DeadlineReached):
+        return put_back(wait_s=0.0, counts=False)
+    if isinstance(error, RateLimited):
+        return put_back(wait_s=error.retry_after_s or 1.0, counts=False)
+    if isinstance(error, TimeLimitReached):
+        return put_back(wait_s=0.0)
+    if isinstance(error, Retryable) and lease.attempt < settings.HEADGATE_MAX_ATTEMPTS:
+        events.record(
+            lease.run_id, "attempt.failed", level="warning", message=str(error), code=error.code, attempt=lease.attempt
+        )
+        return put_back(wait_s=error.retry_after_s or next_wait_s(lease.attempt))
+    if isinstance(error, IngestError):
+        fail(lease, error.code, redact(str(error)))
+        return Outcome.FAILED
+    return _settle_defect(lease, call, error, back_to=back_to, fail=fail)
 
 
 def _settle_defect(lease: Lease, call: Call, error: Exception, *, back_to: str, fail: Fail) -> Outcome:

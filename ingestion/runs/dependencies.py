@@ -1,16 +1,15 @@
-"""Pipelines that run after others: what satisfies them, how long they wait, who starts them."""
+"""Pipelines that run after others: what satisfies them, and how long they wait."""
 
 from datetime import datetime, timedelta
 
 from ingestion.models import (
     PUBLISHED_RUN_STATES,
-    TERMINAL_RUN_STATES,
     Pipeline,
     PipelineDependency,
     Run,
     RunEvent,
 )
-from ingestion.ports.errors import ConfigError, Refused
+from ingestion.ports.errors import ConfigError
 
 
 def check_dependency(pipeline: Pipeline, upstream: Pipeline) -> None:
@@ -55,26 +54,3 @@ def wait_ends_at(run: Run, dependency: PipelineDependency) -> datetime:
     """Return when the run gives up waiting for the dependency; a retry begins the wait anew."""
     retried = RunEvent.objects.filter(run=run, kind="run.retried").order_by("-pk").values_list("created_at", flat=True)
     return (retried.first() or run.created_at) + timedelta(seconds=dependency.timeout_s)
-
-
-def start_dependents(upstream_run: Run) -> list[Run]:
-    """Create a run of every pipeline that only waited for this publication; a second call creates none."""
-    from ingestion.runs.creation import create_run  # creation asks this module about dependencies, too
-
-    created = []
-    for link in PipelineDependency.objects.filter(upstream_id=upstream_run.pipeline_id).select_related("pipeline"):
-        pipeline = link.pipeline
-        has_open_run = Run.objects.filter(pipeline=pipeline).exclude(state__in=TERMINAL_RUN_STATES).exists()
-        if pipeline.is_paused or has_open_run or unmet_dependency(pipeline.pk) is not None:
-            continue
-        try:
-            run, is_new = create_run(
-                pipeline,
-                trigger=Run.Trigger.DEPENDENCY,
-                idempotency_key=f"dependency:{pipeline.pk}:{upstream_run.pk}",
-            )
-        except Refused:
-            continue
-        if is_new:
-            created.append(run)
-    return created

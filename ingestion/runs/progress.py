@@ -49,12 +49,12 @@ def measure_progress(run: Run) -> Progress:
     partitions = Partition.objects.filter(run=run)
     counts = partitions.aggregate(
         total=Count("pk"),
-        fetched=Count("pk", filter=Q(stage=Partition.Stage.VALIDATE)),
+        at_validate=Count("pk", filter=Q(stage=Partition.Stage.VALIDATE)),
         done=Count("pk", filter=Q(state=PartitionState.DONE)),
         failed=Count("pk", filter=Q(state=PartitionState.FAILED)),
         fetch_failed=Count("pk", filter=Q(state=PartitionState.FAILED, stage=Partition.Stage.FETCH)),
         records=Sum("fetched", default=0),
-        raw_bytes=Sum("raw_bytes", default=0),
+        stored_bytes=Sum("raw_bytes", default=0),
         open_expected=Sum("expected_records", filter=Q(state__in=UNFINISHED_PARTITION_STATES), default=0),
         unknown=Count("pk", filter=Q(state__in=UNFINISHED_PARTITION_STATES, expected_records__isnull=True)),
     )
@@ -75,14 +75,14 @@ def measure_progress(run: Run) -> Progress:
     return Progress(
         state=run.state,
         stages=(
-            StageProgress("fetch", counts["fetched"], counts["total"], counts["fetch_failed"]),
+            StageProgress("fetch", counts["at_validate"], counts["total"], counts["fetch_failed"]),
             StageProgress("validate", counts["done"], counts["total"], counts["failed"] - counts["fetch_failed"]),
             StageProgress("deliver", parts["done"], parts["total"], parts["failed"]),
             StageProgress("load", loads["done"], loads["total"], loads["failed"]),
         ),
         records=records,
         expected_records=expected,
-        raw_bytes=counts["raw_bytes"],
+        raw_bytes=counts["stored_bytes"],
         elapsed_s=elapsed_s,
         records_per_s=rate,
         eta=_eta(run, records=records, expected=expected, rate=rate),

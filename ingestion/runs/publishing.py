@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 from ingestion import checkpoints, registry
 from ingestion.models import Delivery, Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.ports.sink import DeliveryState
-from ingestion.runs import dependencies, ending, events
+from ingestion.runs import dependents, ending, events
 from ingestion.runs.attempts import Outcome, attempt
 from ingestion.runs.fetching import spec_of
 from ingestion.runs.lake import manifest_key, open_lake, sha256_hex
@@ -66,7 +66,7 @@ def _publish(run: Run, lease: Lease) -> None:
         failpoint("publish.before_commit")
         transaction.on_commit(ending.nudge_waiting_runs, robust=True)
     failpoint("publish.after_commit")
-    dependencies.start_dependents(run)
+    dependents.start_dependents(run)
 
 
 def _advance_checkpoint(run: Run) -> None:

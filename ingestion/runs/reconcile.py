@@ -32,7 +32,7 @@ from ingestion.runs import (
     cancellation,
     completion,
     delivering,
-    dependencies,
+    dependents,
     ending,
     events,
     fetching,
@@ -252,5 +252,5 @@ def _start_dependents() -> Iterator[Repair]:
     since = Now() - timedelta(days=7)
     newest = Run.objects.filter(published_at__gte=since, pipeline__dependents__isnull=False)
     for run in newest.order_by("pipeline_id", "-published_at").distinct()[:200]:
-        for dependent in dependencies.start_dependents(run):
+        for dependent in dependents.start_dependents(run):
             yield Repair("dependent", dependent.pk)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from ingestion.models import Pipeline, Run, Schedule
 from ingestion.ports.errors import ConfigError, IngestError
 from ingestion.runs.creation import create_run
+from ingestion.runs.ending import nudge_waiting_runs
 
 MIN_INTERVAL_S = 10
 _MOST_MISSED = 100
@@ -139,7 +140,5 @@ def pause_pipeline(pipeline_id: int) -> None:
 
 def resume_pipeline(pipeline_id: int) -> None:
     """Let the pipeline start runs again; waiting ones begin at once."""
-    from ingestion.runs.ending import nudge_waiting_runs
-
     Pipeline.objects.filter(pk=pipeline_id).update(is_paused=False)
     nudge_waiting_runs()

@@ -1,5 +1,6 @@
 """Numbers over all runs; each equals what the run pages show."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,8 @@ from django.utils import timezone
 from ingestion.models import PUBLISHED_RUN_STATES, Delivery, Run, RunState
 from ingestion.runs.progress import BOOKS
 
+_TAKEN = ("inserted", "updated", "unchanged", "refused")
+
 
 def collect_statistics(*, days: int = 30) -> dict[str, Any]:
     """Return runs by state, the success rate of ended runs, and rows by day, by source and by destination."""
@@ -17,32 +20,30 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
     runs = Run.objects.filter(created_at__gte=since)
     by_state = dict(runs.order_by().values_list("state").annotate(count=Count("pk")))
     ended = sum(by_state.get(state, 0) for state in (*PUBLISHED_RUN_STATES, RunState.FAILED))
-    sums = {name: Sum(name, default=0) for name in BOOKS}
+    # An annotation may not have a field's name, so the sums carry their own until they are read.
+    sums = {f"sum_{name}": Sum(name, default=0) for name in BOOKS}
     published = runs.filter(state__in=PUBLISHED_RUN_STATES)
     deliveries = Delivery.objects.filter(run__in=published)
     return {
         "days": days,
         "runs": {"total": sum(by_state.values()), "by_state": by_state},
         "success_rate": by_state.get(RunState.SUCCEEDED, 0) / ended if ended else None,
-        "rows": published.aggregate(**sums),
-        "by_day": list(
+        "rows": _plain([published.aggregate(**sums)])[0],
+        "by_day": _plain(
             published.order_by().annotate(day=TruncDate("published_at")).values("day").annotate(
                 runs=Count("pk"), **sums
             ).order_by("day")
         ),
-        "by_source": list(
+        "by_source": _plain(
             published.order_by().values(source=F("pipeline__source__name")).annotate(runs=Count("pk"), **sums).order_by("source")
         ),
-        "by_destination": list(
+        "by_destination": _plain(
             deliveries.order_by()
             .values(name=F("destination__name"))
             .annotate(
                 deliveries=Count("pk"),
                 failed=Count("pk", filter=Q(state=Delivery.State.FAILED)),
-                inserted=Sum("inserted", default=0),
-                updated=Sum("updated", default=0),
-                unchanged=Sum("unchanged", default=0),
-                refused=Sum("refused", default=0),
+                **{f"sum_{name}": Sum(name, default=0) for name in _TAKEN},
             )
             .order_by("name")
         ),
@@ -51,3 +52,7 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
         ),
     }
 
+
+
+def _plain(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name.removeprefix("sum_"): value for name, value in row.items()} for row in rows]

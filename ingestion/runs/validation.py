@@ -1,6 +1,7 @@
 """The validate stage: raw parts become a clean part and a rejected part, without asking the source."""
 
 import io
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,15 +15,17 @@ from ingestion.ports.batch import Query, RawPage, Records, StoredInput
 from ingestion.ports.connector import Stream
 from ingestion.ports.errors import RateLimited, StoreCorrupt
 from ingestion.ports.schema import ContractBody
-from ingestion.quality.compile import Verdict, compile_contract
+from ingestion.quality.compile import compile_contract
 from ingestion.quality.draft import draft_contract
 from ingestion.quality.keys import hash_keys
 from ingestion.quality.parts import write_clean, write_rejected
+from ingestion.quality.verdict import Verdict
 from ingestion.runs import completion, contracts, events
 from ingestion.runs.attempts import Outcome, attempt
 from ingestion.runs.fetching import spec_of, validate_call
-from ingestion.runs.lake import open_lake, part_key, sha256_hex
+from ingestion.runs.lake import open_lake, sha256_hex
 from ingestion.runs.leases import Lease, claim
+from ingestion.runs.parts import make_part, put_hashes
 from ingestion.toolkit.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -100,11 +103,7 @@ def _validate(partition: Partition, lease: Lease) -> None:
     with transaction.atomic():
         lease.release(
             to=PartitionState.DONE,
-            fetched=verdict.fetched,
-            accepted=verdict.accepted,
-            rejected=verdict.rejected,
-            duplicate=verdict.duplicate,
-            filtered=verdict.filtered,
+            **asdict(verdict.counts),
             high_water=verdict.high_water,
             finished_at=Now(),
         )
@@ -124,11 +123,18 @@ def _contract(run: Run, partition: Partition, table: "pa.Table", stream: Stream)
     if stream.schema is not None:
         body = stream.schema
     elif (partition.lane, partition.link) == (0, 0):
-        body = draft_contract(table, name=run.pipeline.name, key=stream.key)
+        body = _with_key(draft_contract(table, name=run.pipeline.name), stream)
     else:
         raise RateLimited("contract.awaited", retry_after_s=CONTRACT_WAIT_S)
     run.contract = contracts.adopt_draft(run, body)
     return ContractBody.model_validate(run.contract.body)
+
+
+def _with_key(draft: ContractBody, stream: Stream) -> ContractBody:
+    """Return the draft with the key that the stream declares, if its columns are there."""
+    if not stream.key or any(draft.column(name) is None for name in stream.key):
+        return draft
+    return draft.model_copy(update={"key": stream.key})
 
 
 def _page(part: Part) -> RawPage:
@@ -163,43 +169,18 @@ def _open_object(part: Part) -> BinaryIO:
 
 def _store(partition: Partition, verdict: Verdict, contract: ContractBody) -> list[Part]:
     """Return the rows of the objects that hold the verdict, the objects stored."""
+    where = {"lane": partition.lane, "link": partition.link, "seq": 0}
     parts = []
     if verdict.clean.num_rows:
-        part = _put(partition, Part.Zone.CLEAN, write_clean(verdict.clean), rows=verdict.clean.num_rows)
-        if contract.key:
-            hashes = hash_keys(verdict.clean, contract.key)
-            part.hashes_key = f"{part.key.removesuffix('.parquet')}.keys"
-            open_lake().put_if_absent(part.hashes_key, hashes)
-        parts.append(part)
+        clean = make_part(partition.run, Part.Zone.CLEAN, table=verdict.clean, write=write_clean, **where)
         failpoint("validate.after_put_clean")
+        if contract.key:
+            clean.hashes_key = put_hashes(clean, hash_keys(verdict.clean, contract.key))
+            failpoint("validate.after_put_hashes")
+        parts.append(clean)
     if verdict.rejected.num_rows:
         parts.append(
-            _put(partition, Part.Zone.REJECTED, write_rejected(verdict.rejected), rows=verdict.rejected.num_rows)
+            make_part(partition.run, Part.Zone.REJECTED, table=verdict.rejected, write=write_rejected, **where)
         )
         failpoint("validate.after_put_rejected")
     return parts
-
-
-def _put(partition: Partition, zone: Part.Zone, data: bytes, *, rows: int) -> Part:
-    digest = sha256_hex(data)
-    key = part_key(
-        partition.run,
-        zone=zone,
-        lane=partition.lane,
-        link=partition.link,
-        seq=0,
-        sha256=digest,
-        extension="parquet",
-    )
-    open_lake().put_if_absent(key, data, sha256=digest)
-    return Part(
-        run=partition.run,
-        zone=zone,
-        lane=partition.lane,
-        link=partition.link,
-        seq=0,
-        key=key,
-        size_bytes=len(data),
-        sha256=digest,
-        rows=rows,
-    )

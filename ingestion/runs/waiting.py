@@ -69,10 +69,10 @@ def _explain_stage(run: Run) -> Waiting | None:
     now = timezone.now()
     if _is_held(run, now):
         return None
-    for rows, what in ((partitions, "a partition"), (parts, "a part"), (deliveries, "a delivery")):
-        if rows.filter(lease_until__gte=now).exists():
-            return None
-    for rows, what in ((partitions, "a partition"), (parts, "a part"), (deliveries, "a delivery")):
+    pieces = ((partitions, "a partition"), (parts, "a part"), (deliveries, "a delivery"))
+    if any(rows.filter(lease_until__gte=now).exists() for rows, _ in pieces):
+        return None
+    for rows, what in pieces:
         waiting = rows.order_by("not_before", "pk")
         if rows.filter(not_before__isnull=True).exists() or rows.filter(not_before__lte=now).exists():
             return _worker_awaited(run, f"for {what}")

@@ -1,0 +1,67 @@
+"""Runs the tasks of the use cases in this process: what was sent is collected, then carried out, as often as asked."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ingestion.dispatch import Call
+from ingestion.runs import cancellation, completion, delivering, fetching, loading, planning, publishing, validation
+
+TASKS: dict[str, Callable[..., object]] = {
+    "ingestion.plan_run": lambda run_id: planning.plan_run(run_id),
+    "ingestion.fetch": lambda partition_id: fetching.fetch_partition(partition_id, is_chained=False),
+    "ingestion.validate": lambda partition_id: validation.validate_partition(partition_id),
+    "ingestion.complete_run": lambda run_id: completion.complete_run(run_id),
+    "ingestion.deliver": lambda delivery_part_id: delivering.deliver_part(delivery_part_id),
+    "ingestion.load": lambda delivery_id: loading.load_delivery(delivery_id),
+    "ingestion.publish_run": lambda run_id: publishing.publish_run(run_id),
+    "ingestion.abort_delivery": lambda delivery_id: cancellation.abort_delivery(delivery_id),
+}
+
+
+@dataclass
+class Driver:
+    """The messages that were sent and not carried out yet; `history` holds all that ever were."""
+
+    waiting: list[Call] = field(default_factory=list)
+    history: list[Call] = field(default_factory=list)
+    is_broken: bool = False
+
+    def publish(self, call: Call, *, priority: int | None = None, countdown_s: float | None = None) -> bool:
+        """Take a message, unless the broker is meant to be away."""
+        if not self.is_broken:
+            self.waiting.append(call)
+            self.history.append(call)
+        return not self.is_broken
+
+    def publish_chord(self, chains: Sequence[Sequence[Call]], body: Call) -> bool:
+        """Take every link and the body, in the order a lucky broker would deliver them."""
+        for links in chains:
+            for call in links:
+                self.publish(call)
+        return self.publish(body)
+
+    def step(self) -> object:
+        """Carry the oldest message out."""
+        call = self.waiting.pop(0)
+        return TASKS[call.name](**call.ids)
+
+    def drain(self, *, copies: int = 1, shuffle: random.Random | None = None, limit: int = 2000) -> int:
+        """Carry messages out until none is left, each `copies` times and in any order; return how many."""
+        done = 0
+        while self.waiting:
+            assert done < limit, f"the messages do not end: {self.waiting[:5]}"
+            index = shuffle.randrange(len(self.waiting)) if shuffle else 0
+            call = self.waiting.pop(index)
+            for _ in range(copies):
+                TASKS[call.name](**call.ids)
+            done += 1
+        return done
+
+    def replay(self, shuffle: random.Random) -> None:
+        """Deliver every message that was ever sent once more, late and in any order."""
+        late = list(self.history)
+        shuffle.shuffle(late)
+        for call in late:
+            TASKS[call.name](**call.ids)
+        self.drain()
