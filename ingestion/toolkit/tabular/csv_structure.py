@@ -1,0 +1,205 @@
+"""Where the records of a CSV buffer begin and end, and how many fields each has.
+
+One rule for quotes everywhere: a quote opens a quoted field at the field's start only; within it a doubled quote is
+one quote; after the closing one the field ends. A quote anywhere else is a plain character ("5\" pipe"), and text
+after a closing quote makes the record malformed. Where no quote stands in an odd place, the parity of quotes alone
+tells inside from outside, and numpy finds every record at memory speed; else a loop walks through the records.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Positions = npt.NDArray[np.int64]
+
+LF, CR = 10, 13
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a CSV file is written: one-character delimiter and quote, and the byte that ends a record."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    newline: str = "\n"
+
+
+class StrayQuote(Exception):
+    """A quote stands where parity cannot understand it; walk through the records instead."""
+
+
+class OpenQuote(Exception):
+    """The buffer ends within a quoted field that begins at `position`."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        super().__init__(position)
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The records of a buffer that are not blank lines: byte ranges without newline, and fields in each.
+
+    `next_starts` is where the line after each record begins. `is_odd` marks records with stray quotes,
+    `is_malformed` those with text after a closing quote; both None where parity was enough.
+    """
+
+    starts: Positions
+    ends: Positions
+    next_starts: Positions
+    fields: Positions
+    is_odd: npt.NDArray[np.bool_] | None = None
+    is_malformed: npt.NDArray[np.bool_] | None = None
+
+
+def outside(quotes: Positions, positions: Positions, *, is_inside: bool = False) -> Positions:
+    """Return those positions that lie outside quotes, given that the buffer begins inside or outside."""
+    if not quotes.size:
+        return positions[:0] if is_inside else positions
+    parity = np.searchsorted(quotes, positions) & 1
+    found: Positions = positions[parity == (1 if is_inside else 0)]
+    return found
+
+
+def check_quotes(data: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialect, *, is_inside: bool = False) -> None:
+    """Raise StrayQuote unless every opening quote follows a field's end and every closing one precedes it.
+
+    A quote at the buffer's first or last byte is judged by its inner side alone.
+    """
+    allowed = np.zeros(256, dtype=bool)
+    allowed[[ord(dialect.delimiter), ord(dialect.quote), LF, CR]] = True
+    opening, closing = quotes[int(is_inside) :: 2], quotes[1 - int(is_inside) :: 2]
+    before = opening[opening > 0] - 1
+    after = closing[closing < data.size - 1] + 1
+    if not (allowed[data[before]].all() and allowed[data[after]].all()):
+        raise StrayQuote
+
+
+def scan(buffer: bytes, dialect: Dialect) -> Structure:
+    """Return the structure of a buffer that begins at a record's start and ends at a record's or the file's end.
+
+    Raises OpenQuote where it ends within quotes.
+    """
+    data = np.frombuffer(buffer, dtype=np.uint8)
+    quotes = np.flatnonzero(data == ord(dialect.quote))
+    try:
+        check_quotes(data, quotes, dialect)
+    except StrayQuote:
+        return walk(buffer, dialect)
+    if quotes.size % 2:
+        raise OpenQuote(int(quotes[-1]))
+    newlines = outside(quotes, np.flatnonzero(data == ord(dialect.newline)))
+    if data.size and (not newlines.size or newlines[-1] != data.size - 1):
+        newlines = np.append(newlines, data.size)
+    starts = np.concatenate((np.zeros(1, dtype=np.int64), newlines[:-1] + 1)) if newlines.size else newlines
+    ends = newlines.copy()
+    if dialect.newline == "\n":
+        filled = ends > starts
+        ends[filled] -= data[ends[filled] - 1] == CR
+    keep = ends > starts
+    starts, ends, following = starts[keep], ends[keep], newlines[keep] + 1
+    delimiters = outside(quotes, np.flatnonzero(data == ord(dialect.delimiter)))
+    fields = np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts) + 1
+    return Structure(starts, ends, following, fields)
+
+
+def count_outside(buffer: bytes, dialect: Dialect, character: str) -> int:
+    """Return how often the character stands outside quotes, in a buffer whose quotes passed `check_quotes`."""
+    total = buffer.count(character.encode())
+    data = np.frombuffer(buffer, dtype=np.uint8)
+    quotes = np.flatnonzero(data == ord(dialect.quote))
+    if not quotes.size or not total:
+        return total
+    found = np.flatnonzero(data == ord(character))
+    before = np.searchsorted(found, quotes)
+    return total - int((before[1::2] - before[0::2]).sum())
+
+
+def walk(buffer: bytes, dialect: Dialect, *, is_final: bool = True) -> Structure:
+    """Return the structure of any buffer that begins at a record's start, record by record.
+
+    Slower than `scan` and never wrong about stray quotes. With `is_final` False the last, unfinished record is
+    left out; otherwise it ends with the buffer, and OpenQuote is raised where that is within quotes.
+    """
+    newline, quote, delimiter = dialect.newline.encode(), dialect.quote.encode(), dialect.delimiter.encode()
+    found: list[tuple[int, int, int, int, bool, bool]] = []
+    position, size = 0, len(buffer)
+    while position < size:
+        stop = buffer.find(newline, position)
+        is_odd = is_malformed = False
+        if stop < 0 or buffer.find(quote, position, stop) >= 0:
+            try:
+                stop, fields, is_odd, is_malformed = _walk_record(buffer, position, dialect)
+            except OpenQuote:
+                if not is_final:
+                    break
+                raise
+        else:
+            fields = buffer.count(delimiter, position, stop) + 1
+        if stop == size and not is_final:
+            break
+        end = stop - 1 if newline == b"\n" and stop > position and buffer[stop - 1] == CR else stop
+        if end > position:
+            found.append((position, end, stop + 1, fields, is_odd, is_malformed))
+        position = stop + 1
+    table = np.array([row[:4] for row in found], dtype=np.int64).reshape(-1, 4)
+    flags = np.array([row[4:] for row in found], dtype=bool).reshape(-1, 2)
+    return Structure(table[:, 0], table[:, 1], table[:, 2], table[:, 3], flags[:, 0], flags[:, 1])
+
+
+@lru_cache(maxsize=32)
+def _patterns(dialect: Dialect) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    quote, delimiter, newline = (re.escape(c.encode()) for c in (dialect.quote, dialect.delimiter, dialect.newline))
+    quoted = re.compile(quote + b"[^" + quote + b"]*(?:" + quote + quote + b"[^" + quote + b"]*)*" + quote)
+    plain = re.compile(b"[^" + delimiter + newline + b"]*")
+    return quoted, plain
+
+
+def _walk_record(buffer: bytes, start: int, dialect: Dialect) -> tuple[int, int, bool, bool]:
+    """Return the position of the record's newline (or the end), its fields, and whether it is odd or malformed."""
+    quoted, plain = _patterns(dialect)
+    quote, delimiter = ord(dialect.quote), ord(dialect.delimiter)
+    position, fields, size = start, 1, len(buffer)
+    is_odd = is_malformed = False
+    while True:
+        if position < size and buffer[position] == quote:
+            match = quoted.match(buffer, position)
+            if match is None:
+                raise OpenQuote(position)
+            rest = plain.match(buffer, match.end())
+            tail = rest.group() if rest else b""
+            # the CR of a CRLF is part of the newline, not of the field
+            is_last = match.end() + len(tail) >= size or buffer[match.end() + len(tail)] != delimiter
+            is_malformed |= bool(tail) and not (tail == b"\r" and is_last)
+            position = match.end() + len(tail)
+        else:
+            rest = plain.match(buffer, position)
+            tail = rest.group() if rest else b""
+            is_odd |= quote in tail
+            position += len(tail)
+        if position >= size or buffer[position] != delimiter:
+            return position, fields, is_odd, is_malformed
+        fields += 1
+        position += 1
+
+
+def split_fields(record: bytes, dialect: Dialect) -> list[bytes | None]:
+    """Return the fields of one record (without its newline) that is not malformed; None is an empty, unquoted field."""
+    quoted, plain = _patterns(dialect)
+    quote = dialect.quote.encode()
+    fields: list[bytes | None] = []
+    position = 0
+    while True:
+        match = quoted.match(record, position)
+        if match:
+            fields.append(match.group()[1:-1].replace(quote + quote, quote))
+        else:
+            match = plain.match(record, position)
+            fields.append((match.group() if match else b"") or None)
+        position = match.end() if match else position
+        if position >= len(record):
+            return fields
+        position += 1

@@ -1,0 +1,90 @@
+"""Parquet: cut by row groups, types kept."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.tabular.assembly import assemble
+from ingestion.toolkit.tabular.header import clean_header
+from ingestion.toolkit.tabular.spans import DEFAULT_TARGET_BYTES, Opener, Span
+
+FORMAT = "parquet"
+MAGIC = b"PAR1"
+MAX_FOOTER_BYTES = 16 * 1024 * 1024
+MAX_ROW_GROUPS = 10_000
+MAX_DEPTH = 32
+_TAIL_BYTES = 8
+
+
+def split(open_file: Opener, size: int, *, name: str, target_bytes: int = DEFAULT_TARGET_BYTES) -> list[Span]:
+    """Return spans of neighbouring row groups of about `target_bytes` of uncompressed data, with exact row counts.
+
+    ConfigError file.truncated where the footer is missing or cut, file.malformed where it cannot be read.
+    """
+    with open_file() as file:
+        _check_footer(file, size, name=name)
+        with _opened(file, name=name) as parquet:
+            metadata, schema = parquet.metadata, parquet.schema_arrow
+            header = clean_header(list(schema.names), name=name)
+            if metadata.num_row_groups > MAX_ROW_GROUPS:
+                detail = f"it has {metadata.num_row_groups} row groups, {MAX_ROW_GROUPS} are allowed"
+                raise ConfigError("file.malformed", name=name, detail=detail)
+            if any(_depth(field.type) > MAX_DEPTH for field in schema):
+                raise ConfigError("file.malformed", name=name, detail=f"it is nested deeper than {MAX_DEPTH} levels")
+            groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+            sizes = [(group.num_rows, group.total_byte_size, _stored_bytes(group)) for group in groups]
+    spans: list[Span] = []
+    chosen: list[int] = []
+    offset = row = rows = large = stored = 0
+    for index, (count, uncompressed, compressed) in enumerate(sizes):
+        chosen.append(index)
+        rows, large, stored = rows + count, large + uncompressed, stored + compressed
+        if large >= target_bytes or index == len(sizes) - 1:
+            layout = {"row_groups": chosen}
+            spans.append(Span(FORMAT, offset, stored, row, rows, header.columns, header.renamed, layout))
+            offset, row, chosen, rows, large, stored = offset + stored, row + rows, [], 0, 0, 0
+    return spans or [Span(FORMAT, 0, size, 0, 0, header.columns, header.renamed, {"row_groups": []})]
+
+
+def read(open_file: Opener, span: Span, *, name: str) -> pa.Table:
+    """Return the rows of the span's row groups, with the types of the file."""
+    with open_file() as file, _opened(file, name=name) as parquet:
+        table = parquet.read_row_groups(list(span.layout["row_groups"]))
+    return assemble(
+        table.rename_columns(list(span.columns)), range(span.first_row, span.first_row + table.num_rows), []
+    )
+
+
+@contextmanager
+def _opened(file: BinaryIO, *, name: str) -> Iterator[pq.ParquetFile]:
+    """Open the file as Parquet; what pyarrow cannot read, then or later, is file.malformed."""
+    try:
+        with pq.ParquetFile(file) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        detail = (str(error).splitlines() or ["the Parquet data are damaged"])[0][:200]
+        raise ConfigError("file.malformed", name=name, detail=detail) from error
+
+
+def _check_footer(file: BinaryIO, size: int, *, name: str) -> None:
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    footer_bytes = int.from_bytes(tail[:4], "little")
+    if size < _TAIL_BYTES + len(MAGIC) or tail[4:] != MAGIC:
+        raise ConfigError("file.truncated", name=name, detail="the Parquet footer is missing")
+    if footer_bytes > size - _TAIL_BYTES - len(MAGIC):
+        raise ConfigError("file.truncated", name=name, detail="the Parquet footer is longer than the file")
+    if footer_bytes > MAX_FOOTER_BYTES:
+        raise ConfigError("file.malformed", name=name, detail=f"the Parquet footer has {footer_bytes} bytes")
+
+
+def _stored_bytes(group: pq.RowGroupMetaData) -> int:
+    return sum(group.column(index).total_compressed_size for index in range(group.num_columns))
+
+
+def _depth(kind: pa.DataType) -> int:
+    return 1 + max((_depth(kind.field(index).type) for index in range(kind.num_fields)), default=0)
