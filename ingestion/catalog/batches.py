@@ -12,6 +12,16 @@ from ingestion.ports.errors import DeadlineReached
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.relational import Pace
 
+_PLANS_TO_AVOID = (
+    "enable_seqscan",
+    "enable_bitmapscan",
+    "enable_sort",
+    "enable_incremental_sort",
+    "enable_hashjoin",
+    "enable_mergejoin",
+    "jit",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
@@ -30,18 +40,24 @@ class Pulse:
 
 @contextmanager
 def batch_transaction() -> Iterator[None]:
-    """Open one batch's transaction, with plans that read by index whatever the statistics say.
+    """Open one batch's transaction, read by index on PostgreSQL too."""
+    with transaction.atomic(), read_by_index():
+        yield
 
-    A table that just took a million rows has no statistics of them yet, and PostgreSQL then reads the whole table
-    for every batch.
+
+@contextmanager
+def read_by_index() -> Iterator[None]:
+    """Have PostgreSQL read in index order within this block, whatever it thinks of the statistics.
+
+    A table that just took a million rows has no statistics of them yet, and the bounds of what is visible are
+    values the planner cannot know: it then reads and sorts a whole pipeline for each batch or page (measured:
+    130 ms instead of 2 ms a page at 300,000 rows). SQLite does so by itself.
     """
-    with transaction.atomic():
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off;"
-                    " SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
-                )
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("; ".join(f"SET LOCAL {name} = off" for name in _PLANS_TO_AVOID))
         yield
 
 

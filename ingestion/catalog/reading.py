@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connection
 
+from ingestion.catalog.batches import read_by_index
 from ingestion.models import CatalogRecord, CatalogState, Pipeline
 from ingestion.ports.errors import Refused
 
@@ -67,6 +68,7 @@ class _Window:
     """An order of reading, and the place in it where a page begins."""
 
     order: str
+    after_id: int
     conditions: list[str]
     values: list[Any]
 
@@ -75,8 +77,8 @@ class _Window:
         part, values = self._select()
         parts = " UNION ALL ".join([f"SELECT * FROM ({part}) p"] * len(pipeline_ids))  # noqa: S608
         query = f"SELECT * FROM ({parts}) page ORDER BY {self.order} LIMIT %s"  # noqa: S608 (no text from outside)
-        bound = [value for pk in pipeline_ids for value in (*[pk] * 5, *values, limit)]
-        with connection.cursor() as cursor:
+        bound = [value for pk in pipeline_ids for value in (pk, self.after_id, *[pk] * 4, *values, limit)]
+        with read_by_index(), connection.cursor() as cursor:
             cursor.execute(query, [*bound, limit])
             names = [column[0] for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -96,12 +98,14 @@ class _Window:
         # The state is read by scalar subqueries: joined to it, PostgreSQL would sort the whole pipeline instead
         # of reading the first rows by index.
         state = f"(SELECT {{}} FROM {_table(CatalogState)} WHERE pipeline_id = %s)"  # noqa: S608
+        # One lower bound of the id and not two, of which SQLite would search by one and filter by the other.
+        larger = "GREATEST" if connection.vendor == "postgresql" else "MAX"
         visible = (
-            f"pipeline_id = %s AND id > {state.format('floor_id')} AND publication >= {state.format('floor')}"
-            f" AND publication <= {state.format('current')}"
+            f"id > {larger}(%s, {state.format('floor_id')})"
+            f" AND publication BETWEEN {state.format('floor')} AND {state.format('current')}"
             f" AND (retired_by IS NULL OR retired_by > {state.format('current')})"
         )
-        where = " AND ".join([visible, *self.conditions])
+        where = " AND ".join(["pipeline_id = %s", visible, *self.conditions])
         columns = "id, pipeline_id, run_id, event_time, record"
         query = f"SELECT {columns} FROM {_table(CatalogRecord)} WHERE {where} ORDER BY {self.order} LIMIT %s"  # noqa: S608
         return query, self.values
@@ -112,12 +116,10 @@ class _IdWindow(_Window):
 
     def __init__(self, after: str | int | None) -> None:
         self.conditions, self.values = [], []
-        if after is not None:
-            try:
-                self.values = [int(after)]
-            except ValueError as error:
-                raise _bad_cursor(after) from error
-            self.conditions = ["id > %s"]
+        try:
+            self.after_id = int(after or 0)
+        except ValueError as error:
+            raise _bad_cursor(after) from error
 
     def position(self, row: dict[str, Any]) -> Any:
         return row["id"]
@@ -130,7 +132,7 @@ class _TimeWindow(_Window):
     order = "event_time, id"
 
     def __init__(self, since: datetime | None, until: datetime | None, after: str | int | None) -> None:
-        self.conditions, self.values = ["event_time IS NOT NULL"], []
+        self.after_id, self.conditions, self.values = 0, ["event_time IS NOT NULL"], []
         if since is not None:
             self._add("event_time >= %s", _bound_time(since))
         if until is not None:
@@ -167,5 +169,5 @@ def _aware(value: Any) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
-def _bad_cursor(after: str | int) -> Refused:
+def _bad_cursor(after: str | int | None) -> Refused:
     return Refused("request.invalid", detail=f"{after!r} is not the cursor of a record in this order")
