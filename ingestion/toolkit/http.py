@@ -106,7 +106,7 @@ class Http:
         self._connections = Connections()
         self._aborted = threading.Event()
         self._abort_reason: Signal | None = None
-        self._sleep = sleep or self._wait
+        self._sleep = self._wait if sleep is None else sleep
         self._ssl_context = ssl_context
         self._is_dialling = transport is None
         guard = EgressGuard(policy, connections=self._connections)

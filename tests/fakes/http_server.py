@@ -12,6 +12,7 @@ Another process asks for a fault by `POST <url>/__fault` with the same names as 
 import contextlib
 import gzip
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -90,7 +92,16 @@ class Fault:
 class FakeSite:
     """The server; start and stop it by `with`. `requests` holds all requests in order of arrival."""
 
-    def __init__(self, routes: Mapping[str, Route] | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Route] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        """Take a port; with a certificate and its key the site speaks TLS."""
         self.routes: dict[str, Route] = dict(routes or {})
         self.requests: list[Request] = []
         self.stopping = threading.Event()
@@ -98,6 +109,13 @@ class FakeSite:
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer((host, port), type("_BoundHandler", (_Handler,), {"site": self}))
         self._server.daemon_threads = True
+        self._scheme = "http" if certificate is None else "https"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
@@ -113,7 +131,7 @@ class FakeSite:
     @property
     def url(self) -> str:
         """Return the base URL, without a slash at the end."""
-        return f"http://{self.netloc}"
+        return f"{self._scheme}://{self.netloc}"
 
     def start(self) -> "FakeSite":
         """Begin to serve."""
@@ -182,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):
             super().handle()
 
     def log_message(self, format: str, *args: Any) -> None:
