@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3.11
 MANAGE := $(BIN)/python manage.py
-SOURCES := ingest_project ingestion connectors sinks benchmarks tests manage.py
+SOURCES := ingest_project ingestion connectors sinks sample benchmarks tests manage.py
 TYPED := ingestion/ports ingestion/toolkit ingestion/quality ingestion/ratelimit ingestion/runs connectors sinks ingest_project
 OPTIONS := $(if $(DATA),--data $(DATA)) $(if $(PORT),--port $(PORT))
 

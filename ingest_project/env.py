@@ -16,7 +16,9 @@ from ingestion.ports.errors import ConfigError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREFIX = "HEADGATE_"
-PLAIN_NAMES = frozenset({"DATABASE_URL", "BROKER_URL", "REDIS_URL"})
+ENV_FILE = "HEADGATE_ENV_FILE"
+"""Names another file than `.env` beside manage.py; it cannot stand in that file itself."""
+
 SECRET_NAMES = frozenset(
     {
         "HEADGATE_SECRET_KEY",
@@ -48,8 +50,10 @@ class Environment(BaseModel):
     headgate_env: Literal["development", "production"] = Field(
         "development", description="production makes `check --deploy` refuse what only suits one machine."
     )
-    headgate_data: Path = Field(BASE_DIR / "var", description="Folder of everything that is kept: back it up.")
-    headgate_env_file: Path = Field(BASE_DIR / ".env", description="File of such lines, read where it exists.")
+    headgate_data: Path = Field(
+        BASE_DIR / "var",
+        description="Folder of everything that is kept: back it up. A relative path begins beside manage.py.",
+    )
     headgate_host: str = Field("127.0.0.1", description="Address the web server listens on.")
     headgate_port: int = Field(8000, ge=1, le=65535, description="Port of the web server.")
     headgate_debug: bool = Field(False, description="Django's debug pages; never on an address others reach.")
@@ -146,7 +150,7 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         elif name.endswith("_FILE") and name.removesuffix("_FILE") in SECRET_NAMES:
             if value.strip():
                 given[name.removesuffix("_FILE").lower()] = _read_secret(name, path=Path(value.strip()))
-        elif name.startswith(PREFIX):
+        elif name.startswith(PREFIX) and name != ENV_FILE:
             raise ConfigError("config.unknown_variable", name=name, nearest=_nearest(name))
     try:
         return Environment.model_validate(given)
@@ -157,7 +161,7 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
 
 def load_environment() -> Environment:
     """Return the typed settings of this process; lines of `.env` count where the process has no such variable."""
-    _take_env_file(Path(os.environ.get("HEADGATE_ENV_FILE", BASE_DIR / ".env")), into=os.environ)
+    _take_env_file(Path(os.environ.get(ENV_FILE, BASE_DIR / ".env")), into=os.environ)
     return read_environment(os.environ)
 
 

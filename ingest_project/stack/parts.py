@@ -16,7 +16,7 @@ from ingest_project.stack.processes import READY_LINE, Program
 WORKER_GRACE_S = 30.0
 """Longer than the soft shutdown of the settings, in which a task may still end."""
 
-STOP_ORDER: Sequence[Sequence[str]] = (("beat", "flower"), ("web",), ("worker", *WORKERS), ("broker",))
+STOP_ORDER: Sequence[Sequence[str]] = (("beat", "flower", "demo"), ("web",), ("worker", *WORKERS), ("broker",))
 
 
 class Parts:
@@ -79,6 +79,16 @@ class Parts:
     def single_worker(self) -> Program:
         """Return one worker for all queues, for short-lived use."""
         return self._worker("worker", queues=tuple(QUEUES), concurrency=2)
+
+    def demo(self, *, port: int) -> Program:
+        """Return the small provider that serves the bundled sample's pages on loopback."""
+        return Program(
+            name="demo",
+            argv=(sys.executable, "-m", "sample.provider", "--port", str(port)),
+            environment=self._environment,
+            says=f"http://127.0.0.1:{port}/optimade/v1 (sample data)",
+            is_ready=lambda: accepts(port),
+        )
 
     def beat(self) -> Program:
         """Return the process that sends the ticks."""

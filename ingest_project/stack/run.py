@@ -10,11 +10,12 @@ from django.conf import settings
 from ingest_project.stack import broker
 from ingest_project.stack.login import make_operator
 from ingest_project.stack.names import OPERATOR
-from ingest_project.stack.parts import STOP_ORDER, Parts
+from ingest_project.stack.parts import STOP_ORDER, Parts, is_free
 from ingest_project.stack.state import StackState, hold_stack, write_state
 from ingest_project.stack.supervisor import StopRequested, Supervisor
 
-ALL_PARTS = ("broker", "web", "workers", "beat", "flower")
+ALL_PARTS = ("broker", "web", "workers", "beat", "flower", "demo")
+DEMO_PORT = 8099
 PATIENCE_S = 120.0
 
 
@@ -62,6 +63,8 @@ class _Stack:
         """Start the parts in order."""
         self._show("stack", f"data in {self._choice.data}")
         self._show_remote_parts()
+        if "demo" in self._choice.parts and settings.HEADGATE_ENV != "production":
+            self._start_demo()
         self._start_broker()
         self.supervisor.run_once(self._parts.migrate())
         password = make_operator() if self._choice.makes_login and "web" in self._choice.parts else None
@@ -76,9 +79,17 @@ class _Stack:
             embedded = part in settings.HEADGATE_EMBEDDED
             self._show("stack", f"{part}: {'embedded' if embedded else 'remote, as configured'}")
 
+    def _start_demo(self) -> None:
+        # The sample's source names the port, so it stays the same where that is possible.
+        kept = self._choice.data / "run" / "demo_port"
+        port = int(kept.read_text()) if kept.exists() else DEMO_PORT
+        if not is_free("127.0.0.1", port=port):
+            port = broker.free_port()
+        kept.write_text(str(port))
+        self._tell(demo_port=port)
+        self.supervisor.start([self._parts.demo(port=port)], patience_s=PATIENCE_S)
+
     def _start_broker(self) -> None:
-        if settings.HEADGATE_ENV != "production":
-            self._tell(demo_port=broker.free_port())
         if "broker" in self._choice.parts and "broker" in settings.HEADGATE_EMBEDDED:
             port, password = broker.free_port(), broker.make_password()
             self._tell(broker_url=broker.make_url(port, password=password))

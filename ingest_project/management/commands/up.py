@@ -1,8 +1,10 @@
 """Start everything on this machine and stay until told to stop."""
 
+import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ class Command(BaseCommand):
             "--parts", default="", help=f"only these, by commas: {', '.join(ALL_PARTS)}, worker; ends with its parent"
         )
         parser.add_argument("--detach", action="store_true", help="return when everything is ready; `down` stops it")
-        parser.add_argument("--no-login", action="store_true", help="make no operator login")
+        parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
 
     def handle(self, **options: Any) -> None:
         """Run the stack."""
@@ -49,12 +51,12 @@ class Command(BaseCommand):
             raise CommandError(msg)
         try:
             if options["detach"]:
-                self._detach(data)
+                self._detach(data, parts=parts)
                 return
-            if options["parts"]:
+            if options["parts"] and not options["detached"]:
                 die_with_parent()
             run_stack(
-                Choice(data=data, parts=parts, host=host, port=port, makes_login=not options["no_login"]),
+                Choice(data=data, parts=parts, host=host, port=port, makes_login=not options["detached"]),
                 show=self._show,
             )
         except StackRunningError as error:
@@ -67,15 +69,15 @@ class Command(BaseCommand):
         self.stdout.write(f"{name:<15} | {text}")
         self.stdout.flush()
 
-    def _detach(self, data: Path) -> None:
+    def _detach(self, data: Path, *, parts: Sequence[str]) -> None:
         from ingest_project.stack.login import make_operator  # noqa: PLC0415 - reads the user model
 
         log = data / "run" / "up.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
             process = subprocess.Popen(  # noqa: S603 - this program again
-                [sys.executable, str(BASE_DIR / "manage.py"), "up", "--no-login", "--data", str(data)],
-                env=child_environment({"PYTHONUNBUFFERED": "1"}),
+                [sys.executable, str(BASE_DIR / "manage.py"), "up", "--detached", "--parts", ",".join(parts)],
+                env=child_environment({"HEADGATE_DATA": str(data), "PYTHONUNBUFFERED": "1"}),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -99,5 +101,5 @@ class Command(BaseCommand):
                     raise CommandError(msg)
                 time.sleep(0.1)
         # Made here and not in the background: the password must not stay in the log.
-        if password := make_operator():
+        if "web" in parts and (password := make_operator()):
             self._show("login", f"user operator, password {password} (shown this once)")
