@@ -5,25 +5,39 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from ingestion.ports.context import Lake
+from ingestion.ports.context import Lake, LakeWriter
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake_local import LocalLake
+from ingestion.toolkit.lake_s3_options import parse_s3_url
+
+
+class ObjectWriter(LakeWriter, Protocol):
+    """A writer that can be asked what it hashed."""
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was written so far."""
+        ...
 
 
 class ObjectStore(Lake, Protocol):
     """A lake as its owner sees it: with the upkeep that plugins have no business with."""
 
+    def writer(self, key: str, *, sha256: str | None = None) -> ObjectWriter:
+        """Return a writer as the port says; with the expected hash, other bytes are StoreCorrupt at `commit`."""
+        ...
+
     def local_path(self, key: str) -> Path | None:
         """Return the local file that holds the object, or None where the store is elsewhere."""
         ...
 
-    def abort_stale_uploads(self, older_than: datetime) -> int:
-        """Remove what writers left unfinished before that time, and return how many there were."""
+    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "") -> int:
+        """Remove what writers left unfinished before that time below a prefix that ends with "/", and count it."""
         ...
 
 
 def open_lake(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> ObjectStore:
-    """Return the lake at `file:///folder`, at a plain path, or at `s3://bucket/prefix?endpoint=&region=...`.
+    """Return the lake at `file:///folder`, at a plain path, or at `s3://bucket/prefix?endpoint=&region=`.
 
     Options of an S3 address: endpoint, region, path_style (0 or 1; 1 where an endpoint is given),
     checksum (when_supported or when_required), access_key, secret_key. Keyword arguments win over the address;
@@ -31,11 +45,10 @@ def open_lake(url: str, *, access_key: str | None = None, secret_key: str | None
     """
     parts = urlsplit(url)
     if parts.scheme == "s3":
-        # boto3 takes a second to import: only who uses it pays.
-        from ingestion.toolkit.lake_s3 import S3Lake
-        from ingestion.toolkit.lake_s3_options import parse_s3_url
+        options = parse_s3_url(url, access_key=access_key, secret_key=secret_key)
+        from ingestion.toolkit.lake_s3 import S3Lake  # noqa: PLC0415 (boto3 takes a second to import: only users pay)
 
-        return S3Lake(parse_s3_url(url, access_key=access_key, secret_key=secret_key))
+        return S3Lake(options)
     if parts.scheme == "file":
         if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
             raise ConfigError("store.config", detail="a file address has three slashes, as in file:///srv/lake")

@@ -89,9 +89,12 @@ class LocalLake:
         """Store the object, replacing what is there; only for pointers that are meant to move."""
         return self._filled(key, source, sha256=sha256).commit(replace=True)
 
-    def writer(self, key: str) -> "LocalWriter":
-        """Return a writer that streams one object of unknown length; nothing is seen before `commit`."""
-        return LocalWriter(self, key)
+    def writer(self, key: str, *, sha256: str | None = None) -> "LocalWriter":
+        """Return a writer that streams one object of unknown length; nothing is seen before `commit`.
+
+        With the hash that is expected, other bytes are StoreCorrupt at `commit`.
+        """
+        return LocalWriter(self, key, expected=sha256)
 
     def open(self, key: str) -> BinaryIO:
         """Return the object as a seekable binary file; StoreCorrupt where it is missing."""
@@ -149,12 +152,12 @@ class LocalLake:
         """Return the file that holds the object."""
         return self._path(key)
 
-    def abort_stale_uploads(self, older_than: datetime) -> int:
-        """Remove what writers left unfinished before that time, and return how many there were."""
+    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "") -> int:
+        """Remove what writers left unfinished before that time below a prefix that ends with "/", and count it."""
         limit = older_than.timestamp()
         removed = 0
         with _translated():
-            for folder, _, names in os.walk(self.root):
+            for folder, _, names in os.walk(self.root / check_prefix(prefix)):
                 for name in names:
                     path = Path(folder, name)
                     with suppress(FileNotFoundError):
@@ -167,12 +170,11 @@ class LocalLake:
         return self.root / check_key(key)
 
     def _filled(self, key: str, source: bytes | Path, *, sha256: str | None) -> "LocalWriter":
-        writer = self.writer(key)
+        writer = self.writer(key, sha256=sha256)
         try:
             with opened(source) as stream:
                 for block in blocks(stream):
                     writer.write(block)
-            check_hash(key, expected=sha256, found=writer.sha256)
         except BaseException:
             writer.abort()
             raise
@@ -210,8 +212,9 @@ class LocalLake:
 class LocalWriter:
     """One object being written beside its place, under a hidden name."""
 
-    def __init__(self, lake: LocalLake, key: str) -> None:
+    def __init__(self, lake: LocalLake, key: str, *, expected: str | None) -> None:
         self.size_bytes = 0
+        self._expected = expected
         self._lake = lake
         self._key = key
         self._path = lake.root / check_key(key)
@@ -257,6 +260,7 @@ class LocalWriter:
         self._temporary.unlink(missing_ok=True)
 
     def _finish(self, *, replace: bool) -> ObjectInfo:
+        check_hash(self._key, expected=self._expected, found=self.sha256)
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()

@@ -29,6 +29,7 @@ from ingestion.toolkit.lake_keys import (
     sha256_of_stream,
     size_of,
 )
+from ingestion.toolkit.lake_s3_client import make_client
 from ingestion.toolkit.lake_s3_errors import (
     ALREADY_THERE,
     CONFLICT,
@@ -38,7 +39,7 @@ from ingestion.toolkit.lake_s3_errors import (
     code_of,
     translate,
 )
-from ingestion.toolkit.lake_s3_options import S3Options, make_client
+from ingestion.toolkit.lake_s3_options import S3Options
 from ingestion.toolkit.lake_s3_reader import open_ranges, read_range
 from ingestion.toolkit.lake_s3_upload import PART_BYTES, MultipartUpload, part_bytes
 
@@ -85,9 +86,12 @@ class S3Lake:
         failpoint("lake.after_put")
         return info
 
-    def writer(self, key: str) -> "S3Writer":
-        """Return a writer that streams one object of unknown length; nothing is seen before `commit`."""
-        return S3Writer(self, check_key(key))
+    def writer(self, key: str, *, sha256: str | None = None) -> "S3Writer":
+        """Return a writer that streams one object of unknown length; nothing is seen before `commit`.
+
+        With the hash that is expected, other bytes are StoreCorrupt at `commit`, and the store is told it.
+        """
+        return S3Writer(self, check_key(key), expected=sha256)
 
     def open(self, key: str) -> BinaryIO:
         """Return the object as a seekable binary file; StoreCorrupt where it is missing."""
@@ -140,12 +144,12 @@ class S3Lake:
         self._name(key)
         return None
 
-    def abort_stale_uploads(self, older_than: datetime) -> int:
-        """Abort the multipart uploads begun before that time, and return how many there were."""
+    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "") -> int:
+        """Abort the uploads begun before that time below a prefix that ends with "/", and count them."""
         aborted = 0
         pages = self.client.get_paginator("list_multipart_uploads")
         with self.translated(""):
-            for page in pages.paginate(Bucket=self._options.bucket, Prefix=self._base):
+            for page in pages.paginate(Bucket=self._options.bucket, Prefix=self._base + check_prefix(prefix)):
                 for upload in page.get("Uploads", ()):
                     if upload["Initiated"] < older_than:
                         aborted += self._abort(upload["Key"], upload_id=upload["UploadId"])
@@ -317,14 +321,20 @@ class S3Lake:
 class S3Writer:
     """One object being sent as it is written; what fits into one part goes as one request at the end."""
 
-    def __init__(self, lake: S3Lake, key: str) -> None:
+    def __init__(self, lake: S3Lake, key: str, *, expected: str | None) -> None:
         self.size_bytes = 0
+        self._expected = expected
         self._lake = lake
         self._key = key
         self._digest = hashlib.sha256()
         self._buffer = bytearray()
         self._upload: MultipartUpload | None = None
         self._committed: ObjectInfo | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was written so far."""
+        return self._digest.hexdigest()
 
     def write(self, data: bytes) -> None:
         """Append the bytes."""
@@ -358,11 +368,12 @@ class S3Writer:
 
     def _send(self, data: bytes) -> None:
         if self._upload is None:
-            self._upload = self._lake.start_upload(self._key, sha256=None)
+            self._upload = self._lake.start_upload(self._key, sha256=self._expected)
         self._upload.add(data)
 
     def _finish(self) -> ObjectInfo:
-        digest = self._digest.hexdigest()
+        digest = self.sha256
+        check_hash(self._key, expected=self._expected, found=digest)
         if self._upload is None:
             return self._lake.put_small(self._key, bytes(self._buffer), sha256=digest, only_if_absent=True)
         self._send(bytes(self._buffer))

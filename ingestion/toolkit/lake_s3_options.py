@@ -1,19 +1,12 @@
-"""The address of an S3 lake, taken apart, and the client that speaks to it."""
+"""The address of an S3 lake, taken apart."""
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
-
-import boto3
-from botocore.config import Config
 
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake_keys import check_key
-from ingestion.toolkit.lake_s3_errors import S3_ERRORS, translate
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.client import S3Client
 
 Checksum = Literal["when_supported", "when_required"]
 _KNOWN = ("endpoint", "region", "path_style", "checksum", "access_key", "secret_key")
@@ -64,34 +57,6 @@ def parse_s3_url(url: str, *, access_key: str | None = None, secret_key: str | N
         access_key=access_key or None,
         secret_key=secret_key or None,
     )
-
-
-def make_client(options: S3Options) -> "S3Client":
-    """Return a client of the store; nothing is asked of it yet."""
-    config = Config(
-        # boto3 still signs URLs of foreign endpoints with the old version 2, which most stores refuse.
-        signature_version="s3v4",
-        s3={"addressing_style": "path" if options.path_style else "auto"},
-        retries={"mode": "standard", "max_attempts": 4},
-        connect_timeout=5,
-        read_timeout=60,
-        max_pool_connections=8,
-        request_checksum_calculation=options.checksum,
-        response_checksum_validation=options.checksum,
-    )
-    try:
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=options.endpoint,
-            region_name=options.region,
-            aws_access_key_id=options.access_key,
-            aws_secret_access_key=options.secret_key,
-            config=config,
-        )
-    except S3_ERRORS as error:
-        raise translate(error, key="", where=options.endpoint or "AWS") from error
-    except ValueError as error:
-        raise ConfigError("store.config", detail="the endpoint or region is no valid address") from error
 
 
 def _options(query: str) -> dict[str, str]:

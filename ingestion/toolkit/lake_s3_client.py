@@ -1,0 +1,41 @@
+"""The client that speaks to a bucket."""
+
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.lake_s3_errors import S3_ERRORS, translate
+from ingestion.toolkit.lake_s3_options import S3Options
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+
+def make_client(options: S3Options) -> "S3Client":
+    """Return a client of the store; nothing is asked of it yet."""
+    config = Config(
+        # boto3 still signs URLs of foreign endpoints with the old version 2, which most stores refuse.
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if options.path_style else "auto"},
+        retries={"mode": "standard", "max_attempts": 4},
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=8,
+        request_checksum_calculation=options.checksum,
+        response_checksum_validation=options.checksum,
+    )
+    try:
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=options.endpoint,
+            region_name=options.region,
+            aws_access_key_id=options.access_key,
+            aws_secret_access_key=options.secret_key,
+            config=config,
+        )
+    except S3_ERRORS as error:
+        raise translate(error, key="", where=options.endpoint or "AWS") from error
+    except ValueError as error:
+        raise ConfigError("store.config", detail="the endpoint or region is no valid address") from error
