@@ -30,7 +30,7 @@ from ingestion.toolkit.egress import EgressGuard, EgressPolicy, GuardedTransport
 from ingestion.toolkit.http_body import ACCEPTED_ENCODINGS, TooLargeError, read_body
 from ingestion.toolkit.http_errors import HTTPX_ERRORS, expect_json, from_exception, from_status
 from ingestion.toolkit.probe import probe, probe_http
-from ingestion.toolkit.redact import redact_url, register_secret
+from ingestion.toolkit.redact import is_secret_name, redact_url, register_secret
 from ingestion.toolkit.retry import DEFAULT_RETRY_AFTER_S, TransientError, run_attempts
 
 __all__ = ["Http", "expect_json", "is_same_origin"]
@@ -93,7 +93,7 @@ class Http:
     ) -> None:
         self.policy = policy
         self._limiter = limiter
-        self._limit_key = limit_key
+        self.limit_key = limit_key
         self._deadline_s = deadline_s
         self._timeout_s = timeout_s
         self._max_body_bytes = max_body_bytes
@@ -121,7 +121,7 @@ class Http:
     @property
     def limit_key(self) -> str | None:
         """Return the source's key at the limiter, for a connector whose source asks for silence in its answers."""
-        return self._limit_key
+        return self.limit_key
 
     def get(
         self,
@@ -228,8 +228,8 @@ class Http:
     def _exchange(self, call: _Call) -> HttpResponse:
         """Return the answer to one request, complete, whatever its status."""
         self._raise_if_aborted(None)
-        if self._limiter is not None and self._limit_key is not None:
-            self._limiter.acquire(self._limit_key)
+        if self._limiter is not None and self.limit_key is not None:
+            self._limiter.acquire(self.limit_key)
         self._progress()
         host = call.url.host
         started_at = time.monotonic()
@@ -295,11 +295,11 @@ class Http:
         raise _final(error, may_repeat=call.is_repeatable or is_limit)
 
     def _slow_down(self, seconds: float) -> None:
-        if self._limiter is None or self._limit_key is None:
+        if self._limiter is None or self.limit_key is None:
             return
         # Without its limiter nothing is sent anyway; what the source said matters more.
         with contextlib.suppress(SourceUnavailable):
-            self._limiter.slow_down(self._limit_key, seconds=seconds)
+            self._limiter.slow_down(self.limit_key, seconds=seconds)
 
     def _redirected(self, call: _Call, *, status: int, location: str) -> _Call:
         """Return the call that a redirect asks for: checked anew, without credentials where the origin changes."""
@@ -342,9 +342,14 @@ def is_same_origin(one: str | httpx.URL, other: str | httpx.URL) -> bool:
 def _revealed(value: SecretStr) -> str:
     """Return the secret's value, which is hidden in all texts of this process from now on."""
     text = value.get_secret_value()
-    register_secret(text)
-    register_secret(text.rpartition(" ")[2])
+    _hide(text)
     return text
+
+
+def _hide(value: str) -> None:
+    register_secret(value)
+    # "Bearer <token>": the token alone, too.
+    register_secret(value.rpartition(" ")[2])
 
 
 def _checked_headers(headers: Mapping[str, str], *, url: str) -> Mapping[str, str]:
@@ -352,4 +357,6 @@ def _checked_headers(headers: Mapping[str, str], *, url: str) -> Mapping[str, st
         if any(mark in "\r\n\t\0" for mark in f"{name}{value}"):
             detail = f"the header {name!r} holds a line break or tabulator"
             raise ConfigError("egress.request", url=redact_url(url), detail=detail)
+        if is_secret_name(name):
+            _hide(value)
     return dict(headers)
