@@ -10,13 +10,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from ingestion.ports.schema import Column, ColumnType
-from ingestion.quality.texts import as_text, is_json
+from ingestion.quality.texts import EXACT_FLOAT, MOMENT, as_text, day_of, is_json, moment_of
 from ingestion.quality.values import FIRST_AT, ISO_DATETIME, LAST_AT
 
-EXACT_FLOAT = 2**53
-"""Above this a float no longer tells neighbouring integers apart."""
-
-MOMENT = pl.Datetime("us", "UTC")
 _DTYPES: dict[ColumnType, pl.DataType] = {
     ColumnType.INTEGER: pl.Int64(),
     ColumnType.NUMBER: pl.Float64(),
@@ -24,7 +20,6 @@ _DTYPES: dict[ColumnType, pl.DataType] = {
     ColumnType.DATE: pl.Date(),
     ColumnType.DATETIME: MOMENT,
 }
-_UNIT_OF_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _GUESS_ROWS = 512
 _DATE_GUARD = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _MIDNIGHT = "^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]00:00(?::00(?:[.,]0+)?)?[Zz]?$"
@@ -155,8 +150,7 @@ def _moment(text: pl.Expr, pattern: str) -> pl.Expr:
 
 
 def _day(text: pl.Expr, pattern: str) -> pl.Expr:
-    day = text.str.to_date(pattern, strict=False, cache=False)
-    return pl.when(day.is_between(FIRST_AT.date(), LAST_AT.date())).then(day)
+    return day_of(text.str.to_date(pattern, strict=False, cache=False))
 
 
 def _read_slowly(column: Column, texts: pl.Series) -> pl.Series:
@@ -176,7 +170,7 @@ def _read_slowly(column: Column, texts: pl.Series) -> pl.Series:
             fits = pl.Series([value is not None and is_json(value, kind) for value in texts], dtype=pl.Boolean)
             return texts.set(~fits, None)
         case _:
-            read = _from_text(column.model_copy(update={"name": "text"}), texts, has_blanks=False)  # type: ignore[assignment]
+            read = _from_text(column.model_copy(update={"name": "text"}), texts, has_blanks=False)
     return frame.lazy().select(read.alias("text")).collect()["text"]
 
 
@@ -223,36 +217,26 @@ def _from_typed(  # noqa: PLR0911 - one return per type
         case ColumnType.BOOLEAN if dtype.is_numeric():
             return pl.when(value == 1).then(pl.lit(True)).when(value == 0).then(pl.lit(False))
         case ColumnType.DATE if dtype == pl.Date:
-            return pl.when(value.is_between(FIRST_AT.date(), LAST_AT.date())).then(value)
+            return day_of(value)
         case ColumnType.DATE if isinstance(dtype, pl.Datetime):
             moment = moment_of(value, dtype)
             return pl.when(moment == moment.dt.truncate("1d")).then(moment.dt.date())
         case ColumnType.DATETIME if isinstance(dtype, pl.Datetime):
             return moment_of(value, dtype)
         case ColumnType.DATETIME if dtype == pl.Date:
-            return pl.when(value.is_between(FIRST_AT.date(), LAST_AT.date())).then(value).cast(MOMENT)
+            return day_of(value).cast(MOMENT)
     return _nulls(column, source)
-
-
-def moment_of(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
-    """Return a typed moment as microseconds UTC; without a zone it is UTC, outside the years 1 to 9999 it is null."""
-    # Compared before the change of unit: beyond its range that change wraps around silently.
-    per_second = _UNIT_OF_SECOND[dtype.time_unit]
-    low, high = (int(at.timestamp()) * per_second for at in (FIRST_AT, LAST_AT))
-    ticks = value.to_physical()
-    inside = pl.when((ticks >= max(low, -(2**63))) & (ticks < min(high + per_second, 2**63 - 1))).then(value)
-    if dtype.time_zone is None:
-        return inside.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    return inside.cast(pl.Datetime("us", dtype.time_zone)).dt.convert_time_zone("UTC")
 
 
 def publish_undeclared(source: pl.Series) -> pl.Series:
     """Return a column no contract declares in a type every destination takes: nested and exotic ones as text."""
     dtype, value = source.dtype, pl.col(source.name)
-    if dtype in (pl.String, pl.Int64, pl.UInt64, pl.Float64, pl.Boolean, pl.Date):
+    if dtype in (pl.String, pl.Int64, pl.UInt64, pl.Float64, pl.Boolean):
         return source
-    if isinstance(dtype, pl.Datetime):
-        return source.to_frame().select(moment_of(value, dtype).alias(source.name)).to_series()
+    if dtype == pl.Date or isinstance(dtype, pl.Datetime):
+        inside = moment_of(value, dtype) if isinstance(dtype, pl.Datetime) else day_of(value)
+        published = source.to_frame().select(inside.alias(source.name)).to_series()
+        return published if published.null_count() == source.null_count() else as_text(source)
     if dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):
         return source.cast(pl.Int64)
     if dtype.is_float():

@@ -38,7 +38,7 @@ def check_table(
 ) -> Verdict:
     """Return the verdict over every row of the table; see `CompiledContract.check`."""
     reader = _read_reader_columns(table)
-    frame = _data_frame(table)
+    frame = read_data(table)
     _refuse_wrong_columns(body, frame, has_rows=reader.has_live_rows)
     casts = cast_columns(frame, body.columns)
     columns, warnings = _published_columns(body, frame, casts, reader)
@@ -104,7 +104,8 @@ def _read_errors(at: pl.Series, codes: pl.Series, sentences: pl.Series | None) -
     return [Violation("", "read", message, at, text_of(codes))]
 
 
-def _data_frame(table: pa.Table) -> pl.DataFrame:
+def read_data(table: pa.Table) -> pl.DataFrame:
+    """Return the source's own columns of a connector's table; ConfigError where two have one name."""
     names = [name for name in table.column_names if name not in READER_COLUMNS]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
@@ -195,7 +196,7 @@ def _with_origin(clean: pl.DataFrame, *, run_id: int, part: str) -> pa.Table:
 
 
 def _count(fetched: int, *, accepted: int, rejected: pa.Table, filtered: int) -> Counts:
-    duplicate = pc.sum(pc.equal(rejected["outcome"], pa.scalar(DUPLICATE))).as_py() or 0
+    duplicate = rejected.filter(pc.equal(rejected["outcome"], pa.scalar(DUPLICATE))).num_rows
     return Counts(
         fetched=fetched,
         accepted=accepted,

@@ -19,15 +19,14 @@ REJECTED, DUPLICATE = "rejected", "duplicate"
 KEY_DUPLICATE = "key.duplicate"
 
 ERROR_TYPE = pa.struct([(name, pa.string()) for name in ("column", "rule", "value", "message")])
-REJECTED_SCHEMA = pa.schema(
-    [
-        (ROW, pa.int64()),
-        (PAGE, pa.int32()),
-        ("outcome", pa.string()),
-        ("errors", pa.list_(ERROR_TYPE)),
-        ("raw", pa.string()),
-    ]
-)
+_FIELDS: dict[str, pa.DataType] = {
+    ROW: pa.int64(),
+    PAGE: pa.int32(),
+    "outcome": pa.string(),
+    "errors": pa.list_(ERROR_TYPE),
+    "raw": pa.string(),
+}
+REJECTED_SCHEMA = pa.schema(_FIELDS)
 # Arrow's string arrays end at 2 GiB, so long tables are put together from pieces of this many rows.
 _PIECE_ROWS = 50_000
 

@@ -5,8 +5,15 @@ from typing import Any
 
 import orjson
 import polars as pl
+import pyarrow as pa
+
+from ingestion.quality.values import FIRST_AT, LAST_AT
 
 EXACT_FLOAT = 2**53
+"""Above this a float no longer tells neighbouring integers apart."""
+
+MOMENT = pl.Datetime("us", "UTC")
+_TICKS_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def as_text(source: pl.Series) -> pl.Series:
@@ -18,8 +25,10 @@ def as_text(source: pl.Series) -> pl.Series:
     if dtype.is_nested() or dtype == pl.Map:
         return _nested_as_json(source)
     if isinstance(dtype, pl.Datetime):
-        naive = value if dtype.time_zone is None else value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        text = naive.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
+        written = moment_of(value, dtype).dt.replace_time_zone(None).dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
+        text = pl.coalesce(written, value.to_physical().cast(pl.String))
+    elif dtype == pl.Date:
+        text = pl.coalesce(day_of(value).cast(pl.String), value.to_physical().cast(pl.String))
     elif dtype.is_float():
         whole = value.is_finite() & (value == value.floor()) & (value.abs() <= EXACT_FLOAT)
         text = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
@@ -48,32 +57,52 @@ def is_json(text: str, kind: type) -> bool:
         return False
 
 
+def moment_of(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
+    """Return a typed moment as microseconds UTC; without a zone it is UTC, outside the years 1 to 9999 it is null."""
+    # Compared before the change of unit: beyond its range that change wraps around silently.
+    per_second = _TICKS_PER_SECOND[dtype.time_unit]
+    low, high = (int(at.timestamp()) * per_second for at in (FIRST_AT, LAST_AT))
+    ticks = value.to_physical()
+    inside = pl.when((ticks >= max(low, -(2**63))) & (ticks < min(high + per_second, 2**63 - 1))).then(value)
+    if dtype.time_zone is None:
+        return inside.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return inside.cast(pl.Datetime("us", dtype.time_zone)).dt.convert_time_zone("UTC")
+
+
+def day_of(value: pl.Expr) -> pl.Expr:
+    """Return a date of the years 1 to 9999; another one is null."""
+    return pl.when(value.is_between(FIRST_AT.date(), LAST_AT.date())).then(value)
+
+
 def _nested_as_json(source: pl.Series) -> pl.Series:
     if not _writes_as_json(source.dtype):
-        return pl.Series(source.name, [None if item is None else _dumped(item) for item in source], dtype=pl.String)
+        texts = [_dumped(item) if item.is_valid else None for item in source.to_arrow()]
+        return pl.Series(source.name, texts, dtype=pl.String)
     wrapped = source.alias("v").to_frame().to_struct("w").struct.json_encode()
     inner = wrapped.str.slice(len('{"v":')).str.strip_suffix("}")
     return inner.set(source.is_null(), None).alias(source.name)
 
 
 def _writes_as_json(dtype: pl.DataType | Any) -> bool:
-    # The JSON writer of polars stops the process at types it does not know, so only known ones reach it.
+    # The JSON writer of polars panics, which no except clause for errors catches, at types it does not know and at
+    # dates beyond its range; so only values that cannot do that reach it.
     if isinstance(dtype, pl.Struct):
         return bool(dtype.fields) and all(_writes_as_json(item.dtype) for item in dtype.fields)
     if isinstance(dtype, pl.List | pl.Array):
         return _writes_as_json(dtype.inner)
-    return bool(dtype in (pl.String, pl.Boolean, pl.Null, pl.Date) or dtype.is_integer() or dtype.is_float())
+    return bool(dtype in (pl.String, pl.Boolean, pl.Null) or dtype.is_integer() or dtype.is_float())
 
 
 def _dumped(item: Any) -> str:
-    value = item.to_list() if isinstance(item, pl.Series) else item
+    try:
+        value = item.as_py(maps_as_pydicts="lossy")
+    except (ValueError, OverflowError):
+        value = pa.repeat(item, 1).to_string()
     return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
 
 
-def _plain(value: Any) -> Any:
-    return (
-        _decoded(value) if isinstance(value, bytes) else value.to_list() if isinstance(value, pl.Series) else str(value)
-    )
+def _plain(value: Any) -> str | None:
+    return _decoded(value) if isinstance(value, bytes) else str(value)
 
 
 def _decoded(value: bytes | None) -> str | None:

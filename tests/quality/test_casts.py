@@ -1,0 +1,201 @@
+"""Values under a declared type: what is taken, as what, and what is refused."""
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.quality.tables import broken, check_column
+
+UTC = dt.UTC
+
+
+def at(*parts: int) -> dt.datetime:
+    return dt.datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
+
+
+TAKEN = [
+    ("integer", "1", 1),
+    ("integer", " 1\t", 1),
+    ("integer", "+1", 1),
+    ("integer", "-0", 0),
+    ("integer", "007", 7),
+    ("integer", "9223372036854775807", 2**63 - 1),
+    ("integer", "-9223372036854775808", -(2**63)),
+    ("integer", "  ", None),
+    ("number", "1", 1.0),
+    ("number", " 1.5 ", 1.5),
+    ("number", "-1e-3", -0.001),
+    ("number", ".5", 0.5),
+    ("number", "", None),
+    ("boolean", "true", True),
+    ("boolean", "FALSE", False),
+    ("boolean", " True ", True),
+    ("boolean", "1", True),
+    ("boolean", "0", False),
+    ("date", "2024-02-29", dt.date(2024, 2, 29)),
+    ("date", "9999-12-31", dt.date(9999, 12, 31)),
+    ("date", " 2024-01-05 ", dt.date(2024, 1, 5)),
+    ("date", "2024-01-05T00:00:00", dt.date(2024, 1, 5)),
+    ("datetime", "2024-02-29T12:34:56Z", at(2024, 2, 29, 12, 34, 56)),
+    ("datetime", "2024-02-29 12:34:56", at(2024, 2, 29, 12, 34, 56)),
+    ("datetime", "2024-02-29t12:34:56z", at(2024, 2, 29, 12, 34, 56)),
+    ("datetime", "2024-02-29T12:34:56.123456Z", at(2024, 2, 29, 12, 34, 56, 123456)),
+    ("datetime", "2024-02-29T12:34:56.123456789Z", at(2024, 2, 29, 12, 34, 56, 123456)),
+    ("datetime", "2024-02-29T12:34:56.5", at(2024, 2, 29, 12, 34, 56, 500000)),
+    ("datetime", "2024-02-29T12:34:56,5Z", at(2024, 2, 29, 12, 34, 56, 500000)),
+    ("datetime", "2024-02-29T12:34:56+02:00", at(2024, 2, 29, 10, 34, 56)),
+    ("datetime", "2024-02-29T12:34:56-0530", at(2024, 2, 29, 18, 4, 56)),
+    ("datetime", "2024-02-29T12:34:56+02", at(2024, 2, 29, 10, 34, 56)),
+    ("datetime", "2024-02-29 12:34", at(2024, 2, 29, 12, 34)),
+    ("datetime", "2024-02-29", at(2024, 2, 29)),
+    ("datetime", "9999-12-31T23:59:59.999999Z", dt.datetime.max.replace(tzinfo=UTC)),
+    ("datetime", "0001-01-01T00:00:00Z", at(1, 1, 1)),
+    ("string", "", None),
+    ("string", " ", " "),
+    ("string", "n/a", "n/a"),
+    ("string", "NULL", "NULL"),
+    ("object", ' {"a": 1} ', '{"a": 1}'),
+    ("array", "[1]", "[1]"),
+    ("any", "x", "x"),
+]
+REFUSED = [
+    *(("integer", text) for text in ("1.0", "1e3", "0x10", "1_000", "n/a", "NaN", "--1", "9223372036854775808")),
+    ("integer", "123456789012345678901234"),
+    *(("number", text) for text in ("NaN", "nan", "Infinity", "-inf", "1e999", "1,5", "n/a", "0x1p3", "1_0")),
+    *(("boolean", text) for text in ("yes", "2", "t", "1.0")),
+    *(("date", text) for text in ("0000-00-00", "2024-02-30", "2023-02-29", "10000-01-01", "2024-1-5", "05.01.2024")),
+    *(("date", text) for text in ("2024-01-05T01:00:00", "-024-01-01", "20240105")),
+    *(("datetime", text) for text in ("0000-00-00", "2024-02-30T00:00:00Z", "2023-02-29", "10000-01-01T00:00:00Z")),
+    *(("datetime", text) for text in ("2024-02-29T24:00:00Z", "2024-02-29T23:59:60Z", "2024-02-29T99:99:00Z")),
+    *(("datetime", text) for text in ("2024-02-29T1:2:3Z", "2024-02-29T12:34:56+25:00", "0000-01-01T00:00:00Z")),
+    *(("datetime", text) for text in ("0001-01-01T00:00:00+02:00", "9999-12-31T23:59:59-02:00", "now", "1700000000")),
+    *(("object", text) for text in ("[1]", "x", '{"a":NaN}', '{"a":1', "1")),
+    *(("array", text) for text in ("{}", "1,2")),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), TAKEN)
+def test_a_text_that_fits_is_taken_exactly(kind: str, text: str, value: Any) -> None:
+    verdict = check_column([text], type=kind)
+
+    assert verdict.clean["v"].to_pylist() == [value]
+
+
+@pytest.mark.parametrize(("kind", "text"), REFUSED)
+def test_a_text_that_does_not_fit_is_rejected_with_its_value(kind: str, text: str) -> None:
+    verdict = check_column([text], type=kind)
+
+    (row,) = verdict.rejected.to_pylist()
+    assert [(error["rule"], error["value"]) for error in row["errors"]] == [("type", text)]
+
+
+@pytest.mark.parametrize("regular", ["2024-01-01T00:00:00Z", "2024-01-01 00:00:00", "2024-01-01T00:00:00.000001"])
+@pytest.mark.parametrize("kind", ["datetime", "date"])
+def test_what_the_other_values_look_like_does_not_change_a_value(kind: str, regular: str) -> None:
+    cases = [text for type_, text, _ in TAKEN if type_ == kind] + [text for type_, text in REFUSED if type_ == kind]
+
+    alone = {text: check_column([text], type=kind).clean["v"].to_pylist() for text in cases}
+    among = check_column([regular] * 600 + cases, type=kind)
+    found = dict(zip(among.clean["n"].to_pylist(), among.clean["v"].to_pylist(), strict=True))
+
+    for number, text in enumerate(cases, start=600):
+        assert ([found[number]] if number in found else []) == alone[text], text
+
+
+TYPED_TAKEN = [
+    ("integer", pa.array([1.0, None, 2.0**53]), [1, None, 2**53]),
+    ("integer", pa.array([1, 255], pa.uint8()), [1, 255]),
+    ("integer", pa.array([Decimal("3.00")]), [3]),
+    ("number", pa.array([1, 2]), [1.0, 2.0]),
+    ("number", pa.array([1.5], pa.float32()), [1.5]),
+    ("number", pa.array([Decimal("1.25")]), [1.25]),
+    ("boolean", pa.array([True, None]), [True, None]),
+    ("boolean", pa.array([1, 0]), [True, False]),
+    ("date", pa.array([dt.date(2024, 1, 1)]), [dt.date(2024, 1, 1)]),
+    ("date", pa.array([dt.datetime(2024, 1, 1)]), [dt.date(2024, 1, 1)]),  # noqa: DTZ001
+    ("datetime", pa.array([1], pa.timestamp("ns")), [at(1970, 1, 1)]),
+    ("datetime", pa.array([3_600_000], pa.timestamp("ms", "Europe/Berlin")), [at(1970, 1, 1, 1)]),
+    ("datetime", pa.array([dt.date(2024, 1, 1)]), [at(2024, 1, 1)]),
+    ("string", pa.array([1.0, 1.5]), ["1", "1.5"]),
+    ("string", pa.array([True]), ["true"]),
+    ("string", pa.array([7]), ["7"]),
+    ("string", pa.array([3_723_000_000], pa.timestamp("us")), ["1970-01-01T01:02:03Z"]),
+    ("string", pa.array(["a", None]).dictionary_encode(), ["a", None]),
+    ("string", pa.array([b"text"]), ["text"]),
+    ("string", pa.array([b"\xff"]), ["/w=="]),
+    ("string", pa.array(["x"], pa.string_view()), ["x"]),
+    ("object", pa.array([{"a": 1, "b": [None]}, None]), ['{"a":1,"b":[null]}', None]),
+    ("array", pa.array([[1, 2], []]), ["[1,2]", "[]"]),
+    ("any", pa.array([{"a": "x"}]), ['{"a":"x"}']),
+    ("any", pa.array([1.5]), ["1.5"]),
+    ("integer", pa.nulls(2), [None, None]),
+    ("object", pa.array([[("k", b"v")]], pa.map_(pa.string(), pa.binary())), None),
+]
+TYPED_REFUSED = [
+    ("integer", pa.array([1.5])),
+    ("integer", pa.array([float("nan")])),
+    ("integer", pa.array([2.0**53 + 2])),
+    ("integer", pa.array([2**63], pa.uint64())),
+    ("integer", pa.array([True])),
+    ("integer", pa.array([dt.date(2024, 1, 1)])),
+    ("number", pa.array([float("inf")])),
+    ("number", pa.array([True])),
+    ("boolean", pa.array([2])),
+    ("date", pa.array([dt.datetime(2024, 1, 1, 1)])),  # noqa: DTZ001
+    ("date", pa.array([1])),
+    ("datetime", pa.array([2**62], pa.timestamp("ms"))),
+    ("datetime", pa.array([1])),
+    ("object", pa.array([[1]])),
+    ("object", pa.array([1])),
+    ("array", pa.array([{"a": 1}])),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "expected"), TYPED_TAKEN)
+def test_typed_values_that_fit_are_taken(kind: str, values: pa.Array, expected: list[Any] | None) -> None:
+    verdict = check_column(values, type=kind)
+
+    assert verdict.counts.accepted == len(values)
+    assert expected is None or verdict.clean["v"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(("kind", "values"), TYPED_REFUSED)
+def test_typed_values_that_would_lose_something_are_rejected(kind: str, values: pa.Array) -> None:
+    assert broken(check_column(values, type=kind)) == {0: [("v", "type")]}
+
+
+def test_dates_are_read_in_the_format_of_the_column() -> None:
+    verdict = check_column(
+        ["01.02.2024 10:30", " 01.02.2024 10:30 ", "30.02.2024 10:30", "2024-02-01T10:30:00Z", ""],
+        type="datetime",
+        format="%d.%m.%Y %H:%M",
+    )
+
+    assert verdict.clean["v"].to_pylist() == [at(2024, 2, 1, 10, 30)] * 2 + [None]
+    assert broken(verdict) == {2: [("v", "type")], 3: [("v", "type")]}
+
+
+def test_a_format_with_a_zone_gives_utc() -> None:
+    verdict = check_column(["2024-01-01 00:00 +0100"], type="datetime", format="%Y-%m-%d %H:%M %z")
+
+    assert verdict.clean["v"].to_pylist() == [at(2023, 12, 31, 23)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("integer", pa.int64()),
+        ("number", pa.float64()),
+        ("boolean", pa.bool_()),
+        ("date", pa.date32()),
+        ("datetime", pa.timestamp("us", "UTC")),
+        ("string", pa.large_string()),
+        ("object", pa.large_string()),
+    ],
+)
+def test_the_published_type_is_the_declared_one_even_without_rows(kind: str, expected: pa.DataType) -> None:
+    assert check_column([], type=kind).clean.schema.field("v").type == expected
+    assert check_column([None], type=kind).clean.schema.field("v").type == expected
