@@ -1,106 +1,61 @@
 """The catalog sink: a thin cover of the catalog that it is handed."""
 
 import dataclasses
-import hashlib
-import io
 from typing import Any
 
-import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from ingestion.catalog import DatabaseCatalog, query_records
-from ingestion.models import Pipeline, Run, RunState, Source
-from ingestion.ports.context import Context
+from ingestion.models import CatalogPublication, CatalogRecord, CatalogState, Pipeline, Run, RunState, Source
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.schema import Column, ContractBody
-from ingestion.ports.sink import DeliveryState, DeliveryView, Manifest, PartView, Sink, WriteMode
+from ingestion.ports.sink import DeliveryState, DeliveryView, Manifest, Sink
 from sinks.catalog import CatalogSink
-from tests.conformance.context import RecordingContext
-
-CONTRACT = ContractBody(name="sample", key=("id",), columns=(Column(name="id", type="integer"),))
-LOGICAL_TIME = "2026-01-02T00:00:00+00:00"
-
-
-@pytest.fixture
-def ctx() -> Context:
-    return dataclasses.replace(RecordingContext().context, catalog=DatabaseCatalog())
-
-
-def deliver(rows: list[dict[str, Any]], ctx: Context) -> tuple[Manifest, DeliveryView]:
-    source, _ = Source.objects.get_or_create(name="lab", kind="files")
-    pipeline, _ = Pipeline.objects.get_or_create(name="samples", source=source, stream="samples")
-    run = Run.objects.create(pipeline=pipeline, state=RunState.DELIVERING, trigger="cli", mode=pipeline.mode)
-    file = io.BytesIO()
-    pl.DataFrame(rows).with_row_index("_row").write_parquet(file)
-    digest = hashlib.sha256(file.getvalue()).hexdigest()
-    part = PartView(
-        key=f"clean/samples/{run.pk}/0-0/000000-{digest[:16]}.parquet",
-        lane=0,
-        link=0,
-        seq=0,
-        rows=len(rows),
-        size_bytes=len(file.getvalue()),
-        sha256=digest,
-    )
-    ctx.lake.put_if_absent(part.key, file.getvalue())
-    manifest = Manifest(
-        run_id=run.pk,
-        pipeline=pipeline.name,
-        mode=WriteMode.MERGE,
-        contract=CONTRACT,
-        contract_version=1,
-        parts=(part,),
-        rows=len(rows),
-        logical_time=LOGICAL_TIME,
-    )
-    delivery = DeliveryView(
-        id=run.pk,
-        run_id=run.pk,
-        pipeline=pipeline.name,
-        pipeline_id=pipeline.pk,
-        destination="catalog",
-        mode=WriteMode.MERGE,
-        contract=CONTRACT,
-        state=DeliveryState.PLANNED,
-        attempt=1,
-        logical_time=LOGICAL_TIME,
-    )
-    return manifest, delivery
+from tests.conformance.context import MemoryLake, RecordingContext
+from tests.conformance.parts import delivery_of
+from tests.conformance.sink import SinkConformance
 
 
 @pytest.mark.django_db
-def test_a_delivery_can_be_read_when_its_commit_returns(ctx: Context) -> None:
-    sink = CatalogSink(CatalogSink.Config())
-    manifest, delivery = deliver([{"id": 1, "v": "a"}, {"id": 2, "v": "b"}], ctx)
+class TestCatalogSink(SinkConformance):
+    """The catalog on the database under test, with a pipeline and a run for every situation."""
 
-    staged = sink.stage(manifest.parts[0], delivery, ctx)
-    before = query_records(limit=10)
-    step = sink.commit(manifest, delivery, ctx)
+    def make_sink(self, **_secrets: str) -> Sink:
+        return CatalogSink(CatalogSink.Config())
 
-    assert isinstance(sink, Sink)
-    assert (staged.inserted, before) == (2, [])
-    assert step.state == DeliveryState.AVAILABLE
-    assert step.receipt is not None
-    assert step.receipt.visible == sink.count(manifest, delivery, ctx) == 2
-    assert [row["record"] for row in query_records(limit=10)] == [{"id": 1, "v": "a"}, {"id": 2, "v": "b"}]
+    def renew(self) -> None:
+        for model in (CatalogRecord, CatalogPublication, CatalogState, Run):
+            model.objects.all().delete()
+        source, _ = Source.objects.get_or_create(name="lab", kind="files")
+        self.pipeline, _ = Pipeline.objects.get_or_create(name="samples", source=source, stream="samples")
 
+    def make_context(self, lake: MemoryLake) -> RecordingContext:
+        recording = RecordingContext(lake=lake)
+        recording.context = dataclasses.replace(recording.context, catalog=DatabaseCatalog())
+        return recording
 
-@pytest.mark.django_db
-def test_an_aborted_delivery_leaves_nothing(ctx: Context) -> None:
-    sink = CatalogSink()
-    manifest, delivery = deliver([{"id": 1}], ctx)
-    sink.stage(manifest.parts[0], delivery, ctx)
+    def make_delivery(self, manifest: Manifest) -> DeliveryView:
+        Run.objects.create(
+            pk=manifest.run_id,
+            pipeline=self.pipeline,
+            state=RunState.DELIVERING,
+            trigger=Run.Trigger.CLI,
+            mode=self.pipeline.mode,
+        )
+        return delivery_of(manifest, pipeline_id=self.pipeline.pk)
 
-    sink.abort(manifest, delivery, ctx)
+    def read_rows(self, manifest: Manifest) -> list[dict[str, Any]]:
+        rows = query_records(pipeline_id=self.pipeline.pk, limit=1_000)
+        return sorted((row["record"] for row in rows if row["run_id"] == manifest.run_id), key=lambda row: row["id"])
 
-    assert sink.count(manifest, delivery, ctx) == 0
-    assert query_records(limit=10) == []
+    def test_the_rows_can_be_read_when_the_commit_returns(self) -> None:
+        manifest, delivery, ctx = self._situation()
 
+        receipts, step = self._deliver(self.make_sink(), manifest, delivery, ctx)
 
-@pytest.mark.django_db
-def test_the_catalog_can_be_checked(ctx: Context) -> None:
-    assert CatalogSink().check(ctx).ok
+        assert step.state == DeliveryState.AVAILABLE
+        assert step.receipt is not None
+        assert step.receipt.visible == sum(receipt.inserted for receipt in receipts) == manifest.rows
 
 
 def test_a_context_without_a_catalog_is_named() -> None:
