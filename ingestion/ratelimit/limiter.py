@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -51,15 +52,8 @@ class RedisLimiter:
         self._max_wait_s = max_wait_s
         self._sleep = sleep
         self._should_stop = should_stop
-        self._redis = redis.Redis.from_url(
-            redis_url,
-            socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            socket_timeout=_ANSWER_TIMEOUT_S,
-            # Once, for a connection that died while it was idle. redis-py's own choice waits for seconds in between.
-            retry=Retry(NoBackoff(), 1),
-        )
         # Called by its hash; sent again by itself where the server has forgotten it (NOSCRIPT).
-        self._script = self._redis.register_script(_SCRIPT)
+        self._script = _connected(redis_url).register_script(_SCRIPT)
 
     def acquire(self, key: str, *, tokens: int = 1) -> float:
         """Wait for permission and return the seconds waited.
@@ -83,10 +77,6 @@ class RedisLimiter:
         if seconds > 0:
             self._call(key, "slow_down", seconds * _SECOND_US)
 
-    def close(self) -> None:
-        """Close the connections to Redis."""
-        self._redis.close()
-
     def _reserve(self, key: str, *, rate: Rate | None, tokens: int) -> _Reservation:
         interval_us, burst = (rate.interval_us, rate.burst) if rate is not None else (0.0, 0)
         answer = self._call(key, "acquire", interval_us, burst, tokens, self._max_wait_s * _SECOND_US)
@@ -106,6 +96,18 @@ class RedisLimiter:
         except redis.RedisError as error:
             # The kind alone: the message of a connection error may hold the password of the URL.
             raise SourceUnavailable("limiter.unavailable", detail=type(error).__name__, key=key) from error
+
+
+@lru_cache(maxsize=16)
+def _connected(redis_url: str) -> redis.Redis:
+    """Return the process's one client of a server: limiters come and go with each piece of work."""
+    return redis.Redis.from_url(
+        redis_url,
+        socket_connect_timeout=_CONNECT_TIMEOUT_S,
+        socket_timeout=_ANSWER_TIMEOUT_S,
+        # Once, for a connection that died while it was idle. redis-py's own choice waits for seconds in between.
+        retry=Retry(NoBackoff(), 1),
+    )
 
 
 def _waiting(key: str, wait_s: float) -> RateLimited:

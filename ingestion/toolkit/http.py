@@ -118,11 +118,6 @@ class Http:
             headers={"user-agent": user_agent, "accept": "*/*", "accept-encoding": ACCEPTED_ENCODINGS},
         )
 
-    @property
-    def limit_key(self) -> str | None:
-        """Return the source's key at the limiter, for a connector whose source asks for silence in its answers."""
-        return self.limit_key
-
     def get(
         self,
         url: str,

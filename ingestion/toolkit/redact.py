@@ -19,6 +19,7 @@ _NAMES = (
     r"[\w-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|signature)"
     r"[\w-]*|x-amz-[\w-]+|(?:set-)?cookie|(?:proxy-)?authorization|sig|pwd"
 )
+_SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _QUERY_NAME = re.compile(rf"(?:{_NAMES}|key|jwt|auth|session(?:id)?)", re.IGNORECASE)
 _USERINFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/?#@'\"<>]*(?:@[^\s/?#@'\"<>]*)*@", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<lead>[?&;#])(?P<name>[^=&;#\s'\"<>]+)=(?P<value>[^&;#\s'\"<>]*)")
@@ -68,6 +69,11 @@ def register_secret(value: str) -> None:
         # The longest first: a secret that begins with another one must not leave its end behind.
         ordered = sorted(_registered.values, key=len, reverse=True)
         _registered.pattern = re.compile("|".join(re.escape(form) for form in ordered))
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a header, parameter or field of this name holds a secret, as far as names tell."""
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 def redact(text: str) -> str:
@@ -136,7 +142,7 @@ class RedactingFilter(logging.Filter):
 
 def _redact_value(name: str, value: Any) -> Any:
     if isinstance(value, str):
-        return HIDDEN if re.fullmatch(_NAMES, name, re.IGNORECASE) else redact(value)
+        return HIDDEN if is_secret_name(name) else redact(value)
     if isinstance(value, dict):
         return {key: _redact_value(str(key), item) for key, item in value.items()}
     if isinstance(value, list | tuple):

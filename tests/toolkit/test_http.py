@@ -89,6 +89,14 @@ def test_the_value_of_a_bearer_token_is_known_to_redaction() -> None:
     assert redact("x CANARY-77aa66bb y") == "x *** y"
 
 
+def test_a_secret_that_a_caller_sends_itself_is_known_to_redaction() -> None:
+    source = Source(httpx.Response(200))
+
+    client(source).get(URL, headers={"X-Api-Key": "CANARY-5e5e5e", "X-Wish": "elements"})
+
+    assert redact("CANARY-5e5e5e for elements") == "*** for elements"
+
+
 def test_the_answers_url_carries_no_secret() -> None:
     answer = client(Source(httpx.Response(200))).get(f"{URL}?api_key=CANARY-1&page=2")
 
