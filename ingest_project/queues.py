@@ -6,7 +6,7 @@ Tasks carry names only; everything an operator may want to change about their tr
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kombu import Queue as BrokerQueue
+from kombu.entity import Queue as BrokerQueue
 
 from ingestion.ports.errors import ConfigError
 

@@ -1,10 +1,14 @@
 """Every address of the site."""
 
-from importlib.util import find_spec
-
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-urlpatterns: list[URLPattern | URLResolver] = [path("admin/", admin.site.urls)]
-if find_spec("ingestion.api.urls"):
-    urlpatterns.insert(0, path("api/", include("ingestion.api.urls")))
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("api/", include("ingestion.api.urls")),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "ingestion.api.problems.bad_request"
+handler403 = "ingestion.api.problems.permission_denied"
+handler404 = "ingestion.api.problems.not_found"
+handler500 = "ingestion.api.problems.server_error"

@@ -67,7 +67,6 @@ class Child:
             # Safe here: the supervisor has one thread, and the kernel's promise is bound to the thread that forks.
             preexec_fn=follower(self.program.death_signal),  # noqa: PLW1509
         )
-        self.is_ready = False
         self.started_at = now
         self.start_again_at = None
         self.unfinished_line = b""
