@@ -15,7 +15,7 @@ from connectors.materials.record import REFERENCES, STRUCTURES, read_entries, re
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
 from ingestion.ports.connector import CheckReport, Finding, Stream
 from ingestion.ports.context import Context, HttpResponse
-from ingestion.ports.errors import ConfigError, IngestError, SourceRejected
+from ingestion.ports.errors import Cancelled, ConfigError, IngestError, SourceRejected
 from ingestion.toolkit.http_errors import bad_content, error_detail, expect_json, from_status
 from ingestion.toolkit.probe import probe_http
 from ingestion.toolkit.redact import redact_url, register_secret
@@ -204,7 +204,10 @@ class OptimadeConnector:
         """
         walk = Walk(url=spec.data["url"]) if cursor is None else Walk.from_cursor(cursor)
         limit = spec.data.get("limit")
-        while not ctx.should_stop():
+        while True:
+            if ctx.should_stop():
+                # raised, so that a stop never looks like the end of the pages
+                raise Cancelled
             response, url = self._get(walk.url, ctx)
             ctx.progress()
             answer = read_answer(_listing(response))
@@ -237,7 +240,8 @@ class OptimadeConnector:
             lowered = _lower_page_limit(url, response)
             if lowered is None:
                 break
-            ctx.log("source.page_limit_lowered", url=lowered)
+            message = "The provider allows fewer records a page than page_limit asks for; the read goes on with fewer."
+            ctx.log("source.page_limit_lowered", level="warning", message=message, url=redact_url(lowered))
             url = lowered
         raise _refusal(response)
 

@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,6 +18,7 @@ from ingestion.ports.schema import Column, ColumnType, ContractBody
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BATCH_ROWS = 2_000
 INT64_MAX = 2**63 - 1
 FLOAT_EXACT_MAX = 2**53
 
@@ -186,25 +188,83 @@ def _entry(page: int, value: Any) -> Entry:
 def tabulate(entries: Iterable[Entry], layout: Mapping[str, Kind], *, limit: int | None = None) -> "pa.Table":
     """Return the entries as one table, in order: standard columns, provider columns by name, reader columns.
 
-    Rows from `limit` on are marked `_filtered`. An unreadable entry is a row with an error and no values.
+    Rows from `limit` on are marked `_filtered`. An unreadable entry is a row with an error and no values. Parsed
+    entries are let go batch by batch, so that the memory is that of the columns.
     """
-    import pyarrow as pa
+    import pyarrow as pa  # noqa: PLC0415 - heavy
 
-    rows = list(entries)
-    attributes = [_attributes(entry) for entry in rows]
-    columns: dict[str, pa.Array[Any]] = {
-        name: _standard(kind, [attribute.get(name) for attribute in attributes]) for name, kind in layout.items()
-    }
-    own = sorted({name for attribute in attributes for name in attribute} - layout.keys())
-    for name in own:
-        columns[_free_name(name, taken=columns)] = _inferred([attribute.get(name) for attribute in attributes])
-    columns[ROW] = pa.array(range(len(rows)), pa.int64())
-    columns[PAGE] = pa.array([entry.page for entry in rows], pa.int64())
-    columns[RAW] = pa.array([entry.raw for entry in rows], pa.string())
-    columns[ERROR_CODE] = pa.array([entry.problem or None for entry in rows], pa.string())
-    columns[ERROR] = pa.array([_explain(entry) for entry in rows], pa.string())
-    columns[FILTERED] = pa.array([limit is not None and row >= limit for row in range(len(rows))], pa.bool_())
-    return pa.table(columns)
+    columns = _Columns(layout)
+    waiting = iter(entries)
+    while batch := list(islice(waiting, BATCH_ROWS)):
+        columns.add(batch)
+    rows = columns.row_count
+    table: dict[str, Any] = {}
+    for name, kind in layout.items():
+        table[name] = _integers(columns.integers[name]) if kind is Kind.INT else _chunked(columns.texts[name])
+    for name in sorted(columns.own):
+        table[_free_name(name, taken=table)] = _inferred(columns.own[name])
+    table[ROW] = pa.array(range(rows), pa.int64())
+    table[PAGE] = pa.array(columns.pages, pa.int64())
+    for name in (RAW, ERROR_CODE, ERROR):
+        table[name] = _chunked(columns.texts[name])
+    table[FILTERED] = pa.array([limit is not None and row >= limit for row in range(rows)], pa.bool_())
+    return pa.table(table)
+
+
+class _Columns:
+    """Columns in the making: texts as Arrow chunks, what has its type still to be found as plain values."""
+
+    def __init__(self, layout: Mapping[str, Kind]) -> None:
+        self.row_count = 0
+        self.pages: list[int] = []
+        self.integers: dict[str, list[Any]] = {name: [] for name, kind in layout.items() if kind is Kind.INT}
+        self.own: dict[str, list[Any]] = {}
+        self._layout = layout
+        self.texts: dict[str, list[pa.Array[Any]]] = {
+            name: [] for name in (*(layout.keys() - self.integers.keys()), RAW, ERROR_CODE, ERROR)
+        }
+
+    def add(self, batch: Sequence[Entry]) -> None:
+        """Append the entries."""
+        attributes = [_attributes(entry) for entry in batch]
+        for name, kind in self._layout.items():
+            values = [attribute.get(name) for attribute in attributes]
+            if kind is Kind.INT:
+                self.integers[name].extend(_light(value) for value in values)
+            else:
+                write = _WRITERS[kind]
+                self._add_texts(name, [write(value) for value in values])
+        for name in {name for attribute in attributes for name in attribute} - self._layout.keys():
+            values = self.own.setdefault(name, [None] * self.row_count)
+            values.extend(_light(attribute.get(name)) for attribute in attributes)
+        self.pages.extend(entry.page for entry in batch)
+        self._add_texts(RAW, [entry.raw for entry in batch])
+        self._add_texts(ERROR_CODE, [entry.problem or None for entry in batch])
+        self._add_texts(ERROR, [_explain(entry) for entry in batch])
+        self.row_count += len(batch)
+        for values in self.own.values():
+            values.extend([None] * (self.row_count - len(values)))
+
+    def _add_texts(self, name: str, values: list[str | None]) -> None:
+        import pyarrow as pa  # noqa: PLC0415 - heavy
+
+        self.texts[name].append(pa.array(values, pa.string()))
+
+
+class _Json(str):
+    """JSON text that stands for a list or an object, lighter than the value itself."""
+
+    __slots__ = ()
+
+
+def _light(value: Any) -> Any:
+    return _Json(_as_json(value)) if isinstance(value, list | dict) else value
+
+
+def _chunked(chunks: "list[pa.Array[Any]]") -> "pa.ChunkedArray[Any]":
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+
+    return pa.chunked_array(chunks, pa.string())
 
 
 def _attributes(entry: Entry) -> Mapping[str, Any]:
@@ -230,21 +290,18 @@ def _free_name(name: str, *, taken: Mapping[str, Any]) -> str:
     return free
 
 
-def _standard(kind: Kind, values: Sequence[Any]) -> "pa.Array[Any]":
-    import pyarrow as pa
+def _integers(values: Sequence[Any]) -> "pa.Array[Any]":
+    """Return an integer column; text where a value is none, for the contract to reject."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy
 
-    if kind is Kind.TIME:
-        return pa.array([utc_text(value) for value in values], pa.string())
-    if kind is Kind.JSON:
-        return pa.array([None if value is None else _as_json(value) for value in values], pa.string())
-    if kind is Kind.INT and all(value is None or _is_int64(value) for value in values):
+    if all(value is None or _is_int64(value) for value in values):
         return pa.array(values, pa.int64())
     return pa.array([_as_text(value) for value in values], pa.string())
 
 
 def _inferred(values: Sequence[Any]) -> "pa.Array[Any]":
     """Return the narrowest column that holds every value unchanged: boolean, integer, number, else text."""
-    import pyarrow as pa
+    import pyarrow as pa  # noqa: PLC0415 - heavy
 
     found = [value for value in values if value is not None]
     if found and all(isinstance(value, bool) for value in found):
@@ -268,8 +325,19 @@ def _as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else _as_json(value)
 
 
+def _as_json_or_null(value: Any) -> str | None:
+    return None if value is None else _as_json(value)
+
+
 def _as_json(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # integers beyond 64 bits
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+_WRITERS: dict[Kind, Callable[[Any], str | None]] = {
+    Kind.TEXT: _as_text,
+    Kind.TIME: utc_text,
+    Kind.JSON: _as_json_or_null,
+}

@@ -8,7 +8,7 @@ import pytest
 
 from ingestion.ports.batch import Query
 from ingestion.ports.context import HttpResponse
-from ingestion.ports.errors import AuthError, IngestError, SourceChanged, SourceRejected, SourceUnavailable
+from ingestion.ports.errors import AuthError, Cancelled, IngestError, SourceChanged, SourceRejected, SourceUnavailable
 from tests.conformance.context import RecordingContext, SentRequest, answer
 from tests.connectors.optimade_script import (
     BASE,
@@ -226,6 +226,16 @@ def test_fewer_records_than_counted_is_a_warning() -> None:
     assert any("9" in text for text in pages[-1].warnings)
 
 
+def test_records_that_moved_between_two_pages_are_not_counted_twice() -> None:
+    respond = pages_of(
+        listing([entry(1), entry(2)], next_link="?n=1", data_returned=4), listing([entry(2), entry(3)], data_returned=4)
+    )
+
+    pages, _ = fetch(respond)
+
+    assert any("counts 4" in text and "gave 3" in text for text in pages[-1].warnings)
+
+
 def test_a_total_that_shrinks_fails_and_one_that_grows_does_not() -> None:
     def two(first: int, second: int) -> Respond:
         return pages_of(
@@ -274,6 +284,16 @@ def test_a_limit_stops_the_walk_and_marks_what_is_beyond_it() -> None:
     assert len(recording.http.requests) == 2  # noqa: PLR2004
     assert [row["_filtered"] for row in rows(pages, query)] == [False] * 7 + [True] * 3
     assert [row["_filtered"] for row in rows(pages[1:], query)] == [False] * 2 + [True] * 3
+
+
+def test_a_stop_never_looks_like_the_end_of_the_pages() -> None:
+    recording = RecordingContext(recorded_provider)
+    reader = connector()
+    spec = next(iter(reader.plan(STRUCTURES, None, recording.context)))
+    recording.stop()
+
+    with pytest.raises(Cancelled):
+        list(reader.fetch(spec, None, recording.context))
 
 
 # answers that are not what was asked for

@@ -132,3 +132,16 @@ def test_references_are_a_stream_too() -> None:
 
     assert "/v1/references?" in recording.http.requests[0].url
     assert rows(pages, query)[0]["title"] == "Go To"
+
+
+def test_batches_of_entries_make_one_column_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [entry(1, _p_x=1), entry(2, _p_x=2, nsites=4), entry(3, _p_x=0.5, _p_late="a"), entry(4, nsites="many")]
+    whole = rows(fetch(lambda _: answer(listing(entries)))[0])
+    monkeypatch.setattr("connectors.materials.record.BATCH_ROWS", 1)
+
+    found = rows(fetch(lambda _: answer(listing(entries)))[0])
+
+    assert found == whole
+    assert [row["p_x"] for row in found] == [1.0, 2.0, 0.5, None]
+    assert [row["p_late"] for row in found] == [None, None, "a", None]
+    assert [row["nsites"] for row in found] == [None, "4", None, "many"]
