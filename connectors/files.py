@@ -25,7 +25,7 @@ from ingestion.ports.connector import CheckReport, Finding, Stream
 from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled, ConfigError, IngestError, StoreCorrupt
 from ingestion.ports.messages import sentence
-from ingestion.toolkit.tabular.spans import DEFAULT_TARGET_BYTES, Opener, Span
+from ingestion.toolkit.tabular.spans import Opener, Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +60,7 @@ class FilesConnector:
     kind: ClassVar[str] = "files"
     Config: ClassVar[type[BaseModel]] = FilesConfig
 
-    def __init__(self, config: FilesConfig | None = None, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> None:
+    def __init__(self, config: FilesConfig | None = None, *, target_bytes: int | None = None) -> None:
         self._config = config or FilesConfig()
         self._target_bytes = target_bytes
 
@@ -87,7 +87,7 @@ class FilesConnector:
         for number, stored in enumerate(query.inputs):
             _check_there(stored, ctx)
             opener = partial(_open_watched, stored.key, ctx)
-            spans = self._split(opener, stored, config)
+            spans = self._split(opener, stored, config, ctx)
             if query.limit is not None and number + 1 < len(query.inputs):
                 spans = [_counted(opener, span, name=stored.name) for span in spans]
             if spans[0].renamed:
@@ -161,7 +161,7 @@ class FilesConnector:
             detail = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
             raise ConfigError("config.invalid", where="the query's options", detail=detail) from error
 
-    def _split(self, opener: Opener, stored: StoredInput, config: FilesConfig) -> list[Span]:
+    def _split(self, opener: Opener, stored: StoredInput, config: FilesConfig, ctx: Context) -> list[Span]:
         from ingestion.toolkit.tabular.formats import split_file  # noqa: PLC0415 - polars and pyarrow
 
         options = {"delimiter": config.delimiter, "quote": config.quote, "sheet": config.sheet}
@@ -171,7 +171,7 @@ class FilesConnector:
             name=stored.name,
             wanted=None if config.format == "auto" else config.format,
             options={option: value for option, value in options.items() if value is not None},
-            target_bytes=self._target_bytes,
+            target_bytes=self._target_bytes or ctx.partition_bytes,
         )
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from celery import chain, chord, current_app, group
@@ -62,7 +62,8 @@ def publish_as_is(call: Call, *, priority: int | None, countdown_s: float | None
 
 def publish_after_commit(call: Call, *, countdown_s: float | None = None) -> None:
     """Send the nudge once the current transaction is committed; at once where there is none."""
-    transaction.on_commit(partial(publish, call, countdown_s=countdown_s), robust=True)
+    # A function with a name: Django logs it where a robust hook fails, and a partial has none.
+    transaction.on_commit(lambda: publish(call, countdown_s=countdown_s), robust=True)
 
 
 def publish_chord(chains: Sequence[Sequence[Call]], body: Call) -> bool:
@@ -70,12 +71,12 @@ def publish_chord(chains: Sequence[Sequence[Call]], body: Call) -> bool:
 
     Headers return ids only and the body is one signature: each header's message carries the body's.
     """
-    end = _signature(body)
+    header = group(_signature(calls[0]) if len(calls) == 1 else chain(*map(_signature, calls)) for calls in chains)
+    # As errback only an immutable signature: a plain function would run in the worker's main process, which must
+    # not open a database connection before its next fork.
+    end = _signature(body).on_error(_signature(body))
     try:
-        chord(
-            group(_signature(calls[0]) if len(calls) == 1 else chain(*map(_signature, calls)) for calls in chains),
-            app=current_app._get_current_object(),
-        ).apply_async(body=end.on_error(_signature(body)), retry=False)
+        chord(header, body=end, app=current_app._get_current_object()).apply_async(retry=False)
     except _BROKER_ERRORS as error:
         logger.warning("The broker did not take the chord of %s %s: %s", body.name, body.ids, type(error).__name__)
         return False

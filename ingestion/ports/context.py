@@ -165,7 +165,7 @@ class Context:
 
     `should_stop` is True once the run was cancelled, the lease lost or the worker slot is due; `progress` tells
     the watcher that work goes on, and must be called at least once per page or block; `log` writes an event of
-    the run (a dotted kind and JSON values, never secrets).
+    the run (a dotted kind and JSON values, never secrets); `partition_bytes` is how much raw data a partition may have.
     """
 
     http: HttpClient
@@ -177,3 +177,4 @@ class Context:
     progress: Callable[[], None] = lambda: None
     log: Callable[..., None] = field(default=_no_event)
     scratch: Path | None = None
+    partition_bytes: int = 64 * 1024 * 1024

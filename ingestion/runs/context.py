@@ -69,6 +69,7 @@ def source_context(source: Source, lease: Lease | None = None, *, log: Callable[
         should_stop=should_stop,
         progress=lease.progress if lease else _nothing,
         log=log or (partial(events.record, lease.run_id) if lease else _nothing),
+        partition_bytes=settings.HEADGATE_PARTITION_BYTES,
     )
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from itertools import dropwhile, islice
 from typing import Any
 
 from ingestion.models import Part, Run
@@ -21,16 +22,48 @@ def iterate_rejected(
     run: Run, *, rule: str | None = None, column: str | None = None, outcome: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield the run's rejected and duplicate rows in (lane, link, row) order: part, row, page, outcome, errors, raw."""
-    for part in Part.objects.filter(run=run, zone=Part.Zone.REJECTED).order_by("lane", "link", "seq"):
-        after: int | None = None
+    for row in _walk(run, after=None, rule=rule, column=column, outcome=outcome, block=1000):
+        del row["position"]
+        yield row
+
+
+def page_rejected(
+    run: Run,
+    *,
+    limit: int,
+    after: tuple[int, int] | None = None,
+    rule: str | None = None,
+    column: str | None = None,
+    outcome: str | None = None,
+) -> list[dict[str, Any]]:
+    """Return at most `limit` rows that follow the one whose `position` is `after`; what lies before is not read."""
+    rows = _walk(run, after=after, rule=rule, column=column, outcome=outcome, block=limit)
+    return list(islice(rows, limit))
+
+
+def _walk(
+    run: Run,
+    *,
+    after: tuple[int, int] | None,
+    rule: str | None,
+    column: str | None,
+    outcome: str | None,
+    block: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows as `iterate_rejected` does, each with its position: the part's number, the row's in the part."""
+    parts = list(Part.objects.filter(run=run, zone=Part.Zone.REJECTED).order_by("lane", "link", "seq"))
+    if after is not None:
+        parts = list(dropwhile(lambda part: part.pk != after[0], parts))
+    for part in parts:
+        last = after[1] if after is not None and part.pk == after[0] else None
         with open_lake().open(part.key) as stored:
             while True:
-                rows = read_rejected(stored, rule=rule, column=column, after=after, limit=1000)
+                rows = read_rejected(stored, rule=rule, column=column, after=last, limit=block)
                 for row in rows:
-                    after = row.pop("position")
+                    last = row.pop("position")
                     if outcome is None or row["outcome"] == outcome:
-                        yield {"part": f"{part.lane}-{part.link}", **row}
-                if len(rows) < 1000:  # noqa: PLR2004 (the page size above)
+                        yield {"part": f"{part.lane}-{part.link}", "position": (part.pk, last), **row}
+                if len(rows) < block:
                     break
 
 
@@ -83,8 +116,6 @@ def _as_csv(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def _as_xlsx(rows: Iterator[dict[str, Any]]) -> bytes:
-    from itertools import islice
-
     import pandas as pd
 
     frame = pd.DataFrame(

@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 
 from ingestion.models import Contract, Pipeline, Run, Upload
 from ingestion.ports.errors import ConfigError, Refused
+from ingestion.quality.contracts import contract_hash, parse_contract
 from ingestion.runs import contracts, pipelines
 from ingestion.runs.creation import contract_for, create_run
 from ingestion.runs.lake import open_lake
@@ -83,13 +84,17 @@ def ingest_upload(
     contract: str | Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     priority: int | None = None,
+    may_configure: bool = True,
 ) -> tuple[Run, bool]:
     """Return the run of the upload, and whether this call created it.
 
     A run of an upload is unique by (pipeline, contract version, content): the same file twice is one run, and a
     mended contract runs it again. Without a pipeline one is found or made, named after `datasource_name`, the
-    contract or the file.
+    contract or the file. Who may not configure may bring a contract for a pipeline of their own, not change one that
+    others use: that is Refused.
     """
+    if contract is not None and not may_configure:
+        _refuse_changes(contract, pipeline=pipeline, datasource_name=datasource_name)
     saved = contracts.save_contract(contract) if contract is not None else None
     if pipeline is None:
         pipeline = pipelines.upload_pipeline(_pipeline_name(datasource_name, saved, upload), contract=saved)
@@ -121,8 +126,24 @@ def receive(
     return receiver.finish()
 
 
+def _refuse_changes(
+    given: str | Mapping[str, Any], *, pipeline: Pipeline | None, datasource_name: str | None
+) -> None:
+    body = parse_contract(given)
+    newest = Contract.objects.filter(name=body.name).order_by("-version").first()
+    if newest is not None and (newest.is_draft or newest.sha256 != contract_hash(body)):
+        raise Refused("request.forbidden")
+    if pipeline is None:
+        pipeline = Pipeline.objects.filter(name=_clean_name(datasource_name or body.name)).first()
+    if pipeline is not None and (pipeline.contract is None or pipeline.contract.name != body.name):
+        raise Refused("request.forbidden")
+
+
 def _pipeline_name(datasource_name: str | None, contract: Contract | None, upload: Upload) -> str:
-    given = datasource_name or (contract.name if contract else PurePath(upload.name).stem)
+    return _clean_name(datasource_name or (contract.name if contract else PurePath(upload.name).stem))
+
+
+def _clean_name(given: str) -> str:
     name = _UNSAFE.sub("_", given.strip().lower()).replace(".", "_").strip("_-")[:63]
     if not name:
         raise ConfigError("upload.unnamed", name=given)

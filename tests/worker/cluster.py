@@ -188,7 +188,7 @@ def _connected(cluster: Cluster) -> Iterator[None]:
         keys = (cluster.folder / "secrets" / "secret_keys").read_text().strip().split(",")
         settings.HEADGATE_SECRET_KEYS = keys
         registry._table.cache_clear()
-        with _broker(cluster._valkey.url(0)):
+        with _broker(cluster._valkey):
             try:
                 yield
             finally:
@@ -200,19 +200,21 @@ def _connected(cluster: Cluster) -> Iterator[None]:
 
 
 @contextmanager
-def _broker(url: str) -> Iterator[None]:
-    """Let this process publish to the cluster's broker."""
-    conf = current_app.conf
-    kept = conf.broker_url
-    conf.broker_url = url
-    current_app.pool.force_close_all()
-    current_app.amqp._producer_pool = None
+def _broker(valkey: Valkey) -> Iterator[None]:
+    """Let this process publish to the cluster's broker, chords included."""
+    app = current_app._get_current_object()
+    kept = app.conf.broker_url, app.conf.result_backend
+    _use_broker(app, valkey.url(0), valkey.url(1))
     try:
         yield
     finally:
-        current_app.pool.force_close_all()
-        current_app.amqp._producer_pool = None
-        conf.broker_url = kept
+        _use_broker(app, *kept)
+
+
+def _use_broker(app: Any, broker_url: str, result_url: str | None) -> None:
+    app.conf.broker_url, app.conf.result_backend = broker_url, result_url
+    app._pool = app.amqp._producer_pool = app._backend_cache = None
+    vars(app._local).pop("backend", None)
 
 
 def _text(path: Path) -> str:

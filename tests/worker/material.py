@@ -57,25 +57,24 @@ def published_ids(run: Run) -> list[int]:
 
 def delivered_ids(lake_folder: Path, run: Run) -> list[int]:
     """Return the ids that a reader of the objects destination finds for the run."""
-    root = Path(f"{lake_folder}-published") / run.pipeline.name
-    manifest = json.loads((root / "manifests" / f"{run.pk:08d}.json").read_text())
+    root = Path(f"{lake_folder}-published")
+    manifest = json.loads((root / run.pipeline.name / "manifests" / f"{run.pk:08d}.json").read_text())
     found: list[int] = []
     for part in manifest["parts"]:
-        path = next(path for path in root.rglob("*.parquet") if str(path).endswith(part["key"].rpartition("/")[2]))
-        found += pq.read_table(path, columns=["id"])["id"].to_pylist()
+        found += pq.read_table(root / part["path"], columns=["id"])["id"].to_pylist()
     return found
 
 
 def catalog_ids(pipeline: Pipeline) -> list[int]:
     """Return the ids that a reader of the catalog finds."""
     found: list[int] = []
-    after: int | None = None
+    after: str | int | None = None
     while True:
         rows = query_records(pipeline_id=pipeline.pk, after=after, limit=1000)
         found += [row["record"]["id"] for row in rows]
         if len(rows) < 1000:
             return found
-        after = rows[-1]["id"]
+        after = rows[-1]["cursor"]
 
 
 def fingerprint(run: Run) -> list[tuple[str, int, int, int, str]]:

@@ -25,7 +25,7 @@ def test_an_uploaded_file_is_published_to_every_destination(make_cluster: Callab
     cluster.wait(lambda: ended(run), what="the end of the run")
 
     expected = [number for number in range(1000) if number % 100]
-    assert (run.state, run.code) == (RunState.SUCCEEDED, "")
+    assert (run.state, run.code) == (RunState.SUCCEEDED, ""), run.message + cluster.logs()
     assert (run.fetched, run.accepted, run.rejected) == (1000, 990, 10)
     assert is_balanced(run)
     assert run.partitions.count() > 3
