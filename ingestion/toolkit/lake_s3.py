@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 CONFLICT_TRIES = 5
-STREAM_PART_BYTES = 16 << 20
-"""Parts of an object of unknown length: 9,000 of them are 140 GB."""
 PROBE_NAME = ".headgate/create-if-absent"
 _has_conditional_writes: dict[tuple[str | None, str, str], bool] = {}
 
@@ -341,10 +339,12 @@ class S3Writer:
         self._digest.update(data)
         self.size_bytes += len(data)
         self._buffer += data
-        while len(self._buffer) > STREAM_PART_BYTES:
+        while len(self._buffer) > PART_BYTES:
+            with memoryview(self._buffer) as view:
+                part = view[:PART_BYTES].tobytes()
+            del self._buffer[:PART_BYTES]
             with self._lake.translated(self._key):
-                self._send(bytes(self._buffer[:STREAM_PART_BYTES]))
-            del self._buffer[:STREAM_PART_BYTES]
+                self._send(part)
 
     def commit(self) -> ObjectInfo:
         """Make the object visible, durable and immutable, and return its size and SHA-256."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from pydantic import SecretStr, ValidationError
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, SinkRejected, SinkUnavailable, StoreCorrupt
-from ingestion.ports.sink import Manifest, Sink
+from ingestion.ports.sink import Manifest, PartView, Sink
 from ingestion.toolkit.lake import open_lake
+from ingestion.toolkit.lake_local import LocalLake
 from sinks.objects import ObjectsConfig, ObjectsSink, manifest_bytes, part_key
 from tests.conformance.context import MemoryLake, RecordingContext
 from tests.conformance.parts import delivery_of, manifest_of, rows_of, store_part
@@ -244,6 +246,27 @@ def test_a_part_that_rotted_in_the_lake_never_leaves_it(sink: ObjectsSink, ctx: 
 
     assert caught.value.values["key"] == part.key
     assert files(sink) == []
+
+
+def test_a_large_part_passes_through_little_memory(versitygw: VersityGateway, ctx: Context, tmp_path: Path) -> None:
+    versitygw.create_bucket("large-parts")
+    url = f"s3://large-parts?endpoint={versitygw.endpoint}"
+    keys = {"access_key": SecretStr(versitygw.access_key), "secret_key": SecretStr(versitygw.secret_key)}
+    lake = LocalLake(tmp_path / "lake")
+    writer = lake.writer("clean/large")
+    for _ in range(160):
+        writer.write(os.urandom(1 << 20))
+    info = writer.commit()
+    part = PartView("clean/large", 0, 0, 0, rows=1, size_bytes=info.size_bytes, sha256=info.sha256 or "")
+    sinks = [ObjectsSink(ObjectsConfig(url=url, **keys)), ObjectsSink(ObjectsConfig(url=str(tmp_path / "there")))]
+
+    for sink in sinks:
+        tracemalloc.start()
+        sink.stage(part, delivery_of(manifest_of([part])), replace(ctx, lake=lake))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+        assert peak_bytes < 100 << 20
 
 
 def test_a_full_disk_there_is_the_destinations_matter(

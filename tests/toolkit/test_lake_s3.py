@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import botocore.endpoint
 import botocore.exceptions
+import botocore.response
 import httpx
 import pytest
+from botocore.awsrequest import AWSResponse, HeadersDict
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError, ProtocolError
 
@@ -26,7 +29,7 @@ from tests.servers import S3Server, VersityGateway
 
 KEY = "raw/samples/7/0-0/000001-0123456789abcdef.zst"
 LARGE = os.urandom(1 << 20) * 21
-"""More than one part of 16 MB."""
+"""More than two parts of 8 MB."""
 
 
 @pytest.fixture(params=["moto", "versitygw"])
@@ -138,7 +141,7 @@ def test_a_pointer_moves(lake: S3Lake) -> None:
     assert lake.read("latest.json") == b"2"
 
 
-@pytest.mark.parametrize("size_bytes", [0, 5, 16 << 20, (16 << 20) + 1, 40 << 20])
+@pytest.mark.parametrize("size_bytes", [0, 5, 8 << 20, (8 << 20) + 1, 40 << 20])
 def test_a_writer_shows_nothing_before_its_commit(lake: S3Lake, size_bytes: int) -> None:
     content = (LARGE * 2)[:size_bytes]
     writer = lake.writer(KEY)
@@ -332,6 +335,60 @@ def test_a_completed_upload_whose_answer_was_lost_is_success_at_once(real: S3Lak
     writer.write(LARGE)
 
     assert writer.commit().sha256 == sha256_of(LARGE)
+
+
+class Refusals:
+    """Answers of the store itself for the first calls of an operation, before the real ones."""
+
+    def __init__(self, lake: S3Lake, operation: str, *, status: int, code: str, count: int) -> None:
+        self.left = count
+        self.sent_count = 0
+        self._status = status
+        self._body = f"<Error><Code>{code}</Code></Error>".encode()
+        lake.client.meta.events.register(f"before-send.s3.{operation}", self._answer)
+
+    def _answer(self, request: Any, **_: Any) -> AWSResponse | None:
+        self.sent_count += 1
+        if not self.left:
+            return None
+        self.left -= 1
+        answer = AWSResponse(request.url, self._status, HeadersDict(), None)
+        answer._content = self._body
+        return answer
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda _: None)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_store_that_asks_to_slow_down_is_asked_again_but_not_for_ever(real: S3Lake) -> None:
+    real.put_if_absent("warm", b"")
+    some = Refusals(real, "PutObject", status=503, code="SlowDown", count=2)
+    real.put_if_absent(KEY, b"x")
+    sent_count = some.sent_count
+
+    some.left = 99
+    with pytest.raises(SinkUnavailable) as caught:
+        real.put_if_absent("other", b"x")
+
+    assert sent_count == 3
+    assert some.sent_count - sent_count <= 5
+    assert "SlowDown" in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_two_writers_at_the_same_instant_are_sorted_out(real: S3Lake) -> None:
+    real.put_if_absent("warm", b"")
+    refused = Refusals(real, "PutObject", status=409, code="ConditionalRequestConflict", count=2)
+
+    real.put_if_absent(KEY, b"x")
+    refused.left = 99
+
+    with pytest.raises(SinkUnavailable):
+        real.put_if_absent("other", b"x")
+    assert real.read(KEY) == b"x"
 
 
 def test_damage_on_the_way_is_refused_by_the_store(real: S3Lake, monkeypatch: pytest.MonkeyPatch) -> None:
