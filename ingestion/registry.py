@@ -1,6 +1,6 @@
 """Finds connectors and sinks by kind and builds them from configured rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -85,10 +85,21 @@ def published_url() -> str:
 
 def _build(port: str, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, where: str) -> Any:
     validated = validate_config(port, kind, config, secrets, where=where)
-    for value in secrets.values():
-        if isinstance(value, str):
-            register_secret(value)
+    for value in _texts(secrets):
+        register_secret(value)
     return plugin_class(port, kind)(validated)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in a JSON value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _holds_secret(annotation: Any) -> bool:

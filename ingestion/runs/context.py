@@ -1,6 +1,7 @@
 """What a plugin is handed for one piece of work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -47,8 +48,9 @@ def queue_limiter(queue: str) -> Limiter | None:
     return shared_limiter(Rate(limits.rate_per_s, limits.burst))
 
 
-def source_context(source: Source, lease: Lease | None = None, *, log: Callable[..., None] | None = None) -> Context:
-    """Return the context of a connector; under a lease, its calls are broken off when the work must stop."""
+@contextmanager
+def source_context(source: Source, lease: Lease | None = None) -> Iterator[Context]:
+    """Give the context of a connector; under a lease, its calls are broken off when the work must stop."""
     rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
     should_stop = lease.should_stop if lease else _never
     limiter = shared_limiter(rate, should_stop=should_stop)
@@ -61,16 +63,19 @@ def source_context(source: Source, lease: Lease | None = None, *, log: Callable[
     )
     if lease is not None:
         lease.on_stop(http.abort)
-    return Context(
-        http=http,
-        limiter=limiter,
-        lake=open_lake(),
-        clock=_utc_now,
-        should_stop=should_stop,
-        progress=lease.progress if lease else _nothing,
-        log=log or (partial(events.record, lease.run_id) if lease else _nothing),
-        partition_bytes=settings.HEADGATE_PARTITION_BYTES,
-    )
+    try:
+        yield Context(
+            http=http,
+            limiter=limiter,
+            lake=open_lake(),
+            clock=_utc_now,
+            should_stop=should_stop,
+            progress=lease.progress if lease else _nothing,
+            log=partial(events.record, lease.run_id) if lease else _nothing,
+            partition_bytes=settings.HEADGATE_PARTITION_BYTES,
+        )
+    finally:
+        http.close()
 
 
 def sink_context(lease: Lease | None = None) -> Context:

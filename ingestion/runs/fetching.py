@@ -1,6 +1,7 @@
 """The fetch stage: what arrives becomes raw parts, committed together with the cursor, page by page."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from ingestion import dispatch, registry
 from ingestion.dispatch import Call
 from ingestion.models import Part, Partition, PartitionState, Run, RunState
 from ingestion.ports.batch import Page, PartitionSpec
+from ingestion.ports.errors import SourceChanged
 from ingestion.runs import completion, events
 from ingestion.runs.attempts import Outcome, attempt
 from ingestion.runs.context import source_context
@@ -74,21 +76,27 @@ def spec_of(partition: Partition) -> PartitionSpec:
 
 
 def _fetch(partition: Partition, lease: Lease) -> None:
-    run = partition.run
-    source = run.pipeline.source
+    source = partition.run.pipeline.source
     connector = registry.build_connector(source)
-    ctx = source_context(source, lease)
-    seq, raw_bytes, fetched_any = partition.next_seq, partition.raw_bytes, False
-    for page in connector.fetch(spec_of(partition), partition.cursor, ctx):
+    with source_context(source, lease) as ctx:
+        _store_pages(partition, lease, connector.fetch(spec_of(partition), partition.cursor, ctx))
+
+
+def _store_pages(partition: Partition, lease: Lease, pages: Iterator[Page]) -> None:
+    """Store every page and commit it with the cursor; close the partition at its end, or where it is cut."""
+    run = partition.run
+    seq, raw_bytes = partition.next_seq, partition.raw_bytes
+    for page in pages:
         lease.raise_if_revoked()
         part = _store(run, partition, page, seq=seq)
-        seq, raw_bytes, fetched_any = seq + 1, raw_bytes + part.size_bytes, True
+        seq, raw_bytes = seq + 1, raw_bytes + (len(page.body) if page.stored is None else page.stored.length)
         for warning in page.warnings:
             events.record(run.pk, "source.warning", level="warning", message=warning, lane=partition.lane)
-        is_cut = page.next_cursor is not None and raw_bytes >= settings.HEADGATE_PARTITION_BYTES
+        is_last = page.next_cursor is None
+        is_cut = not is_last and raw_bytes >= settings.HEADGATE_PARTITION_BYTES
         with transaction.atomic():
-            if page.next_cursor is None or is_cut:
-                _close(partition, lease, seq=seq, raw_bytes=raw_bytes)
+            if is_last or is_cut:
+                _close(lease, seq=seq, raw_bytes=raw_bytes)
             else:
                 lease.change(cursor=page.next_cursor, next_seq=seq, raw_bytes=raw_bytes, attempt=0)
             part.save(force_insert=True)
@@ -96,16 +104,15 @@ def _fetch(partition: Partition, lease: Lease) -> None:
                 _continue(partition, page)
             failpoint("fetch.before_commit")
         failpoint("fetch.after_commit")
-        if page.next_cursor is None or is_cut:
+        if is_last or is_cut:
             return
         # After the commit, so that a slot that is due has lost nothing.
         lease.raise_if_stopped()
-    if not fetched_any:
-        _close(partition, lease, seq=seq, raw_bytes=raw_bytes)
-        return
-    # The connector ended without a last page: it was told to stop between two pages.
+    # No last page came: the connector was told to stop between two pages, or had nothing to say at all.
     lease.raise_if_stopped()
-    _close(partition, lease, seq=seq, raw_bytes=raw_bytes)
+    if seq:
+        raise SourceChanged("source.ended_early", pages=seq)
+    _close(lease, seq=seq, raw_bytes=raw_bytes)
 
 
 def _store(run: Run, partition: Partition, page: Page, *, seq: int) -> Part:
@@ -137,7 +144,7 @@ def _store(run: Run, partition: Partition, page: Page, *, seq: int) -> Part:
     return Part(key=key, size_bytes=len(body), sha256=digest, pages=[index], **where)
 
 
-def _close(partition: Partition, lease: Lease, *, seq: int, raw_bytes: int) -> None:
+def _close(lease: Lease, *, seq: int, raw_bytes: int) -> None:
     lease.release(
         to=PartitionState.PENDING,
         stage=Partition.Stage.VALIDATE,

@@ -47,7 +47,7 @@ class Lease:
     """time.monotonic() after which the worker slot is due back."""
     _progress_at: float = field(default_factory=time.monotonic)
     _stop: Signal | None = None
-    _on_stop: list[Callable[[], None]] = field(default_factory=list)
+    _on_stop: list[Callable[[Signal], None]] = field(default_factory=list)
 
     def progress(self) -> None:
         """Tell the watcher that work goes on."""
@@ -58,7 +58,7 @@ class Lease:
         """Return the seconds since the last progress."""
         return time.monotonic() - self._progress_at
 
-    def on_stop(self, callback: Callable[[], None]) -> None:
+    def on_stop(self, callback: Callable[[Signal], None]) -> None:
         """Have `callback` called, from the watcher's thread, when the work must stop."""
         self._on_stop.append(callback)
 
@@ -67,7 +67,7 @@ class Lease:
         if self._stop is None:
             self._stop = signal
             for callback in self._on_stop:
-                callback()
+                callback(signal)
 
     def should_stop(self) -> bool:
         """Return whether the work was cancelled, taken over, or has used up its worker slot."""

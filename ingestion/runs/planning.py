@@ -99,7 +99,8 @@ def _plan(run: Run, lease: Lease) -> None:
     since = None
     if run.mode == Pipeline.Mode.INCREMENTAL:
         since = checkpoints.read_checkpoint(run.pipeline_id, run.pipeline.stream)
-    specs = list(registry.build_connector(source).plan(query_of(run), since, source_context(source, lease)))
+    with source_context(source, lease) as ctx:
+        specs = list(registry.build_connector(source).plan(query_of(run), since, ctx))
     failpoint("plan.before_commit")
     with transaction.atomic():
         Partition.objects.bulk_create(

@@ -10,7 +10,9 @@ from ingestion.runs.context import sink_context, source_context
 def check_source(source: Source) -> CheckReport:
     """Return what the source's own check finds; settings that do not validate are the first finding."""
     try:
-        return registry.build_connector(source).check(source_context(source))
+        connector = registry.build_connector(source)
+        with source_context(source) as ctx:
+            return connector.check(ctx)
     except IngestError as error:
         return _failed(error)
 
