@@ -1,6 +1,5 @@
 """Readable and unreadable records put together into one table."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.ports.batch import ERROR, ERROR_CODE, RAW, ROW
-from ingestion.toolkit.tabular.spans import BadRow
+from ingestion.toolkit.tabular.spans import BadRow, raw_json
 
 
 def assemble(data: "pa.Table", rows: "npt.ArrayLike", bad: Sequence[BadRow]) -> "pa.Table":
@@ -47,8 +46,3 @@ def _merge(data: "pa.Table", numbers: "npt.NDArray[np.int64]", bad: Sequence[Bad
     return merged.select([*data.schema.names, ROW, ERROR_CODE, ERROR, RAW]).to_arrow(
         compat_level=pl.CompatLevel.newest()
     )
-
-
-def raw_json(text: str) -> str:
-    """Return the text of an unreadable record as a JSON string, the form of the `_raw` column."""
-    return json.dumps(text, ensure_ascii=False)

@@ -253,8 +253,11 @@ def _parse_irregular(
 
 def _good_records(buffer: bytes, structure: Structure, is_good: np.ndarray, dialect: Dialect) -> bytes:
     """Return the good records alone, one after another; those with stray quotes are written anew with proper ones."""
+    if not is_good.any():
+        return b""
     is_odd = structure.is_odd if structure.is_odd is not None else np.zeros(len(is_good), dtype=bool)
-    newline = dialect.newline.encode()
+    # CRLF, since polars takes one CR before the LF away, and a cell may end with a CR of its own.
+    newline = b"\r\n" if dialect.newline == "\n" else dialect.newline.encode()
     # neighbours that need no change are copied as one piece: a new piece begins where the state changes or a
     # blank line lies between
     touches = structure.next_starts[:-1] == structure.starts[1:]

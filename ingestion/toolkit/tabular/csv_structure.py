@@ -70,12 +70,20 @@ def check_quotes(data: npt.NDArray[np.uint8], quotes: Positions, dialect: Dialec
     A quote at the buffer's first or last byte is judged by its inner side alone.
     """
     allowed = np.zeros(256, dtype=bool)
-    allowed[[ord(dialect.delimiter), ord(dialect.quote), LF, CR]] = True
+    allowed[[ord(dialect.delimiter), ord(dialect.quote), ord(dialect.newline)]] = True
     opening, closing = quotes[int(is_inside) :: 2], quotes[1 - int(is_inside) :: 2]
-    before = opening[opening > 0] - 1
-    after = closing[closing < data.size - 1] + 1
-    if not (allowed[data[before]].all() and allowed[data[after]].all()):
+    if not allowed[data[opening[opening > 0] - 1]].all():
         raise StrayQuote
+    after = closing[closing < data.size - 1] + 1
+    odd = after[~allowed[data[after]]]
+    # What may stand there besides is the CR of a CRLF, or one at the very end.
+    if odd.size and not (dialect.newline == "\n" and _begins_line_end(data, odd)):
+        raise StrayQuote
+
+
+def _begins_line_end(data: "npt.NDArray[np.uint8]", positions: Positions) -> bool:
+    followed = positions[positions < data.size - 1] + 1
+    return bool((data[positions] == CR).all() and (data[followed] == LF).all())
 
 
 def scan(buffer: bytes, dialect: Dialect) -> Structure:
@@ -153,7 +161,9 @@ def walk(buffer: bytes, dialect: Dialect, *, is_final: bool = True) -> Structure
 @lru_cache(maxsize=32)
 def _patterns(dialect: Dialect) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     quote, delimiter, newline = (re.escape(c.encode()) for c in (dialect.quote, dialect.delimiter, dialect.newline))
-    quoted = re.compile(quote + b"[^" + quote + b"]*(?:" + quote + quote + b"[^" + quote + b"]*)*" + quote)
+    quoted = re.compile(
+        quote + b"[^" + quote + b"]*(?:" + quote + quote + b"[^" + quote + b"]*)*" + quote + b"(?!" + quote + b")"
+    )
     plain = re.compile(b"[^" + delimiter + newline + b"]*")
     return quoted, plain
 

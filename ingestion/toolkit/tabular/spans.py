@@ -1,5 +1,6 @@
 """The words the readers share: an opener, a span of a file, a record that cannot be read."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
@@ -74,3 +75,13 @@ class BadRow:
 def bad_row(row: int, code: str, *, raw: str, **values: Any) -> BadRow:
     """Return a BadRow whose message is the code's sentence."""
     return BadRow(row, code, sentence(code, values), raw)
+
+
+def raw_json(text: str) -> str:
+    """Return the text of an unreadable record as a JSON string, the form of the `_raw` column."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def raw_text(raw: str) -> str:
+    """Return the text of an unreadable record from its `_raw` form."""
+    return str(json.loads(raw))

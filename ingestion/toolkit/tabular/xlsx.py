@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from datetime import time
 from typing import Any
 
 import fastexcel
@@ -14,7 +15,6 @@ from ingestion.toolkit.tabular.header import Header, clean_header
 from ingestion.toolkit.tabular.spans import DEFAULT_TARGET_BYTES, BadRow, Opener, Span, bad_row
 
 FORMAT = "xlsx"
-CONTENT_TYPES = "[Content_Types].xml"
 MAX_INFLATED_BYTES = 1024 * 1024 * 1024
 MAX_MEMBER_BYTES = 256 * 1024 * 1024
 MAX_MEMBERS = 1_000
@@ -126,7 +126,7 @@ def _with_errors(sheet: fastexcel.ExcelSheet) -> tuple[Any, list[tuple[int, str]
 
 
 def _plain(series: Any) -> Any:
-    """Return the column with whole numbers as integers and times of day as ISO text."""
+    """Return the column with whole numbers as integers, dates without a time as dates, times of day as ISO text."""
     if series.dtype == pl.Float64 and series.drop_nulls().len():
         values = series.drop_nulls()
         if (values.is_finite() & (values.abs() <= _EXACT_IN_DOUBLE) & (values == values.floor())).all():
@@ -135,6 +135,8 @@ def _plain(series: Any) -> Any:
         series = series.cast(pl.Datetime("us"))
         if series.drop_nulls().dt.year().is_in(EXCEL_EPOCH_YEARS).all():
             return series.dt.strftime("%H:%M:%S")
+        if (series.drop_nulls().dt.time() == time()).all():
+            return series.cast(pl.Date)
     return series
 
 

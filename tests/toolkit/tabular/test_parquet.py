@@ -1,0 +1,108 @@
+"""Parquet keeps its types, and a damaged file is an answer instead of a crash."""
+
+import io
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ingestion.ports.batch import READER_COLUMNS, ROW
+from ingestion.ports.errors import ConfigError
+from tests.toolkit.tabular.reading import rows_of, spans_of, tables_of
+
+TABLE = pa.table(
+    {
+        "i": [1, 2, 3],
+        "f": [0.1, None, 3.0],
+        "s": ["a", "", None],
+        "t": [datetime(2024, 1, 1)] * 3,  # noqa: DTZ001 - a file may hold times without a zone
+        "l": [[1], [], None],
+    }
+)
+
+
+def written(table: pa.Table, *, row_group_size: int = 2) -> bytes:
+    output = io.BytesIO()
+    pq.write_table(table, output, row_group_size=row_group_size)
+    return output.getvalue()
+
+
+def test_types_are_those_of_the_file() -> None:
+    [table] = tables_of(written(TABLE), name="a.parquet")
+
+    assert table.drop_columns([name for name in READER_COLUMNS if name in table.column_names]).equals(TABLE)
+    assert table.column(ROW).to_pylist() == [0, 1, 2]
+
+
+def test_row_groups_become_spans() -> None:
+    data = written(TABLE, row_group_size=1)
+
+    spans = spans_of(data, name="a.parquet", target_bytes=1)
+
+    assert [(span.first_row, span.row_count) for span in spans] == [(0, 1), (1, 1), (2, 1)]
+    assert [row[ROW] for row in rows_of(data, name="a.parquet", target_bytes=1)] == [0, 1, 2]
+    assert all(span.offset + span.length <= len(data) for span in spans)
+
+
+def test_a_file_without_rows_is_one_empty_span() -> None:
+    data = written(TABLE.slice(0, 0))
+
+    [span] = spans_of(data, name="a.parquet")
+
+    assert span.row_count == 0
+    assert rows_of(data, name="a.parquet") == []
+
+
+def test_our_own_names_are_renamed() -> None:
+    [table] = tables_of(written(pa.table({"_row": [7], "__time": [1]})), name="a.parquet")
+
+    assert table.to_pylist()[0] | {"_row": 0} == table.to_pylist()[0]
+    assert (table.column("row_").to_pylist(), table.column("time_").to_pylist()) == ([7], [1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda data: data[:-1], "file.truncated"),
+        (lambda data: data[: len(data) // 2], "file.truncated"),
+        (lambda data: data[:6], "file.truncated"),
+        (lambda data: data[:-8] + (2**31 - 1).to_bytes(4, "little") + b"PAR1", "file.truncated"),
+        (lambda data: data[:-40] + b"\xff" * 32 + data[-8:], "file.malformed"),
+        (lambda data: data[:4] + b"\xff" * 60 + data[64:], "file.malformed"),
+        (lambda data: b"PAR1" + b"\x00" * 8 + b"PAR1", "file.malformed"),
+    ],
+)
+def test_a_damaged_file_says_so(damage: object, code: str) -> None:
+    assert callable(damage)
+
+    with pytest.raises(ConfigError) as raised:
+        rows_of(damage(written(TABLE)), name="a.parquet")
+
+    assert raised.value.code == code
+
+
+def test_every_truncation_is_refused() -> None:
+    data = written(TABLE)
+
+    for length in range(5, len(data), 7):
+        with pytest.raises(ConfigError):
+            rows_of(data[:length], name="a.parquet")
+
+
+def test_too_many_columns_are_refused() -> None:
+    with pytest.raises(ConfigError) as raised:
+        spans_of(written(pa.table({f"c{number}": [1] for number in range(5_001)})), name="a.parquet")
+
+    assert raised.value.code == "file.too_many_columns"
+
+
+def test_too_deep_a_column_is_refused() -> None:
+    kind: pa.DataType = pa.int64()
+    for _ in range(40):
+        kind = pa.list_(kind)
+
+    with pytest.raises(ConfigError) as raised:
+        spans_of(written(pa.table({"a": pa.nulls(1, kind)})), name="a.parquet")
+
+    assert raised.value.code == "file.malformed"
