@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingestion.ports.batch import (
     CLEAN_COLUMNS,
@@ -52,13 +51,16 @@ def check_table(
         violations = [*reader.unreadable, *(violation.only(reader.live) for violation in violations)]
 
     rejected = build_rejected(violations, rows=reader.rows, pages=reader.pages, raw=reader.raw, records=frame)
-    everything = pl.DataFrame([series.alias(name) for name, series in columns.items()] + [reader.rows, reader.pages])
-    clean = _without(everything, violations, live=reader.live)
+    keep = _kept_rows(table.num_rows, violations, live=reader.live)
+    # The source's own columns are not needed any more; without them the clean ones fit into their memory.
+    del frame, casts, violations
+    columns |= {ROW: reader.rows, PAGE: reader.pages}
+    clean, high_water = _take_clean(columns, keep, run_id=run_id, part=part, cursor_field=cursor_field)
     return Verdict(
-        clean=_with_origin(clean, run_id=run_id, part=part),
+        clean=clean,
         rejected=rejected,
-        counts=_count(table.num_rows, accepted=clean.height, rejected=rejected, filtered=reader.filtered_count),
-        high_water=_high_water(clean, cursor_field),
+        counts=_count(table.num_rows, accepted=clean.num_rows, rejected=rejected, filtered=reader.filtered_count),
+        high_water=high_water,
         warnings=tuple(warnings),
     )
 
@@ -179,24 +181,35 @@ def _published_names(body: ContractBody, frame: pl.DataFrame) -> dict[str, str]:
     return names
 
 
-def _without(frame: pl.DataFrame, violations: Sequence[Violation], *, live: pl.Series | None) -> pl.DataFrame:
+def _kept_rows(height: int, violations: Sequence[Violation], *, live: pl.Series | None) -> pl.Series | None:
     if live is None and not any(len(violation.at) for violation in violations):
-        return frame
-    keep = np.ones(frame.height, dtype=bool) if live is None else live.to_numpy().copy()
+        return None
+    keep = np.ones(height, dtype=bool) if live is None else live.to_numpy().copy()
     for violation in violations:
         keep[violation.at.to_numpy()] = False
-    return frame.filter(pl.Series(keep))
+    return pl.Series(keep)
 
 
-def _with_origin(clean: pl.DataFrame, *, run_id: int, part: str) -> pa.Table:
-    table = clean.to_arrow()
-    width = table.num_columns
-    table = table.add_column(width - 2, RUN, pa.repeat(pa.scalar(run_id, pa.int64()), table.num_rows))
-    return table.add_column(width - 1, PART, pa.repeat(pa.scalar(part, pa.string()), table.num_rows))
+def _take_clean(
+    columns: dict[str, pl.Series], keep: pl.Series | None, *, run_id: int, part: str, cursor_field: str | None
+) -> tuple[pa.Table, str]:
+    """Empty `columns` into the clean table, one after the other, so that never two copies of all of them exist."""
+    arrays, high_water = {}, ""
+    height = len(columns[ROW]) if keep is None else int(keep.sum())
+    for name in list(columns):
+        if name == ROW:
+            arrays[RUN] = pl.repeat(run_id, height, dtype=pl.Int64, eager=True).to_arrow()
+            arrays[PART] = pl.repeat(part, height, dtype=pl.String, eager=True).to_arrow()
+        series = columns.pop(name)
+        series = series if keep is None else series.filter(keep)
+        if name == cursor_field:
+            high_water = _high_water(series)
+        arrays[name] = series.to_arrow()
+    return pa.table(arrays), high_water
 
 
 def _count(fetched: int, *, accepted: int, rejected: pa.Table, filtered: int) -> Counts:
-    duplicate = rejected.filter(pc.equal(rejected["outcome"], pa.scalar(DUPLICATE))).num_rows
+    duplicate = int((pl.Series(rejected["outcome"]) == DUPLICATE).sum())
     return Counts(
         fetched=fetched,
         accepted=accepted,
@@ -206,10 +219,8 @@ def _count(fetched: int, *, accepted: int, rejected: pa.Table, filtered: int) ->
     )
 
 
-def _high_water(clean: pl.DataFrame, cursor_field: str | None) -> str:
-    if cursor_field is None or cursor_field not in clean.columns:
-        return ""
-    greatest: Any = clean[cursor_field].max()
+def _high_water(accepted: pl.Series) -> str:
+    greatest: Any = accepted.max()
     if isinstance(greatest, dt.datetime):
         return greatest.isoformat().replace("+00:00", "Z")
     return "" if greatest is None else str(greatest)

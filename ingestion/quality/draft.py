@@ -97,6 +97,9 @@ def _loses(texts: "pl.Series", kind: ColumnType) -> bool:
 
     if kind is ColumnType.BOOLEAN:
         return bool(texts.str.contains(r"^\s*[01]\s*$").any())
+    if kind is ColumnType.DATE:
+        # Midnights are dates to a contract, but a column that writes them has times of day.
+        return bool(texts.str.contains(":", literal=True).any())
     if kind not in (ColumnType.INTEGER, ColumnType.NUMBER):
         return False
     if texts.str.contains(_CODE).any():

@@ -144,11 +144,12 @@ def settle(
 def drop_rows(clean: "pa.Table", positions: "Positions") -> "tuple[pa.Table, pa.Table]":
     """Return the clean part without the rows at these positions, and those rows; both in their order."""
     import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
+    import polars as pl  # noqa: PLC0415
 
     is_dropped = np.zeros(clean.num_rows, dtype=bool)
     is_dropped[positions] = True
-    return clean.filter(pa.array(~is_dropped)), clean.filter(pa.array(is_dropped))
+    # Not pa.array: that loads pandas, which costs a worker more than this whole function.
+    return clean.filter(pl.Series(~is_dropped).to_arrow()), clean.filter(pl.Series(is_dropped).to_arrow())
 
 
 class _Run:

@@ -38,12 +38,16 @@ def read_rejected(
     `after` is the position of the last row seen. `rule` and `column` choose rows with an error of that rule in that
     column. Holds one batch of rows in memory; row groups before `after` are not read.
     """
+    import polars as pl  # noqa: PLC0415
+
     rows: list[dict[str, Any]] = []
     for start, batch in _batches(source, first=0 if after is None else after + 1):
         positions = _matching(batch, rule=rule, column=column)[: limit - len(rows)]
         rows += [
             {"position": start + position, **row}
-            for position, row in zip(positions, batch.take(positions).to_pylist() if positions else [], strict=True)
+            for position, row in zip(
+                positions, batch.take(pl.Series(positions, dtype=pl.Int64).to_arrow()).to_pylist(), strict=True
+            )
         ]
         if len(rows) >= limit:
             break
@@ -73,7 +77,7 @@ def _batches(source: BinaryIO, *, first: int) -> Iterator[tuple[int, "pa.RecordB
 
 def _matching(batch: "pa.RecordBatch", *, rule: str | None, column: str | None) -> list[int]:
     import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
+    import polars as pl  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
     if rule is None and column is None:
@@ -82,8 +86,9 @@ def _matching(batch: "pa.RecordBatch", *, rule: str | None, column: str | None) 
     fits = np.ones(len(errors), dtype=bool)
     for name, wanted in (("rule", rule), ("column", column)):
         if wanted is not None:
-            fits &= pc.equal(pc.struct_field(errors, name), pa.scalar(wanted)).to_numpy(zero_copy_only=False)
-    return [int(owner) for owner in np.unique(owners.to_numpy()[fits])]
+            # By polars: a scalar of Arrow loads pandas, which costs more than reading the page.
+            fits &= (pl.Series(pc.struct_field(errors, name)) == wanted).to_numpy()
+    return [int(owner) for owner in np.unique(pl.Series(owners).to_numpy()[fits])]
 
 
 def _write(table: "pa.Table", target: Path | BinaryIO, *, group_rows: int) -> None:

@@ -5,7 +5,7 @@ This module is imported by functions that hold data already.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -92,8 +92,10 @@ def build_rejected(
         columns = [
             rows.gather(positions).to_arrow(),
             pages.gather(positions).to_arrow(),
-            pa.array(outcome, pa.string()),
-            pa.ListArray.from_arrays(pa.array(first[start : stop + 1] - first[start], pa.int32()), _structs(piece)),
+            _arrow(outcome).cast(pa.string()),
+            pa.ListArray.from_arrays(
+                cast(pa.Int32Array, _arrow((first[start : stop + 1] - first[start]).astype(np.int32))), _structs(piece)
+            ),
             _raw_of(positions, raw=raw, records=records).to_arrow().cast(pa.string()),
         ]
         pieces.append(pa.Table.from_arrays(columns, schema=REJECTED_SCHEMA))
@@ -126,6 +128,11 @@ def _errors_of(violation: Violation, rank: int) -> pl.DataFrame:
         rule=pl.lit(violation.rule),
         message=pl.lit(violation.message),
     )
+
+
+def _arrow(values: Any) -> "pa.Array[Any]":
+    # Not pa.array: that loads pandas, which costs a worker more than a whole check.
+    return pl.Series(values).to_arrow()
 
 
 def _structs(errors: pl.DataFrame) -> pa.StructArray:
