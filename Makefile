@@ -45,6 +45,10 @@ test: install-dev ## The tests on SQLite, then those that touch the database on 
 		echo "PostgreSQL is not installed here, so the tests ran on SQLite alone."
 	fi
 
+.PHONY: slow
+slow: install-dev ## The tests that `make test` leaves out because they take long
+	@$(BIN)/python -m pytest -q -m "slow and not faults"
+
 .PHONY: faults
 faults: install-dev ## Kill processes and servers at every boundary and count the rows
 	@$(BIN)/python -m pytest -q -m faults tests/faults

@@ -73,7 +73,9 @@ class Environment(BaseModel):
 
     # the parts; nothing set means embedded
     database_url: SecretStr | None = Field(None, description="postgres://user:password@host/name; else SQLite.")
-    broker_url: SecretStr | None = Field(None, description="redis:// or amqp:// address; else an own Valkey.")
+    broker_url: SecretStr | None = Field(
+        None, description="redis:// or amqp:// address; else REDIS_URL, else a Valkey of its own."
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="Redis of results, rate limits and cache; else the broker's. Results lie in the next database "

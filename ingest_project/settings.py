@@ -10,6 +10,7 @@ from ingest_project.env import BASE_DIR, load_environment
 from ingest_project.keys import keep_secret, make_fernet_key, make_password, make_signing_key
 from ingest_project.redis_urls import next_database
 from ingest_project.stack.state import read_state
+from ingestion.api import settings as api
 
 ENVIRONMENT = load_environment()
 HEADGATE_ENV = ENVIRONMENT.headgate_env
@@ -101,6 +102,11 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENVIRONMENT.use
 SECURE_REDIRECT_EXEMPT = [r"^api/(v1/)?health"]  # probes of the machine itself come by http
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
 FILE_UPLOAD_TEMP_DIR = None
+
+# --- the API
+
+REST_FRAMEWORK = api.REST_FRAMEWORK
+SPECTACULAR_SETTINGS = api.SPECTACULAR_SETTINGS
 
 # --- the database
 

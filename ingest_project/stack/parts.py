@@ -9,7 +9,7 @@ from pathlib import Path
 from signal import SIGTERM
 
 from ingest_project.env import BASE_DIR, child_environment
-from ingest_project.queues import QUEUES, WORKER_CONCURRENCY, WORKERS
+from ingest_project.queues import SINGLE_WORKER, WORKER_CONCURRENCY, WORKERS
 from ingest_project.stack import broker
 from ingest_project.stack.processes import READY_LINE, Program
 
@@ -78,7 +78,7 @@ class Parts:
 
     def single_worker(self) -> Program:
         """Return one worker for all queues, for short-lived use."""
-        return self._worker("worker", queues=tuple(QUEUES), concurrency=2)
+        return self._worker("worker", queues=SINGLE_WORKER, concurrency=2)
 
     def demo(self, *, port: int) -> Program:
         """Return the small provider that serves the bundled sample's pages on loopback."""

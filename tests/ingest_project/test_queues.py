@@ -39,6 +39,12 @@ def test_every_queue_is_read_by_exactly_one_worker() -> None:
     read = [queue for names in queues.WORKERS.values() for queue in names]
 
     assert sorted(read) == sorted(queues.QUEUES)
+    assert sorted(queues.SINGLE_WORKER) == sorted(queues.QUEUES)
+
+
+def test_work_nearest_to_its_end_is_taken_first() -> None:
+    assert queues.WORKERS["worker-fetch"].index("deliver") < queues.WORKERS["worker-fetch"].index("fetch")
+    assert queues.WORKERS["worker-control"].index("load") < queues.WORKERS["worker-control"].index("plan")
 
 
 def test_every_task_has_a_queue_and_its_limits() -> None:

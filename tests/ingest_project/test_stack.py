@@ -166,6 +166,7 @@ def test_sigkill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
         assert "Nothing runs" in stack.manage("down").stdout
 
 
+@pytest.mark.slow
 def test_a_stack_of_parts_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     code = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])"
@@ -185,6 +186,7 @@ def test_a_stack_of_parts_ends_with_the_process_that_started_it(tmp_path: Path) 
     starter.stdout.close()
 
 
+@pytest.mark.slow
 def test_up_detached_returns_when_ready_and_down_ends_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
 
