@@ -1,0 +1,184 @@
+"""Uploads: a file comes in, and with it a run."""
+
+import json
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import inline_serializer
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from ingestion.api.base import NameOrId, Strict, View, operation
+from ingestion.api.bodies import check_value
+from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
+from ingestion.api.problems import describe
+from ingestion.api.upload_stream import receive_upload
+from ingestion.models import Pipeline, Priority, Run, Upload
+from ingestion.runs.uploads import ingest_upload
+
+
+class OptionsField(serializers.JSONField):
+    """A JSON object, written as text in a form."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the object; ValidationError for anything else."""
+        try:
+            value = json.loads(data) if isinstance(data, str) else data
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise serializers.ValidationError("Write a JSON object.")
+        check_value(value)
+        return value
+
+
+class UploadFieldsSerializer(Strict):
+    """What comes with a file: as fields of the form, or as parameters of the address."""
+
+    name = serializers.CharField(required=False, max_length=1000, help_text="The file's name, where the body is bare.")
+    pipeline = NameOrId(Pipeline.objects.select_related("source", "contract"), required=False)
+    datasource_name = serializers.CharField(
+        required=False, max_length=200, help_text="Finds or makes a pipeline of that name; enough by itself."
+    )
+    contract = serializers.CharField(
+        required=False, max_length=1 << 20, help_text="A contract as YAML or JSON; in a form it may be a file."
+    )
+    options = OptionsField(required=False, help_text="How to read the file, as JSON.")
+    run = serializers.BooleanField(default=True, help_text="false only stores the file.")
+    priority = serializers.ChoiceField(choices=Priority.choices, required=False)
+
+
+class UploadSerializer(serializers.ModelSerializer[Upload]):
+    """A file that was sent."""
+
+    created_by = serializers.CharField(source="created_by.username", default=None, allow_null=True)
+    runs = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Upload
+        fields = ("id", "name", "size_bytes", "sha256", "created_by", "created_at", "runs")
+
+    def get_runs(self, upload: Upload) -> list[int]:
+        """Return the numbers of the runs that read it."""
+        return sorted(run.pk for run in upload.runs.all())
+
+
+class AcceptedSerializer(serializers.Serializer[Any]):
+    """What became of an upload."""
+
+    id = serializers.IntegerField(help_text="The upload's number.")
+    upload = UploadSerializer()
+    run = serializers.IntegerField(allow_null=True)
+    pipeline = serializers.CharField(allow_null=True)
+    links = serializers.DictField(child=serializers.URLField())
+
+
+class UploadsQuery(PageQuery):
+    """Which uploads are listed."""
+
+    name = serializers.CharField(required=False, max_length=255)
+    sha256 = serializers.RegexField(r"\A[0-9a-f]{64}\Z", required=False)
+
+
+class UploadsView(View):
+    """All uploads."""
+
+    query_classes = {"GET": UploadsQuery, "POST": UploadFieldsSerializer}
+
+    @operation(
+        "uploads_list", "List the uploads, newest first", parameters=[UploadsQuery], responses=page_of(UploadSerializer)
+    )
+    def get(self, request: Request) -> Response:
+        """Return a page of them."""
+        wanted = {name: self.query[name] for name in ("name", "sha256") if name in self.query}
+        page, following = keyset_page(request, self.query, _complete().filter(**wanted), order="-id")
+        return page_answer(UploadSerializer(page, many=True).data, following)
+
+    @operation(
+        "uploads_create",
+        "Send a file",
+        description=(
+            "The body is a form with the field `file`, or the bare file. It is stored while it arrives. The same file "
+            "again is the same upload, and the same run unless the contract has changed."
+        ),
+        parameters=[UploadFieldsSerializer],
+        request={
+            "multipart/form-data": inline_serializer(
+                "UploadForm",
+                {"file": serializers.FileField(), **UploadFieldsSerializer().fields},
+            ),
+            "application/octet-stream": OpenApiTypes.BINARY,
+        },
+        responses={202: AcceptedSerializer, 201: AcceptedSerializer, 200: AcceptedSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Store the file and start its run: 202 for new work, 201 for a file that is only stored, 200 if all is known."""
+        received = receive_upload(request._request, name=self.query.get("name"))
+        try:
+            given = self._given(request, received.fields)
+            run, is_new_run = self._start(request, received.upload, given)
+        except Exception as error:
+            # The file is kept, so the answer says where: it need not be sent again.
+            problem = describe(error)
+            if problem is None:
+                raise
+            problem.members["upload"] = received.upload.pk
+            raise problem from error
+        if is_new_run:
+            code = status.HTTP_202_ACCEPTED
+        elif received.is_new:
+            code = status.HTTP_201_CREATED
+        else:
+            code = status.HTTP_200_OK
+        return Response(_accepted(request, received.upload, run), status=code)
+
+    def _given(self, request: Request, fields: dict[str, Any]) -> dict[str, Any]:
+        check_value(fields)
+        serializer = UploadFieldsSerializer(data={**request.query_params.dict(), **fields})
+        serializer.is_valid(raise_exception=True)
+        given: dict[str, Any] = serializer.validated_data
+        return given
+
+    def _start(self, request: Request, upload: Upload, given: dict[str, Any]) -> tuple[Run | None, bool]:
+        if not given["run"]:
+            return None, False
+        return ingest_upload(
+            upload,
+            trigger=Run.Trigger.UPLOAD,
+            pipeline=given.get("pipeline"),
+            datasource_name=given.get("datasource_name"),
+            contract=given.get("contract"),
+            options=given.get("options"),
+            priority=given.get("priority"),
+            may_configure=request.user.is_staff,
+        )
+
+
+class UploadView(View):
+    """One upload."""
+
+    @operation("uploads_read", "Show an upload", responses=UploadSerializer)
+    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+        """Return it, with the runs that read it."""
+        return Response(UploadSerializer(get_object_or_404(_complete(), pk=id)).data)
+
+
+def _complete() -> QuerySet[Upload]:
+    return Upload.objects.filter(sha256__isnull=False).select_related("created_by").prefetch_related("runs")
+
+
+def _accepted(request: Request, upload: Upload, run: Run | None) -> dict[str, Any]:
+    links = {"upload": reverse("upload", kwargs={"id": upload.pk}, request=request)}
+    if run is not None:
+        links["run"] = reverse("run", kwargs={"id": run.pk}, request=request)
+    return {
+        "id": upload.pk,
+        "upload": UploadSerializer(_complete().get(pk=upload.pk)).data,
+        "run": run.pk if run else None,
+        "pipeline": run.pipeline.name if run else None,
+        "links": links,
+    }

@@ -1,0 +1,87 @@
+"""The addresses of the API. Each is also understood with a slash at its end."""
+
+from typing import Any
+
+from django.urls import URLPattern, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+
+from ingestion.api import (
+    bulk,
+    contracts,
+    data,
+    destinations,
+    health,
+    kinds,
+    pipelines,
+    rejected,
+    run_details,
+    runs,
+    schedules,
+    schema,
+    service,
+    sources,
+    tokens,
+    uploads,
+)
+
+SCHEMES = (schema.TokenScheme, schema.SessionScheme)
+"""Named here, so that the OpenAPI document finds them."""
+
+_ADDRESSES: tuple[tuple[str, Any, str], ...] = (
+    ("health/live", health.LiveView, "health-live"),
+    ("health/ready", health.ReadyView, "health-ready"),
+    ("v1/health", health.HealthView, "health"),
+    ("schema", SpectacularAPIView, "schema"),
+    ("docs", SpectacularSwaggerView, "docs"),
+    ("redoc", SpectacularRedocView, "redoc"),
+    ("v1", service.ServiceView, "service"),
+    ("v1/stats", service.StatsView, "stats"),
+    ("v1/tokens", tokens.TokensView, "tokens"),
+    ("v1/tokens/rotate", tokens.RotateView, "tokens-rotate"),
+    ("v1/tokens/current", tokens.CurrentTokenView, "tokens-current"),
+    ("v1/connectors", kinds.ConnectorsView, "connectors"),
+    ("v1/sinks", kinds.SinksView, "sinks"),
+    ("v1/sources", sources.SourcesView, "sources"),
+    ("v1/sources/<int:id>", sources.SourceView, "source"),
+    ("v1/sources/<int:id>/check", sources.SourceCheckView, "source-check"),
+    ("v1/destinations", destinations.DestinationsView, "destinations"),
+    ("v1/destinations/<int:id>", destinations.DestinationView, "destination"),
+    ("v1/destinations/<int:id>/check", destinations.DestinationCheckView, "destination-check"),
+    ("v1/contracts", contracts.ContractsView, "contracts"),
+    ("v1/contracts/<int:id>", contracts.ContractView, "contract"),
+    ("v1/pipelines", pipelines.PipelinesView, "pipelines"),
+    ("v1/pipelines/<int:id>", pipelines.PipelineView, "pipeline"),
+    ("v1/pipelines/<int:id>/pause", pipelines.PauseView, "pipeline-pause"),
+    ("v1/pipelines/<int:id>/resume", pipelines.ResumeView, "pipeline-resume"),
+    ("v1/schedules", schedules.SchedulesView, "schedules"),
+    ("v1/schedules/preview", schedules.PreviewView, "schedules-preview"),
+    ("v1/schedules/<int:id>", schedules.ScheduleView, "schedule"),
+    ("v1/uploads", uploads.UploadsView, "uploads"),
+    ("v1/uploads/<int:id>", uploads.UploadView, "upload"),
+    ("v1/runs", runs.RunsView, "runs"),
+    ("v1/runs/bulk", bulk.BulkCreateView, "runs-bulk"),
+    ("v1/runs/cancel", bulk.BulkCancelView, "runs-cancel"),
+    ("v1/runs/<int:id>", runs.RunView, "run"),
+    ("v1/runs/<int:id>/cancel", runs.CancelView, "run-cancel"),
+    ("v1/runs/<int:id>/retry", runs.RetryView, "run-retry"),
+    ("v1/runs/<int:id>/rollback", runs.RollBackView, "run-rollback"),
+    ("v1/runs/<int:id>/events", run_details.EventsView, "run-events"),
+    ("v1/runs/<int:id>/partitions", run_details.PartitionsView, "run-partitions"),
+    ("v1/runs/<int:id>/parts", run_details.PartsView, "run-parts"),
+    ("v1/runs/<int:id>/deliveries", run_details.DeliveriesView, "run-deliveries"),
+    ("v1/runs/<int:id>/rejected", rejected.RejectedView, "run-rejected"),
+    ("v1/data", data.DataView, "data"),
+)
+
+
+def _patterns() -> list[URLPattern]:
+    found = []
+    for address, view, name in _ADDRESSES:
+        options = {"url_name": "schema"} if name in ("docs", "redoc") else {}
+        callback = view.as_view(**options)
+        # The one without a slash comes last, so that links are made of it.
+        found += [path(f"{address}/", callback, name=name), path(address, callback, name=name)]
+    return [*found, re_path(r"^(?P<rest>.*)$", service.UnknownView.as_view(), name="unknown")]
+
+
+urlpatterns = _patterns()
