@@ -3,11 +3,12 @@
 import logging
 import sys
 import warnings
+from importlib import import_module
 from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
-from celery.signals import beat_init, setup_logging, worker_process_init, worker_ready
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_ready
 
 from ingest_project.env import set_default
 from ingest_project.stack.parents import die_with_parent
@@ -27,6 +28,16 @@ app.autodiscover_tasks(["ingestion"])
 def keep_logging(**_: Any) -> None:
     """Leave the log as Django's settings made it; being connected is what stops Celery from making its own."""
     logging.captureWarnings(True)
+
+
+@worker_init.connect
+def load_libraries(**_: Any) -> None:
+    """Import what the stages use before the pool is forked: its processes share the memory and start at once.
+
+    Imported, never used here: a computation of polars in the parent lets its forked children hang (measured).
+    """
+    for name in ("polars", "pyarrow.parquet", "pyarrow.compute", "ingestion.quality.checking"):
+        import_module(name)
 
 
 @worker_process_init.connect

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,10 +29,10 @@ from ingestion import registry
 from tests.servers import PATIENCE_S, ROOT, Postgres, Valkey, product_environment, wait_until
 
 ENGINE = {
-    "HEADGATE_LEASE_S": "1.5",
-    "HEADGATE_WATCH_S": "0.3",
+    "HEADGATE_LEASE_S": "1",
+    "HEADGATE_WATCH_S": "0.25",
     "HEADGATE_NUDGE_AGAIN_S": "2",
-    "HEADGATE_RECONCILE_S": "1",
+    "HEADGATE_RECONCILE_S": "0.5",
     "HEADGATE_SCHEDULE_S": "1",
     "HEADGATE_MAX_ATTEMPTS": "200",
 }
@@ -182,7 +182,7 @@ def _connected(cluster: Cluster) -> Iterator[None]:
         connections.close_all()
         settings.DATABASES = {"default": chosen}
         connections.settings = connections.configure_settings({"default": chosen})
-        del connections["default"]
+        _forget_connection()
         settings.HEADGATE_LAKE_URL = cluster.changes.get("HEADGATE_LAKE_URL", str(cluster.folder / "lake"))
         settings.HEADGATE_REDIS_URL = cluster._valkey.url(2)
         keys = (cluster.folder / "secrets" / "secret_keys").read_text().strip().split(",")
@@ -196,7 +196,13 @@ def _connected(cluster: Cluster) -> Iterator[None]:
                 for name, value in kept.items():
                     setattr(settings, name, value)
                 connections.settings = kept_connections
-                del connections["default"]
+                _forget_connection()
+
+
+def _forget_connection() -> None:
+    """Let the next query of this thread connect by the settings of now."""
+    with suppress(AttributeError):
+        del connections["default"]
 
 
 @contextmanager

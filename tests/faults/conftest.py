@@ -1,0 +1,48 @@
+"""The load of the fault tests, and the table they print."""
+
+import json
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.fakes.paged_provider import PagedProvider
+from tests.faults.harness import TABLE, Load
+from tests.worker.cluster import Cluster
+from tests.worker.conftest import make_cluster, own_valkey
+
+__all__ = ["make_cluster", "own_valkey"]
+
+
+@pytest.fixture
+def provider() -> Iterator[PagedProvider]:
+    """An API of three pages of five records."""
+    with PagedProvider(pages=3, per_page=5) as provider:
+        yield provider
+
+
+@pytest.fixture
+def make_load(make_cluster: Callable[..., Cluster], provider: PagedProvider) -> Callable[..., Load]:
+    """Return a maker of clusters with the load, under the given failpoints."""
+
+    def make(*, failpoints: dict[str, object] | None = None, **changes: str) -> Load:
+        armed = {"HEADGATE_FAILPOINTS": json.dumps(failpoints)} if failpoints else {}
+        address = urlsplit(provider.url).netloc
+        cluster = make_cluster(HEADGATE_PARTITION_BYTES="500", HEADGATE_EGRESS_ALLOW=address, **armed, **changes)
+        return Load(cluster, provider)
+
+    return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was done and what was found."""
+    if not TABLE:
+        return
+    terminalreporter.write_line("")
+    head = f"{'fault':42} {'database':11} {'injections':>10} {'expected':>9} {'found':>7} {'doubled':>8} {'seconds':>8}"
+    terminalreporter.write_line(head)
+    for line in TABLE:
+        terminalreporter.write_line(
+            f"{line.fault:42} {line.database:11} {line.injections:10} {line.expected:9} {line.found:7} "
+            f"{line.doubled:8} {line.seconds:8.1f}"
+        )
