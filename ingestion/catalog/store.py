@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Max, Min, QuerySet, Sum
 
-from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges
+from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges, roomy_cache
 from ingestion.catalog.merging import Plan, lock_open, merge, plan_merge, staged_rows
 from ingestion.models import CatalogPart, CatalogPublication, CatalogRecord, CatalogState, Run, RunState
 from ingestion.ports.errors import Cancelled, LeaseLost, SinkRejected, SinkUnavailable, StoreCorrupt
@@ -47,7 +47,7 @@ class DatabaseCatalog:
         SinkUnavailable while another run of the pipeline is on its way into the catalog; Cancelled where the run
         was cancelled or has failed; LeaseLost where another worker took the part over meanwhile.
         """
-        with _outages_named(delivery):
+        with _outages_named(delivery), roomy_cache():
             loading = _claim_part(part, delivery)
             if not loading.is_complete:
                 self._load(part, delivery, loading, open_part=open_part)
@@ -59,7 +59,7 @@ class DatabaseCatalog:
         The merge is a row of short transactions and goes on where an earlier call stopped. A reader sees the state
         before it until the last, small one. Cancelled where the run was cancelled or has failed meanwhile.
         """
-        with _outages_named(delivery):
+        with _outages_named(delivery), roomy_cache():
             publication = _publication_to_commit(delivery)
             if publication is not None:
                 state = CatalogState.objects.get(pk=delivery.pipeline_id)
