@@ -51,7 +51,7 @@ def stored(verdict: Verdict) -> tuple[bytes, bytes]:
     return clean.getvalue(), rejected.getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_every_row_is_accepted_rejected_duplicate_or_filtered(case: tuple[dict[str, Any], pa.Table, bool]) -> None:
     body, table, is_file = case
