@@ -42,6 +42,7 @@ from ingestion.toolkit.lake_s3_errors import (
 from ingestion.toolkit.lake_s3_options import S3Options
 from ingestion.toolkit.lake_s3_reader import open_ranges, read_range
 from ingestion.toolkit.lake_s3_upload import PART_BYTES, MultipartUpload, part_bytes
+from ingestion.toolkit.lake_s3_writer import S3Writer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -84,7 +85,7 @@ class S3Lake:
         failpoint("lake.after_put")
         return info
 
-    def writer(self, key: str, *, sha256: str | None = None) -> "S3Writer":
+    def writer(self, key: str, *, sha256: str | None = None) -> S3Writer:
         """Return a writer that streams one object of unknown length; nothing is seen before `commit`.
 
         With the hash that is expected, other bytes are StoreCorrupt at `commit`, and the store is told it.
@@ -190,7 +191,13 @@ class S3Lake:
             if self._head(key) is None or not only_if_absent:
                 raise
             return self._same(key, size_bytes=size_bytes, sha256=sha256)
-        return self._verified(key, size_bytes=size_bytes, sha256=sha256, composite=upload.composite_sha256)
+        return self._verified(
+            key,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            composite=upload.composite_sha256,
+            only_if_absent=only_if_absent,
+        )
 
     def _put(self, key: str, source: bytes | Path, *, sha256: str | None, only_if_absent: bool) -> ObjectInfo:
         size_bytes = size_of(source)
@@ -233,22 +240,30 @@ class S3Lake:
                 if code_of(error) not in CONFLICT or attempt == CONFLICT_TRIES:
                     raise
                 time.sleep(0.05 * 2**attempt * random.random())  # noqa: S311 (spreads writers, guards nothing)
-        return self._verified(key, size_bytes=len(data), sha256=sha256, composite=None)
+        return self._verified(key, size_bytes=len(data), sha256=sha256, composite=None, only_if_absent=only_if_absent)
 
-    def _verified(self, key: str, *, size_bytes: int, sha256: str, composite: str | None) -> ObjectInfo:
+    def _verified(
+        self, key: str, *, size_bytes: int, sha256: str, composite: str | None, only_if_absent: bool
+    ) -> ObjectInfo:
         found = self._head(key, ChecksumMode="ENABLED") if self._with_checksums else self._head(key)
         if found is None:
             raise SinkUnavailable("store.unavailable", detail="an object was accepted and is not there")
+        info = ObjectInfo(key, size_bytes, sha256, found.get("LastModified"))
         shown = found.get("ChecksumSHA256")
         # A store that shows no checksum, or one of its own making, proves itself by what it gives back.
-        is_same = found["ContentLength"] == size_bytes and (
+        if found["ContentLength"] == size_bytes and (
             shown in {composite or "", _base64(sha256)} or self._stored_sha256(key) == sha256
-        )
-        if not is_same:
-            # Not seen by anyone yet, as no row names it; left there it would refuse the next attempt.
+        ):
+            return info
+        if only_if_absent and self._is_conditional():
+            # Ours, and seen by no one yet, as no row names it; left there it would refuse the next attempt.
             self.client.delete_object(Bucket=self._options.bucket, Key=self._name(key))
-            raise SinkUnavailable("store.unavailable", detail="the bytes it stored are not those that were sent")
-        return ObjectInfo(key, size_bytes, sha256, found.get("LastModified"))
+        elif found.get("Metadata", {}).get("sha256", sha256) != sha256:
+            # Another writer came after us, and the object is theirs.
+            if only_if_absent:
+                raise StoreCorrupt("store.conflict", key=key)
+            return info
+        raise SinkUnavailable("store.unavailable", detail="the bytes it stored are not those that were sent")
 
     def _same(self, key: str, *, size_bytes: int, sha256: str) -> ObjectInfo:
         found = self._head(key)
@@ -314,72 +329,6 @@ class S3Lake:
             if code_of(error) not in NOT_IMPLEMENTED:
                 raise
         return True
-
-
-class S3Writer:
-    """One object being sent as it is written; what fits into one part goes as one request at the end."""
-
-    def __init__(self, lake: S3Lake, key: str, *, expected: str | None) -> None:
-        self.size_bytes = 0
-        self._expected = expected
-        self._lake = lake
-        self._key = key
-        self._digest = hashlib.sha256()
-        self._buffer = bytearray()
-        self._upload: MultipartUpload | None = None
-        self._committed: ObjectInfo | None = None
-
-    @property
-    def sha256(self) -> str:
-        """Return the SHA-256 of what was written so far."""
-        return self._digest.hexdigest()
-
-    def write(self, data: bytes) -> None:
-        """Append the bytes."""
-        self._digest.update(data)
-        self.size_bytes += len(data)
-        self._buffer += data
-        while len(self._buffer) > PART_BYTES:
-            with memoryview(self._buffer) as view:
-                part = view[:PART_BYTES].tobytes()
-            del self._buffer[:PART_BYTES]
-            with self._lake.translated(self._key):
-                self._send(part)
-
-    def commit(self) -> ObjectInfo:
-        """Make the object visible, durable and immutable, and return its size and SHA-256."""
-        if self._committed is None:
-            failpoint("lake.before_put")
-            try:
-                with self._lake.translated(self._key):
-                    self._committed = self._finish()
-            finally:
-                self.abort()
-            failpoint("lake.after_put")
-        return self._committed
-
-    def abort(self) -> None:
-        """Remove what was written; harmless after `commit`."""
-        self._buffer.clear()
-        if self._upload is not None:
-            if self._committed is None:
-                self._upload.abort()
-            self._upload = None
-
-    def _send(self, data: bytes) -> None:
-        if self._upload is None:
-            self._upload = self._lake.start_upload(self._key, sha256=self._expected)
-        self._upload.add(data)
-
-    def _finish(self) -> ObjectInfo:
-        digest = self.sha256
-        check_hash(self._key, expected=self._expected, found=digest)
-        if self._upload is None:
-            return self._lake.put_small(self._key, bytes(self._buffer), sha256=digest, only_if_absent=True)
-        self._send(bytes(self._buffer))
-        return self._lake.finish_upload(
-            self._key, self._upload, size_bytes=self.size_bytes, sha256=digest, only_if_absent=True
-        )
 
 
 def _info(key: str, found: "HeadObjectOutputTypeDef") -> ObjectInfo:

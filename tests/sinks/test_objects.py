@@ -20,7 +20,7 @@ from ingestion.toolkit.lake import open_lake
 from ingestion.toolkit.lake_local import LocalLake
 from sinks.objects import ObjectsConfig, ObjectsSink, manifest_bytes, part_key
 from tests.conformance.context import MemoryLake, RecordingContext
-from tests.conformance.parts import delivery_of, manifest_of, rows_of, store_part
+from tests.conformance.parts import delivery_of, manifest_of, parquet_bytes, rows_of, store_part
 from tests.conformance.sink import SinkConformance
 from tests.servers import VersityGateway
 
@@ -225,6 +225,14 @@ def test_a_file_that_vanished_at_the_destination_is_not_counted(sink: ObjectsSin
     Path(sink.config.url, part_key("samples", 7, manifest.parts[0])).unlink()
 
     assert sink.count(manifest, delivery_of(manifest), ctx) == 0
+
+
+def test_the_count_believes_the_files_and_not_the_manifest(sink: ObjectsSink, ctx: Context) -> None:
+    manifest = publish(sink, ctx, run_id=7)
+    fewer = parquet_bytes(rows_of(7, 3), run_id=7, lane=0, link=0)
+    Path(sink.config.url, part_key("samples", 7, manifest.parts[0])).write_bytes(fewer)
+
+    assert sink.count(manifest, delivery_of(manifest), ctx) == 3
 
 
 def test_a_file_that_was_damaged_at_the_destination_is_named(sink: ObjectsSink, ctx: Context) -> None:

@@ -418,6 +418,38 @@ def test_a_store_that_keeps_other_bytes_is_caught_after_the_upload(versitygw: Ve
     lake.put_if_absent(KEY, b"good")
 
 
+def overtake(lake: S3Lake, other: S3Lake, key: str) -> None:
+    """Let another writer replace the object after ours was accepted and before it is looked at."""
+    on_call(lake, "HeadObject", lambda: other.put(key, b"theirs") and None, moment="before-call")
+
+
+def test_a_pointer_that_another_writer_moves_at_the_same_time_stays_theirs(versitygw: VersityGateway) -> None:
+    bucket = new_bucket(versitygw)
+    lake, other = lake_at(versitygw, bucket), lake_at(versitygw, bucket)
+    overtake(lake, other, "latest.json")
+
+    lake.put("latest.json", b"ours")
+
+    assert lake.read("latest.json") == b"theirs"
+
+
+def test_without_conditional_writes_an_object_that_another_writer_made_stays_theirs(
+    versitygw: VersityGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_conditions(monkeypatch)
+    bucket = new_bucket(versitygw)
+    lake, other = lake_at(versitygw, bucket), lake_at(versitygw, bucket)
+    lake.put_if_absent("warm", b"")
+    # The first HEAD asks whether the object is there, the second looks at what was stored.
+    on_call(lake, "PutObject", lambda: overtake(lake, other, KEY))
+
+    with pytest.raises(StoreCorrupt) as caught:
+        lake.put_if_absent(KEY, b"ours")
+
+    assert caught.value.code == "store.conflict"
+    assert lake.read(KEY) == b"theirs"
+
+
 @pytest.mark.parametrize("checksum", ["when_supported", "when_required"])
 def test_both_ways_of_checksums_store_the_same(server: S3Server, checksum: str) -> None:
     lake = lake_at(server, new_bucket(server), checksum=checksum)

@@ -1,0 +1,78 @@
+"""Streaming one object of unknown length into a bucket."""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from ingestion.ports.context import ObjectInfo
+from ingestion.toolkit.failpoints import failpoint
+from ingestion.toolkit.lake_keys import check_hash
+from ingestion.toolkit.lake_s3_upload import PART_BYTES, MultipartUpload
+
+if TYPE_CHECKING:
+    from ingestion.toolkit.lake_s3 import S3Lake
+
+
+class S3Writer:
+    """One object being sent as it is written; what fits into one part goes as one request at the end."""
+
+    def __init__(self, lake: "S3Lake", key: str, *, expected: str | None) -> None:
+        self.size_bytes = 0
+        self._expected = expected
+        self._lake = lake
+        self._key = key
+        self._digest = hashlib.sha256()
+        self._buffer = bytearray()
+        self._upload: MultipartUpload | None = None
+        self._committed: ObjectInfo | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Append the bytes."""
+        self._digest.update(data)
+        self.size_bytes += len(data)
+        self._buffer += data
+        while len(self._buffer) > PART_BYTES:
+            with memoryview(self._buffer) as view:
+                part = view[:PART_BYTES].tobytes()
+            del self._buffer[:PART_BYTES]
+            with self._lake.translated(self._key):
+                self._send(part)
+
+    def commit(self) -> ObjectInfo:
+        """Make the object visible, durable and immutable, and return its size and SHA-256."""
+        if self._committed is None:
+            failpoint("lake.before_put")
+            try:
+                with self._lake.translated(self._key):
+                    self._committed = self._finish()
+            finally:
+                self.abort()
+            failpoint("lake.after_put")
+        return self._committed
+
+    def abort(self) -> None:
+        """Remove what was written; harmless after `commit`."""
+        self._buffer.clear()
+        if self._upload is not None:
+            if self._committed is None:
+                self._upload.abort()
+            self._upload = None
+
+    def _send(self, data: bytes) -> None:
+        if self._upload is None:
+            self._upload = self._lake.start_upload(self._key, sha256=self._expected)
+        self._upload.add(data)
+
+    def _finish(self) -> ObjectInfo:
+        digest = self.sha256
+        check_hash(self._key, expected=self._expected, found=digest)
+        if self._upload is None:
+            return self._lake.put_small(self._key, bytes(self._buffer), sha256=digest, only_if_absent=True)
+        self._send(bytes(self._buffer))
+        return self._lake.finish_upload(
+            self._key, self._upload, size_bytes=self.size_bytes, sha256=digest, only_if_absent=True
+        )
