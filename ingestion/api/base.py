@@ -19,6 +19,9 @@ class Strict(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the validated values; ValidationError names what is unknown or cannot be written."""
+        if self.parent is not None and getattr(self.root, "partial", False):
+            # A change may leave out what is outside; what it does give is given whole.
+            return validate(type(self), data)
         if isinstance(data, Mapping):
             errors = {}
             for name in data:
@@ -64,7 +67,12 @@ class View(APIView):
 
 def validated(serializer_class: type[serializers.BaseSerializer[Any]], request: Request, **options: Any) -> Any:
     """Return the validated values of the request's body; ValidationError where they are not."""
-    serializer = serializer_class(data=request.data, **options)
+    return validate(serializer_class, request.data, **options)
+
+
+def validate(serializer_class: type[serializers.BaseSerializer[Any]], data: Any, **options: Any) -> Any:
+    """Return the validated values of the data; ValidationError where they are not."""
+    serializer = serializer_class(data=data, **options)
     serializer.is_valid(raise_exception=True)
     return serializer.validated_data
 

@@ -83,11 +83,18 @@ class Problem(Exception):
             "title": self.status.phrase,
             "status": int(self.status),
             "code": self.error.code,
-            "detail": redact(str(self.error)),
+            "detail": self._detail(),
         }
         if self.errors:
             body["errors"] = self.errors
         return {**body, **self.members}
+
+    def _detail(self) -> str:
+        # What others said may hold secrets. Our own sentences about a request name fields, such as "password: required",
+        # which would be taken for one.
+        if isinstance(self.error, ConfigError | Refused) and self.error.code.startswith(("request.", "config.")):
+            return str(self.error)
+        return redact(str(self.error))
 
 
 def handle_exception(error: Exception, context: Mapping[str, Any]) -> HttpResponse:

@@ -48,7 +48,7 @@ def receive_upload(request: HttpRequest, *, name: str | None) -> Received:
 
 def _receive_bare(request: HttpRequest, *, name: str | None) -> Received:
     if not name:
-        raise serializers.ValidationError({"name": ["Give the file's name: ?name=, or Content-Disposition."]})
+        raise serializers.ValidationError({"name": ["Give the file's name, here or in Content-Disposition."]})
     expected, body = _body(request)
     receiver = UploadReceiver(name, created_by=request.user, expected_bytes=expected)  # type: ignore[arg-type]
     with _kept_whole(receiver, expected=expected):
