@@ -6,7 +6,7 @@ field metadata `JSON_TEXT`.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,10 +19,9 @@ from ingestion.toolkit.tabular.header import clean_header
 from ingestion.toolkit.tabular.spans import MAX_JSON_DEPTH, BadRow, bad_row
 
 Values: TypeAlias = "pa.Array[Any]"
-Column: TypeAlias = "pa.ChunkedArray[Any]"
 
 JSON_TEXT = {b"headgate": b"json"}
-BATCH_ROWS = 20_000
+BATCH_ROWS = 1_000  # small enough to stay in the processor's cache
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_NUMBER = b"0" * 19
 _INT64 = range(-(2**63), 2**63)
@@ -70,17 +69,15 @@ class RecordColumns:
         pending, self._pending = self._pending, []
         begin = len(self._rows)
         records = self._parse(pending)
-        names: dict[str, None] = {}
-        for record in records:
-            names.update(dict.fromkeys(record))
-        for column in names:
-            values = [record.get(column) for record in records]
-            if any(kind in (dict, list) for kind in set(map(type, values))):
+        for column, values in _columns(records):
+            if not {dict, list}.isdisjoint(map(type, values)):
                 self._nested.add(column)
             self._chunks.setdefault(column, []).append((begin, _to_array(values, as_text=self.as_text)))
 
     def _parse(self, pending: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
         good: list[tuple[int, bytes, dict[str, Any]]] = []
+        text = b"\n".join(raw for _, raw in pending)
+        may_be_deep = text.count(b"[") + text.count(b"{") > MAX_JSON_DEPTH + len(pending)
         for row, raw in pending:
             try:
                 record = orjson.loads(raw)
@@ -89,15 +86,17 @@ class RecordColumns:
                 continue
             if type(record) is not dict:
                 self.bad.append(bad_row(row, "row.not_an_object", raw=_text(raw)))
-            elif raw.count(b"[") + raw.count(b"{") > MAX_JSON_DEPTH and _depth(record) > MAX_JSON_DEPTH:
+            elif may_be_deep and raw.count(b"[") + raw.count(b"{") > MAX_JSON_DEPTH and _depth(record) > MAX_JSON_DEPTH:
                 self._refuse(row, raw, detail=f"it is nested deeper than {MAX_JSON_DEPTH} levels")
             else:
                 good.append((row, raw, record))
+        if not _suspects(good):
+            self._rows.extend(row for row, _, _ in good)
+            return [record for _, _, record in good]
         records = []
-        is_suspect = _suspects(good)
         for row, raw, record in good:
             exact: dict[str, Any] = record
-            if is_suspect and _suspects([(row, raw, record)]):
+            if _suspects([(row, raw, record)]):
                 try:
                     exact = json.loads(raw, object_pairs_hook=_refuse_doubled)
                 except ValueError as error:
@@ -110,7 +109,7 @@ class RecordColumns:
     def _refuse(self, row: int, raw: bytes, *, detail: str) -> None:
         self.bad.append(bad_row(row, "row.malformed", raw=_text(raw), detail=detail))
 
-    def _join(self, chunks: list[tuple[int, Values]]) -> Column:
+    def _join(self, chunks: list[tuple[int, Values]]) -> Values:
         """Return one column over all rows: batches that lack it are null, types are brought to a common one."""
         kinds = {chunk.type for _, chunk in chunks} - {pa.null()}
         if kinds == {pa.int64(), pa.float64()} and all(_fits_double(chunk) for _, chunk in chunks):
@@ -126,7 +125,20 @@ class RecordColumns:
             at = begin + len(chunk)
         if at < len(self._rows):
             parts.append(pa.nulls(len(self._rows) - at, common))
-        return pa.chunked_array(parts, type=common)
+        return pa.concat_arrays(parts)
+
+
+def _columns(records: list[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield each column's values over all records, in the order in which the columns first appear."""
+    names: dict[str, None] = {}
+    shapes = set(map(tuple, records))
+    if len(shapes) == 1:  # as good as always: all records have the same keys in the same order
+        yield from zip(shapes.pop(), zip(*map(dict.values, records), strict=True), strict=True)
+        return
+    for record in records:
+        names.update(dict.fromkeys(record))
+    for name in names:
+        yield name, [record.get(name) for record in records]
 
 
 def _suspects(good: Iterable[tuple[int, bytes, dict[str, Any]]]) -> bool:
@@ -160,14 +172,14 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace").strip("\r\n")
 
 
-def _to_array(values: list[Any], *, as_text: bool) -> Values:
+def _to_array(values: Sequence[Any], *, as_text: bool) -> Values:
     kinds = set(map(type, values)) - {type(None)}
     if not as_text:
         if not kinds:
             return pa.nulls(len(values))
         if kinds == {bool}:
             return pa.array(values, pa.bool_())
-        if kinds == {int} and all(value is None or value in _INT64 for value in values):
+        if kinds == {int} and _is_int64(values):
             return pa.array(values, pa.int64())
         if kinds == {float} or (kinds == {int, float} and _ints_fit_double(values)):
             return pa.array(values, pa.float64())
@@ -186,7 +198,12 @@ def cell_text(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _ints_fit_double(values: list[Any]) -> bool:
+def _is_int64(values: Sequence[Any]) -> bool:
+    numbers = [value for value in values if value is not None]
+    return min(numbers) in _INT64 and max(numbers) in _INT64
+
+
+def _ints_fit_double(values: Sequence[Any]) -> bool:
     return all(abs(value) <= _EXACT_IN_DOUBLE for value in values if type(value) is int)
 
 
