@@ -92,13 +92,20 @@ class Cluster:
         return done.stdout
 
     def start_worker(
-        self, *, queues: str = ALL_QUEUES, concurrency: int = 2, beat: bool = False, waits: bool = True, **changes: str
+        self,
+        *,
+        queues: str = ALL_QUEUES,
+        concurrency: int = 2,
+        beat: bool = False,
+        waits: bool = True,
+        app: str = "ingest_project.celery",
+        **changes: str,
     ) -> subprocess.Popen[bytes]:
         """Return a prefork worker, consuming; with `beat`, one that ticks as well."""
         name = f"w{len(self._workers)}"
         log = self.folder / f"{name}.log"
         words = [
-            *(sys.executable, "-m", "celery", "-A", "ingest_project.celery", "worker"),
+            *(sys.executable, "-m", "celery", "-A", app, "worker"),
             *("-Q", queues, "-c", str(concurrency), "-n", f"{name}@cluster", "-l", "INFO"),
             *("--without-gossip", "--without-mingle"),
             *(("-B", "-s", str(self.folder / f"{name}-beat")) if beat else ()),
@@ -152,6 +159,11 @@ class Cluster:
             self._valkey_client().flushall()
         else:
             redis.Redis.from_url(self._valkey.url(database)).flushdb()
+
+    def queued(self) -> int:
+        """Return how many messages wait in the broker."""
+        client = self._valkey_client()
+        return sum(client.llen(key) for key in client.keys("headgate:*") if client.type(key) == b"list")
 
     def reconcile(self) -> str:
         """Return what the command `reconcile --once` prints."""
