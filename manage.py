@@ -7,18 +7,21 @@ import sys
 def main() -> int:
     """Hand the command line to Django; a wrong setting is one sentence, not a traceback."""
     from ingest_project.env import set_default, take_global_options
-    from ingestion.ports.errors import ConfigError
+    from ingest_project.stack.local import run_locally, take_local_option
+    from ingestion.ports.errors import ConfigError, Retryable
 
     try:
-        argv = take_global_options(sys.argv)
+        argv, is_local = take_local_option(take_global_options(sys.argv))
         set_default("DJANGO_SETTINGS_MODULE", "ingest_project.settings")
         from django.conf import settings
         from django.core.management import execute_from_command_line
 
         _ = settings.INSTALLED_APPS  # reads the settings, and so the environment
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+        if is_local:
+            return run_locally(argv, data=settings.HEADGATE_DATA_DIR)
+    except (ConfigError, Retryable) as error:
+        sys.stderr.write(f"{error} [{error.code}]\n")
+        return 2 if isinstance(error, ConfigError) else 5
     execute_from_command_line(argv)
     return 0
 

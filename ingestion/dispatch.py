@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 _BROKER_ERRORS = (BrokerError, KombuError, RedisError, OSError)
 TimeLimitReached = SoftTimeLimitExceeded
 """Raised in a task that worked longer than its queue allows."""
+_BROKER_PATIENCE_S = 3.0
 LONGEST_COUNTDOWN_S = 60.0
 """A message waits in a worker no longer than this; longer waiting is a column."""
 
@@ -52,6 +53,8 @@ def publish_as_is(call: Call, *, priority: int | None, countdown_s: float | None
             priority=priority,
             countdown=None if countdown_s is None else min(countdown_s, LONGEST_COUNTDOWN_S),
             retry=False,
+            # Else each nudge subscribes to its result first, and fails where only the broker's place is empty.
+            ignore_result=True,
         )
     except _BROKER_ERRORS as error:
         logger.warning("The broker did not take %s %s: %s", call.name, call.ids, type(error).__name__)
@@ -96,6 +99,17 @@ def _signature(call: Call) -> Signature:
 @cache
 def _message_priority() -> Any:
     return import_string(settings.HEADGATE_MESSAGE_PRIORITY)
+
+
+def broker_answers() -> bool:
+    """Return whether the broker can be reached now."""
+    connection = current_app.connection_for_write()
+    try:
+        with connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=_BROKER_PATIENCE_S)
+    except _BROKER_ERRORS:
+        return False
+    return True
 
 
 def queue_depth(queue: str) -> int:

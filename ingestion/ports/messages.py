@@ -139,6 +139,8 @@ MESSAGES: dict[str, str] = {
     "request.conflict": "{detail}",
     "request.unavailable": "{part} does not answer. Try again in a moment.",
     "upload.wrong_source": "Pipeline {pipeline} reads from a source of kind {kind}, not from uploads. Choose another pipeline, or leave it out.",
+    "upload.awaited": "Pipeline {pipeline} reads files and none was sent yet. Upload one.",
+    "upload.no_file": "No file was sent. Choose one, then send the form again.",
     "upload.unnamed": "No pipeline name can be made of {name!r}. Give a datasource_name with letters or digits.",
     "upload.incomplete": "The upload ended after {received} of {expected} bytes. Send the file again.",
 }

@@ -1,6 +1,8 @@
 """Setting up sources, destinations and pipelines; every face checks and saves them here."""
 
+import re
 from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -13,6 +15,9 @@ from ingestion.runs.dependencies import check_dependency
 UPLOAD_SOURCE = "uploads"
 LAKE_DESTINATION = "lake"
 CATALOG_DESTINATION = "catalog"
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
+_NAME_ROOM = 57
+"""A name has 63 characters; the rest is for a number."""
 
 
 def check_source_config(*, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], name: str) -> None:
@@ -69,6 +74,33 @@ def upload_pipeline(name: str, *, contract: Contract | None = None) -> Pipeline:
         # Two first uploads under one name at once; the other was quicker.
         pipeline = Pipeline.objects.select_related("source", "contract").get(name=name)
     return pipeline
+
+
+def fetch_pipeline(*, kind: str, config: Mapping[str, Any], host: str, stream: str | None = None) -> Pipeline:
+    """Return the pipeline that reads one stream of a source of that kind and configuration, both made if there is none.
+
+    They are named after the kind and the host, and deliver nowhere: the rows are read from the lake. Without a stream
+    the source's first one is read.
+    """
+    source = Source.objects.filter(kind=kind, config=dict(config)).order_by("pk").first()
+    if source is None:
+        name = _free_name(f"{kind}-{host}", taken=Source.objects.values_list("name", flat=True))
+        check_source_config(kind=kind, config=config, secrets={}, name=name)
+        source = Source.objects.create(name=name, kind=kind, config=dict(config))
+    found = registry.find_stream(source, stream) if stream else registry.build_connector(source).streams()[0]
+    pipelines = Pipeline.objects.filter(source=source, stream=found.name, destinations=None)
+    pipeline = pipelines.filter(mode=Pipeline.Mode.FULL_REFRESH).select_related("source", "contract").first()
+    if pipeline is None:
+        name = _free_name(f"{source.name}-{found.name}", taken=Pipeline.objects.values_list("name", flat=True))
+        pipeline = Pipeline.objects.create(name=name, source=source, stream=found.name)
+    return pipeline
+
+
+def _free_name(wanted: str, *, taken: Iterable[str]) -> str:
+    base = _NOT_IN_NAMES.sub("-", wanted.lower()).strip("-_")[:_NAME_ROOM] or "source"
+    known = set(taken)
+    numbered = (base if number == 1 else f"{base}-{number}" for number in count(1))
+    return next(name for name in numbered if name not in known)
 
 
 def adopt_contract(pipeline: Pipeline, contract: Contract) -> None:

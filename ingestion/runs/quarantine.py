@@ -11,10 +11,10 @@ from ingestion.models import Part, Run
 from ingestion.ports.errors import ConfigError
 from ingestion.quality.parts import read_rejected
 from ingestion.runs.lake import open_lake
+from ingestion.toolkit.spreadsheets import defuse
 
 FORMATS = {"csv": "text/csv", "jsonl": "application/x-ndjson", "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}
 _CSV_COLUMNS = ("part", "row", "page", "outcome", "column", "rule", "value", "message", "raw")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _XLSX_ROWS = 1_000_000
 
 
@@ -107,7 +107,7 @@ def _as_csv(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
     writer = csv.DictWriter(buffer, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\r\n")
     writer.writeheader()
     for line in _flat(rows):
-        writer.writerow({name: _harmless(value) for name, value in line.items()})
+        writer.writerow({name: defuse(value) for name, value in line.items()})
         if buffer.tell() > 1 << 16:
             yield buffer.getvalue().encode()
             buffer.seek(0)
@@ -119,7 +119,7 @@ def _as_xlsx(rows: Iterator[dict[str, Any]]) -> bytes:
     import pandas as pd
 
     frame = pd.DataFrame(
-        [{name: _harmless(value) for name, value in line.items()} for line in islice(_flat(rows), _XLSX_ROWS)],
+        [{name: defuse(value) for name, value in line.items()} for line in islice(_flat(rows), _XLSX_ROWS)],
         columns=list(_CSV_COLUMNS),
     )
     buffer = io.BytesIO()
@@ -127,7 +127,3 @@ def _as_xlsx(rows: Iterator[dict[str, Any]]) -> bytes:
     with pd.ExcelWriter(buffer, engine="xlsxwriter", engine_kwargs=options) as book:
         frame.to_excel(book, index=False, sheet_name="rejected")
     return buffer.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

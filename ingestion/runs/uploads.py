@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 
-from ingestion.models import Contract, Pipeline, Run, Upload
+from ingestion.models import Contract, Pipeline, Run, RunState, Upload
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.quality.contracts import contract_hash, parse_contract
 from ingestion.runs import contracts, pipelines
@@ -107,6 +107,9 @@ def ingest_upload(
     # A draft was inferred from data like these, so it does not make a run of its own.
     number = 0 if version is None or version.is_draft else version.version
     key = f"upload:{pipeline.pk}:{number}:{upload.sha256}"
+    # A cancelled run is the end of one request, so the same file may be asked for again.
+    if cancelled := Run.objects.filter(idempotency_key__startswith=key, state=RunState.CANCELLED).count():
+        key = f"{key}:{cancelled}"
     return create_run(
         pipeline, trigger=trigger, idempotency_key=key, uploads=[upload], query=query, priority=priority
     )

@@ -1,0 +1,67 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingestion.models import Contract, Pipeline, Priority, Run, Source
+from ingestion.ports.errors import ConfigError, Refused
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for failures.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when the run has ended; the exit code tells how.")]
+RunNumber = Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")]
+OutFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.")]
+
+
+class PriorityName(StrEnum):
+    """How soon a run gets a worker."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def number(self) -> int:
+        """Return the priority as it is stored."""
+        return int(Priority[self.name])
+
+
+PriorityOption = Annotated[
+    PriorityName | None, typer.Option("--priority", help="How soon the run gets a worker; else the pipeline's own.")
+]
+
+
+def find_run(number: int) -> Run:
+    """Return the run of that number; Refused where there is none."""
+    run = Run.objects.select_related("pipeline__source", "contract").filter(pk=number).first()
+    if run is None:
+        raise Refused("run.not_found", run=number)
+    return run
+
+
+def find_pipeline(name: str) -> Pipeline:
+    """Return the pipeline of that name; ConfigError names those there are."""
+    found = Pipeline.objects.select_related("source", "contract").filter(name=name).first()
+    return found or _unknown("pipeline", name, Pipeline.objects.order_by("name").values_list("name", flat=True))
+
+
+def find_source(name: str) -> Source:
+    """Return the source of that name; ConfigError names those there are."""
+    found = Source.objects.filter(name=name).first()
+    return found or _unknown("source", name, Source.objects.order_by("name").values_list("name", flat=True))
+
+
+def contract_label(contract: Contract | None) -> str:
+    """Return a contract's name and version, and whether anybody has confirmed it."""
+    if contract is None:
+        return ""
+    return f"{contract} (draft)" if contract.is_draft else str(contract)
+
+
+def _unknown(what: str, name: str, known: Any) -> Any:
+    names = list(known[:50])
+    raise ConfigError("config.unknown_name", what=what, name=name, known=", ".join(names) or "none yet")

@@ -1,0 +1,93 @@
+"""What a command prints: tables on a terminal, tab-separated lines in a pipe, one JSON object where asked for."""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where and how one command prints."""
+
+    as_json: bool = False
+    is_quiet: bool = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """Return whether a person reads the answer as it comes."""
+        return sys.stdout.isatty() and not self.as_json
+
+    @property
+    def shows_progress(self) -> bool:
+        """Return whether somebody sees a progress bar."""
+        return sys.stderr.isatty() and not self.is_quiet
+
+    def say(self, text: str) -> None:
+        """Print a remark beside the answer."""
+        if not self.is_quiet:
+            sys.stderr.write(f"{clean(text)}\n")
+
+    def warn(self, text: str) -> None:
+        """Print what went wrong, also where remarks are not wanted."""
+        sys.stderr.write(f"{clean(text)}\n")
+
+    def answer(self, value: Mapping[str, Any], *, lines: Iterable[str]) -> None:
+        """Print the answer: as one JSON object, or as lines."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, ensure_ascii=False, default=_plain) + "\n")
+        else:
+            for line in lines:
+                sys.stdout.write(f"{clean(line)}\n")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, value: Mapping[str, Any]) -> None:
+        """Print rows: as one JSON object, a table, or a header and tab-separated lines."""
+        if self.as_json:
+            self.answer(value, lines=())
+        elif self.is_terminal:
+            table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
+            for column in columns:
+                table.add_column(Text(column), overflow="fold")
+            for row in rows:
+                table.add_row(*(Text(as_text(cell), justify=_side(cell)) for cell in row))
+            Console(file=sys.stdout).print(table)
+        else:
+            sys.stdout.write("\t".join(columns) + "\n")
+            for row in rows:
+                sys.stdout.write("\t".join(as_text(cell) for cell in row) + "\n")
+
+
+def as_text(cell: Any) -> str:
+    """Return a cell as one line of text."""
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, datetime):
+        return f"{cell.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+    if isinstance(cell, float):
+        return f"{cell:.1f}"
+    if isinstance(cell, (dict, list, tuple)):
+        return clean(json.dumps(cell, ensure_ascii=False, default=_plain))
+    return clean(str(cell))
+
+
+def clean(text: str) -> str:
+    """Return the text without characters that would move a terminal's cursor or break a line in two."""
+    return "".join(" " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text)
+
+
+def _side(cell: Any) -> Any:
+    return "right" if isinstance(cell, (int, float)) and not isinstance(cell, bool) else "left"
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
