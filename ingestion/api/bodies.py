@@ -56,7 +56,7 @@ class YAMLParser(BaseParser):
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> str:
+    ) -> Any:
         """Return the text; ParseError where it is not UTF-8."""
         return decode(read_bounded(stream))
 

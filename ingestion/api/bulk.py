@@ -25,7 +25,7 @@ class BulkItemSerializer(RunRequestSerializer):
 class BulkRequestSerializer(Strict):
     """The runs that are asked for."""
 
-    runs = BulkItemSerializer(many=True, allow_empty=False, max_length=MAX_RUNS)
+    runs = serializers.ListField(child=BulkItemSerializer(), allow_empty=False, max_length=MAX_RUNS)
 
 
 class IdsSerializer(Strict):

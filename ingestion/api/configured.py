@@ -38,7 +38,7 @@ class ObjectField(serializers.JSONField):
 class SecretsField(ObjectField):
     """Secrets by field name; what is shown is only which of them are set."""
 
-    def to_representation(self, value: Mapping[str, Any]) -> dict[str, str]:
+    def to_representation(self, value: Any) -> Any:
         """Return the names of the secrets that are set, each with the mask for a value."""
         return {name: MASK for name, secret in value.items() if secret not in (None, "", {})}
 
@@ -64,7 +64,7 @@ class ConfiguredSerializer(Strict, serializers.ModelSerializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Return the settings, from which a plugin of the kind can be built."""
-        kept = self.instance
+        kept: Any = self.instance
         kind = attrs.get("kind") or kept.kind
         stored = kept.secrets if kept is not None else {}
         if "secrets" in attrs:

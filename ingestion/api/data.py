@@ -17,7 +17,7 @@ class RecordSerializer(serializers.Serializer[Any]):
 
     id = serializers.IntegerField()
     pipeline = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     run = serializers.IntegerField(help_text="The run that brought this version of it.")
     event_time = serializers.DateTimeField(allow_null=True)
     record = serializers.DictField()
@@ -27,7 +27,7 @@ class DataQuery(PageQuery):
     """Which records are shown."""
 
     pipeline = NameOrId(Pipeline.objects.all(), required=False)
-    source = NameOrId(Source.objects.all(), required=False)
+    source = NameOrId(Source.objects.all(), required=False)  # type: ignore[assignment]
     since = Moment(required=False, help_text="Event time at or after it; orders by event time.")
     until = Moment(required=False, help_text="Event time before it; orders by event time.")
 

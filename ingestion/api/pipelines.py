@@ -27,7 +27,9 @@ class QuestionSerializer(Strict):
     """What a source is asked for."""
 
     filter = serializers.CharField(required=False, allow_null=True, max_length=10_000)
-    fields = serializers.ListField(child=serializers.CharField(max_length=200), required=False, max_length=1000)
+    fields = serializers.ListField(  # type: ignore[assignment] # a field, that the metaclass takes out of the class
+        child=serializers.CharField(max_length=200), required=False, max_length=1000
+    )
     limit = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=10**12)
     options = ObjectField(required=False)
 
@@ -62,7 +64,7 @@ class DependencySerializer(Strict):
 class PipelineSerializer(Strict, serializers.ModelSerializer[Pipeline]):
     """Source + stream + query -> contract -> destinations."""
 
-    source = NameOrId(Source.objects.all())
+    source = NameOrId(Source.objects.all())  # type: ignore[assignment]
     query = QuestionSerializer(required=False)
     contract = ContractField(required=False, allow_null=True, default=None)
     contract_version = serializers.SerializerMethodField()
@@ -98,7 +100,7 @@ class PipelineSerializer(Strict, serializers.ModelSerializer[Pipeline]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Return the settings; ConfigError where the source does not offer what is asked of it."""
-        kept = self.instance
+        kept: Any = self.instance
         check_pipeline(
             source=attrs.get("source") or kept.source,
             stream=attrs.get("stream") or kept.stream,
@@ -149,7 +151,7 @@ class _Shown:
 class PipelinesQuery(PageQuery):
     """Which pipelines are listed."""
 
-    source = NameOrId(Source.objects.all(), required=False)
+    source = NameOrId(Source.objects.all(), required=False)  # type: ignore[assignment]
     is_paused = serializers.BooleanField(required=False, allow_null=True, default=None)
 
 

@@ -166,7 +166,7 @@ def _of_framework(error: exceptions.APIException) -> Problem:
         problem.errors = [_field(name, text) for name, text in found]
         return problem
     if isinstance(error, exceptions.Throttled):
-        wait_s = max(1, math.ceil(error.wait or 1))
+        wait_s = max(1, math.ceil(getattr(error, "wait", None) or 1))
         refused = Refused("request.throttled", retry_after_s=wait_s)
         return Problem(HTTPStatus.TOO_MANY_REQUESTS, refused, headers={"Retry-After": str(wait_s)})
     if isinstance(error, exceptions.PermissionDenied) and detail.startswith("CSRF"):

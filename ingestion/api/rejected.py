@@ -30,7 +30,7 @@ class RejectedSerializer(serializers.Serializer[Any]):
     row = serializers.IntegerField(help_text="Row in the file or page, from 0.")
     page = serializers.IntegerField(allow_null=True)
     outcome = serializers.CharField()
-    errors = RuleErrorSerializer(many=True)
+    errors = RuleErrorSerializer(many=True)  # type: ignore[assignment]
     raw = serializers.CharField(help_text="The record as it arrived.")
 
 

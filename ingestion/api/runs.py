@@ -43,7 +43,7 @@ class RunRowSerializer(serializers.Serializer[Any]):
 
     id = serializers.IntegerField()
     pipeline = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     state = serializers.ChoiceField(choices=RunState.choices)
     trigger = serializers.ChoiceField(choices=Run.Trigger.choices)
     mode = serializers.ChoiceField(choices=Pipeline.Mode.choices)
@@ -113,7 +113,7 @@ class RunsQuery(PageQuery):
     """Which runs are listed."""
 
     pipeline = NameOrId(Pipeline.objects.all(), required=False)
-    source = NameOrId(Source.objects.all(), required=False)
+    source = NameOrId(Source.objects.all(), required=False)  # type: ignore[assignment]
     state = serializers.ChoiceField(choices=RunState.choices, required=False)
     trigger = serializers.ChoiceField(choices=Run.Trigger.choices, required=False)
     priority = serializers.ChoiceField(choices=Priority.choices, required=False)

@@ -74,9 +74,10 @@ class RotateView(View):
     def post(self, request: Request) -> Response:
         """Return the new token; the old one is worth nothing from now on."""
         validated(Strict, request)
+        user: Any = request.user
         with transaction.atomic():
-            Token.objects.filter(user=request.user).delete()
-            token = Token.objects.create(user=request.user)
+            Token.objects.filter(user=user).delete()
+            token = Token.objects.create(user=user)
         return _answer(token)
 
 
@@ -86,7 +87,8 @@ class CurrentTokenView(View):
     @operation("tokens_revoke", "Revoke your token", responses={204: nothing("It is worth nothing any more.")})
     def delete(self, request: Request) -> Response:
         """Revoke it."""
-        Token.objects.filter(user=request.user).delete()
+        user: Any = request.user
+        Token.objects.filter(user=user).delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

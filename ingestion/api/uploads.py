@@ -128,13 +128,9 @@ class UploadsView(View):
                 raise
             problem.members["upload"] = received.upload.pk
             raise problem from error
-        if is_new_run:
-            code = status.HTTP_202_ACCEPTED
-        elif received.is_new:
-            code = status.HTTP_201_CREATED
-        else:
-            code = status.HTTP_200_OK
-        return Response(_accepted(request, received.upload, run), status=code)
+        return Response(
+            _accepted(request, received.upload, run), status=_status(is_new=received.is_new, is_new_run=is_new_run)
+        )
 
     def _given(self, request: Request, fields: dict[str, Any]) -> dict[str, Any]:
         check_value(fields)
@@ -165,6 +161,12 @@ class UploadView(View):
     def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
         """Return it, with the runs that read it."""
         return Response(UploadSerializer(get_object_or_404(_complete(), pk=id)).data)
+
+
+def _status(*, is_new: bool, is_new_run: bool) -> int:
+    if is_new_run:
+        return status.HTTP_202_ACCEPTED
+    return status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
 
 
 def _complete() -> QuerySet[Upload]:

@@ -40,7 +40,8 @@ def check_readiness() -> tuple[bool, list[PartHealth]]:
         ("broker", False, "new work is taken and starts once it is back", _check_redis),
         ("lake", False, "uploads and running work wait", _check_lake),
     )
-    with ThreadPoolExecutor(max_workers=len(checks)) as pool:
+    pool = ThreadPoolExecutor(max_workers=len(checks))
+    try:
         asked = [(name, critical, blocks, pool.submit(_timed, check)) for name, critical, blocks, check in checks]
         found = []
         for name, critical, blocks, future in asked:
@@ -49,12 +50,17 @@ def check_readiness() -> tuple[bool, list[PartHealth]]:
             except FutureTimeoutError:
                 is_ok, elapsed_ms = False, _CHECK_TIMEOUT_S * 1000
             found.append(PartHealth(name, is_ok, critical, round(elapsed_ms, 1), "" if is_ok else blocks))
+    finally:
+        # Not waited for: a part that hangs must not make the answer hang.
+        pool.shutdown(wait=False)
     return all(part.is_ok for part in found if part.is_critical), found
 
 
 def last_run_state() -> dict[str, Any] | None:
     """Return the newest ended run's number, state and time, or None."""
-    return Run.objects.filter(finished_at__isnull=False).order_by("-finished_at").values("id", "state", "finished_at").first()
+    ended = Run.objects.filter(finished_at__isnull=False).order_by("-finished_at")
+    newest = ended.values("id", "state", "finished_at").first()
+    return dict(newest) if newest else None
 
 
 def _timed(check: Callable[[], object]) -> tuple[bool, float]:

@@ -13,7 +13,7 @@ from rest_framework.authtoken.models import Token
 
 from ingestion import dispatch, registry
 from ingestion.models import Destination, Pipeline, Source
-from ingestion.runs import contracts
+from ingestion.runs import contracts, leases
 from tests.runs.driver import Driver
 
 PASSWORD = "correct horse battery"
@@ -95,6 +95,8 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     monkeypatch.setattr(dispatch, "publish_as_is", driver.publish)
     monkeypatch.setattr(dispatch, "publish_chord", driver.publish_chord)
     monkeypatch.setattr(dispatch, "queue_depth", lambda _queue: 0)
+    # No lease of a test ends before its work, and a thread of its own would keep a connection to the test database.
+    monkeypatch.setattr(leases._watcher, "add", lambda _lease: None)
     return driver
 
 

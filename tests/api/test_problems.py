@@ -88,8 +88,8 @@ def test_a_body_above_the_limit_is_refused(user: Api, settings: Any) -> None:
 def test_a_session_needs_its_csrf_token(django_user_model: Any) -> None:
     django_user_model.objects.create_user("operator", password=PASSWORD, is_staff=True)
     client = Client(enforce_csrf_checks=True)
+    client.get("/admin/login/")  # gives the cookie
     client.login(username="operator", password=PASSWORD)
-    client.get("/admin/")  # gives the cookie
     body = json.dumps({"cron": "0 6 * * *"})
 
     refused = client.post("/api/v1/schedules/preview", body, content_type="application/json")
