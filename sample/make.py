@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sample.provider import load_structures
+
 SEED = 20260101
 ROWS = 1_000
 HEADER = ("id", "formula", "energy", "measured_at", "lab", "note")
@@ -83,18 +85,27 @@ def make_rows() -> list[Row]:
     return rows
 
 
+def _books(fetched: int, *, accepted: int, rejected: int = 0, duplicate: int = 0) -> dict[str, int]:
+    return {
+        "fetched": fetched,
+        "accepted": accepted,
+        "rejected": rejected,
+        "duplicate": duplicate,
+        "filtered": 0,
+    }
+
+
 def make_files() -> dict[str, str]:
     """Return the content of every file, by name."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     writer.writerows(make_rows())
+    accepted = ROWS - len(FAULTS) - len(REPEATS)
+    structures = len(load_structures())
     expected = {
-        "fetched": ROWS,
-        "accepted": ROWS - len(FAULTS) - len(REPEATS),
-        "rejected": len(FAULTS),
-        "duplicate": len(REPEATS),
-        "filtered": 0,
+        "measurements": _books(ROWS, accepted=accepted, rejected=len(FAULTS), duplicate=len(REPEATS)),
+        "structures": _books(structures, accepted=structures),
         "faults": [{"row": row, "column": column, "fault": fault} for row, column, fault, _ in FAULTS],
         "repeats": [{"row": row, "of_row": other} for row, other in REPEATS],
     }

@@ -13,6 +13,7 @@ from ingest_project.stack.names import OPERATOR
 from ingest_project.stack.parts import STOP_ORDER, Parts, is_free
 from ingest_project.stack.state import StackState, hold_stack, write_state
 from ingest_project.stack.supervisor import StopRequested, Supervisor
+from ingestion.runs.samples import move_demo_source
 
 ALL_PARTS = ("broker", "web", "workers", "beat", "flower", "demo")
 DEMO_PORT = 8099
@@ -67,6 +68,8 @@ class _Stack:
             self._start_demo()
         self._start_broker()
         self.supervisor.run_once(self._parts.migrate())
+        if self._state.demo_port:
+            move_demo_source(port=self._state.demo_port)
         password = make_operator() if self._choice.makes_login and "web" in self._choice.parts else None
         self._start_others()
         self._tell(is_ready=True)

@@ -28,6 +28,7 @@ def test_the_expected_counts_balance() -> None:
     with (SAMPLE / "measurements.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]
 
-    parts = sum(expected[name] for name in ("accepted", "rejected", "duplicate", "filtered"))
-    assert expected["fetched"] == parts == len(rows)
-    assert expected["rejected"] == len(expected["faults"])
+    for books in (expected["measurements"], expected["structures"]):
+        assert books["fetched"] == sum(books[name] for name in ("accepted", "rejected", "duplicate", "filtered"))
+    assert expected["measurements"]["fetched"] == len(rows)
+    assert expected["measurements"]["rejected"] == len(expected["faults"])

@@ -34,6 +34,8 @@ def follow(run: Run, *, out: Output, reconciles: bool) -> Run:
 
     With `reconciles` this process mends what was lost meanwhile, because no beat does.
     """
+    if run.is_terminal:
+        return run
     if not has_stack():
         raise Retryable("stack.not_running", run=run.pk)
     try:
