@@ -52,7 +52,7 @@ CSRF_TRUSTED_ORIGINS = list(ENVIRONMENT.headgate_trusted_origins)
 ROOT_URLCONF = "ingest_project.urls"
 WSGI_APPLICATION = "ingest_project.wsgi.application"
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "ingestion.apps.HeadgateAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -1,0 +1,64 @@
+"""What a run's page shows, every list of it bounded."""
+
+from typing import Any
+
+from django.db.models import Case, Count, IntegerField, Q, Value, When
+from django.urls import reverse
+
+from ingestion.admin.display import list_address, processing_status, show_duration
+from ingestion.admin.pieces import with_partition_state
+from ingestion.models import Delivery, DeliveryPart, Part, Partition, PartitionState, Run, RunEvent
+from ingestion.runs.progress import is_balanced, measure_progress
+from ingestion.runs.waiting import explain_waiting
+
+PARTITIONS_SHOWN = 30
+PARTS_SHOWN = 30
+EVENTS_SHOWN = 50
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """Return the run's books, stages, what it waits for, and its pieces with links to the rest of them."""
+    progress = measure_progress(run)
+    own = {"run__id__exact": run.pk}
+    return {
+        "run": run,
+        "is_balanced": is_balanced(run),
+        "progress": progress,
+        "took": show_duration(run.started_at, run.finished_at),
+        "waiting": explain_waiting(run),
+        "uploads": run.uploads.all()[:20],
+        "partitions": _partitions(run),
+        "partition_states": _count_states(Partition.objects.filter(run=run)),
+        "partitions_address": list_address(Partition, **own),
+        "parts": _parts(run),
+        "part_counts": Part.objects.filter(run=run).aggregate(
+            **{zone: Count("pk", filter=Q(zone=zone)) for zone in Part.Zone.values}
+        ),
+        "parts_address": list_address(Part, **own),
+        "deliveries": Delivery.objects.filter(run=run).select_related("destination").order_by("pk"),
+        "delivery_parts_address": list_address(DeliveryPart, delivery__run__id__exact=run.pk),
+        "events": reversed(RunEvent.objects.filter(run=run).order_by("-pk")[:EVENTS_SHOWN]),
+        "events_address": list_address(RunEvent, **own),
+        "events_shown": EVENTS_SHOWN,
+        "rejected_address": reverse("admin:ingestion_run_rejected", args=(run.pk,)),
+        "is_live": not run.is_terminal,
+    }
+
+
+def _partitions(run: Run) -> Any:
+    """Return the first partitions, the failed ones before the others."""
+    rank = Case(When(state=PartitionState.FAILED, then=Value(0)), default=Value(1), output_field=IntegerField())
+    return Partition.objects.filter(run=run).order_by(rank, "lane", "link")[:PARTITIONS_SHOWN]
+
+
+def _count_states(rows: Any) -> list[tuple[str, int]]:
+    return sorted(rows.order_by().values_list("state").annotate(count=Count("pk")))
+
+
+def _parts(run: Run) -> list[Part]:
+    parts = list(
+        with_partition_state(Part.objects.filter(run=run)).order_by("zone", "lane", "link", "seq")[:PARTS_SHOWN]
+    )
+    for part in parts:
+        part.processing = processing_status(part, partition_state=part.partition_state)
+    return parts
