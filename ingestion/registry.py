@@ -77,10 +77,12 @@ def find_stream(source: Source, name: str) -> Stream:
 
 
 def published_url() -> str:
-    """Return where the default objects destination lies: beside the lake, under `published`."""
+    """Return where the default objects destination lies: a folder beside the lake's, or a prefix of its bucket."""
     url: str = settings.HEADGATE_LAKE_URL
     base, mark, options = url.partition("?")
-    return f"{base.rstrip('/')}-published{mark}{options}"
+    if base.startswith("s3://"):
+        return f"{base.rstrip('/')}/published{mark}{options}"
+    return f"{base.rstrip('/')}-published"
 
 
 def _build(port: str, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, where: str) -> Any:

@@ -81,15 +81,16 @@ def source_context(source: Source, lease: Lease | None = None) -> Iterator[Conte
 def sink_context(lease: Lease | None = None) -> Context:
     """Return the context of a sink."""
     should_stop = lease.should_stop if lease else _never
+    progress = lease.progress if lease else _nothing
     limiter = shared_limiter(None, should_stop=should_stop)
     return Context(
         http=Http(egress_policy(), limiter=None, limit_key=None, should_stop=should_stop),
         limiter=limiter,
         lake=open_lake(),
         clock=_utc_now,
-        catalog=DatabaseCatalog(),
+        catalog=DatabaseCatalog(progress=progress, should_stop=should_stop),
         should_stop=should_stop,
-        progress=lease.progress if lease else _nothing,
+        progress=progress,
         log=partial(events.record, lease.run_id) if lease else _nothing,
         scratch=settings.HEADGATE_DATA_DIR / "scratch",
     )

@@ -17,7 +17,7 @@ from ingestion.models import (
 )
 from ingestion.ports.errors import Refused
 from ingestion.ports.sink import DeliveryState
-from ingestion.runs import completion, creation, delivering, events
+from ingestion.runs import completion, creation, delivering, events, loading
 from ingestion.runs.ending import plan_call
 from ingestion.runs.transitions import move
 
@@ -84,13 +84,16 @@ def _reopen(run: Run) -> RunState:
 
 
 def _go_on(run_id: int) -> None:
+    """Send what resumes the run; chords are left to the workers, so that a web request sends single messages."""
     run = Run.objects.get(pk=run_id)
     if run.state == RunState.PENDING:
         dispatch.publish(plan_call(run_id, priority=run.priority))
     elif run.state == RunState.DELIVERING:
-        delivering.start_deliveries(run_id)
-    elif run.state == RunState.RUNNING:
-        completion.send_next_partitions(run_id)
+        for delivery in Delivery.objects.filter(run=run, state=DeliveryState.PLANNED):
+            parts = delivery.parts.filter(state=PartitionState.PENDING).values_list("pk", flat=True)
+            for part_id in parts:
+                dispatch.publish(delivering.deliver_call(part_id, priority=run.priority))
+            loading.load_if_staged(delivery.pk, priority=run.priority)
     else:
         dispatch.publish(completion.complete_call(run_id, priority=run.priority))
 

@@ -139,7 +139,10 @@ def _read_clean(part: Part, *, columns: list[str] | None = None) -> "pa.Table":
 
 
 def _read_keys(parts: list[Part], columns: list[str], index: int, positions: Any) -> "pa.Table":
-    return _read_clean(parts[index], columns=columns).take(positions)
+    import polars as pl  # noqa: PLC0415 (heavy)
+
+    # As an Arrow array made by polars: pyarrow loads pandas to take a numpy array.
+    return _read_clean(parts[index], columns=columns).take(pl.Series(positions).to_arrow())
 
 
 def _stored_cursor(part: Part, cursor_field: str | None) -> str | None:

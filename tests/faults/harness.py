@@ -61,7 +61,7 @@ class Load:
         return [list(FILE_IDS), list(self.provider.ids)]
 
 
-def pull(provider: PagedProvider, *, name: str = "structures") -> Run:
+def pull(provider: PagedProvider, *, name: str = "structures", priority: int | None = None) -> Run:
     """Return a new run that pulls all of the provider."""
     pipeline = Pipeline.objects.filter(name=name).first()
     if pipeline is None:
@@ -70,7 +70,7 @@ def pull(provider: PagedProvider, *, name: str = "structures") -> Run:
             name=name, source=source, stream="structures", contract=contracts.save_contract(API_CONTRACT)
         )
         pipeline.destinations.set(pipelines.default_destinations())
-    run, _ = create_run(pipeline, trigger=Run.Trigger.API)
+    run, _ = create_run(pipeline, trigger=Run.Trigger.API, priority=priority)
     return run
 
 

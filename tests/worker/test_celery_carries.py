@@ -1,0 +1,87 @@
+"""Celery really carries the work: chords, queue rates, priorities."""
+
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+from ingestion.models import Partition, Priority, Run, RunEvent, RunState
+from tests.fakes.paged_provider import PagedProvider
+from tests.faults.harness import pull
+from tests.worker.cluster import Cluster
+from tests.worker.material import csv_bytes, published_ids, upload
+
+pytestmark = pytest.mark.worker
+
+
+def ended(run: Run) -> bool:
+    run.refresh_from_db()
+    return run.is_terminal
+
+
+def test_the_chord_body_alone_completes_a_run_of_100_partitions(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(
+        HEADGATE_SWITCH_OFF="reconciler,last_partition_check", HEADGATE_PARTITION_BYTES="100", HEADGATE_LEASE_S="30"
+    )
+    cluster.start_worker(concurrency=3)
+
+    run = upload(csv_bytes(700))
+    cluster.wait(lambda: ended(run), what="the end of the run")
+
+    assert run.partitions.count() >= 100
+    assert (run.state, run.accepted) == (RunState.SUCCEEDED, 700)
+    assert published_ids(run) == list(range(700))
+
+
+def test_two_workers_on_one_queue_stay_within_its_rate_and_burst(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(HEADGATE_QUEUE_RATES="fetch=10/5", HEADGATE_PARTITION_BYTES="100", HEADGATE_LEASE_S="30")
+    for _ in range(2):
+        cluster.start_worker(beat=True, concurrency=2)
+    started = time.monotonic()
+
+    run = upload(csv_bytes(350))
+    cluster.wait(lambda: ended(run), what="the end of the run")
+
+    elapsed_s = time.monotonic() - started
+    count = run.partitions.count()
+    assert run.state == RunState.SUCCEEDED
+    assert count >= 45
+    # The bucket grants at most burst + rate x time, so this many fetches cannot have been quicker.
+    assert elapsed_s >= (count - 5) / 10
+
+
+@pytest.mark.timeout(280)
+def test_critical_work_overtakes_a_thousand_waiting_partitions(make_cluster: Callable[..., Cluster]) -> None:
+    with PagedProvider(pages=2, per_page=5) as provider:
+        cluster = make_cluster(
+            HEADGATE_PARTITION_BYTES="40",
+            HEADGATE_LEASE_S="30",
+            HEADGATE_NUDGE_AGAIN_S="30",
+            HEADGATE_EGRESS_ALLOW=urlsplit(provider.url).netloc,
+        )
+        cluster.start_worker(concurrency=2, beat=True)
+        low = upload(csv_bytes(2600), datasource_name="low", priority=Priority.LOW)
+        cluster.wait(lambda: Partition.objects.filter(run=low, state="done").count() > 5, what="the first of the many")
+        waiting = Partition.objects.filter(run=low, state="pending").count()
+
+        urgent = pull(provider, priority=Priority.CRITICAL)
+        first_page_s = _seconds_to_first_page(urgent)
+        cluster.wait(lambda: ended(low) and ended(urgent), what="the end of both", patience_s=240)
+
+        assert waiting >= 900
+        assert first_page_s < 5
+        assert low.state == RunState.SUCCEEDED
+        assert low.accepted == 2600
+
+
+def _seconds_to_first_page(run: Run) -> float:
+    created = run.created_at
+    first = run.parts.filter(zone="raw").order_by("seq").values_list("created_at", flat=True).first()
+    deadline = time.monotonic() + 20
+    while first is None and time.monotonic() < deadline:
+        first = run.parts.filter(zone="raw").order_by("seq").values_list("created_at", flat=True).first()
+        time.sleep(0.05)
+    assert first is not None
+    assert RunEvent.objects.filter(run=run, kind="run.planned").exists()
+    return float((first - created).total_seconds())
