@@ -1,5 +1,7 @@
 """Tokens, health, the root and the OpenAPI document."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -165,3 +167,13 @@ def test_docs_come_without_another_host(user: Api) -> None:
 
     assert reverse("schema") in page
     assert "https://cdn" not in page
+
+
+def test_a_web_process_loads_what_a_first_upload_needs() -> None:
+    modules = "connectors.files", "sinks.catalog", "polars"
+    program = (
+        "import sys, django; django.setup(); from ingestion.api.warming import load_ahead; load_ahead();"
+        f"sys.exit(not all(name in sys.modules for name in {modules}))"
+    )
+
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
