@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from ingest_project.env import BASE_DIR
 from ingest_project.stack.parents import follower
@@ -14,9 +15,11 @@ from ingestion.ports.errors import Retryable
 
 LOCAL = "--local"
 COMMAND = "ingest"
+NEEDS_STACK = frozenset({"upload", "run", "fetch", "retry", "rollback", "show", "check"})
 PARTS = "broker,worker"
 PATIENCE_S = 120.0
 GRACE_S = 60.0
+INTERRUPTED = 130
 LOOK_S = 0.1
 
 
@@ -35,15 +38,22 @@ def run_locally(argv: Sequence[str], *, data: Path) -> int:
     Retryable where that does not start.
     """
     words = [sys.executable, str(BASE_DIR / "manage.py"), COMMAND, "--reconcile", *argv[2:]]
-    stack = None if _is_ready(data) else _start(data)
-    # Ctrl-C reaches the command too: it says what becomes of the run, and this process stops the stack afterwards.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return subprocess.run(words, check=False, preexec_fn=_default_interrupt).returncode  # noqa: S603, PLW1509
+        stack = _start(data) if NEEDS_STACK.intersection(argv[2:3]) and not _is_ready(data) else None
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    # Ctrl-C reaches the command too: it says what becomes of the run, and this process stops the stack afterwards.
+    before = signal.signal(signal.SIGINT, _ignore)
+    try:
+        return subprocess.run(words, check=False, preexec_fn=follower(signal.SIGTERM)).returncode  # noqa: S603, PLW1509
     finally:
         if stack is not None:
             _stop(stack)
         signal.signal(signal.SIGINT, before)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing; unlike SIG_IGN this is not handed on to the command."""
 
 
 def _is_ready(data: Path) -> bool:
@@ -67,10 +77,14 @@ def _start(data: Path) -> "subprocess.Popen[bytes] | None":
                     start_new_session=True,
                     preexec_fn=follower(),  # noqa: PLW1509 - this process has one thread
                 )
-            while stack.poll() is None and time.monotonic() < deadline:
-                if _is_ready(data):
-                    return stack
-                time.sleep(LOOK_S)
+            try:
+                while stack.poll() is None and time.monotonic() < deadline:
+                    if _is_ready(data):
+                        return stack
+                    time.sleep(LOOK_S)
+            except KeyboardInterrupt:
+                _stop(stack)
+                raise
             _stop(stack)
             if not is_running(data):
                 break
@@ -87,7 +101,3 @@ def _stop(stack: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         stack.kill()
         stack.wait()
-
-
-def _default_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)

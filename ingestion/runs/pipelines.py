@@ -82,11 +82,20 @@ def fetch_pipeline(*, kind: str, config: Mapping[str, Any], host: str, stream: s
     They are named after the kind and the host, and deliver nowhere: the rows are read from the lake. Without a stream
     the source's first one is read.
     """
-    source = Source.objects.filter(kind=kind, config=dict(config)).order_by("pk").first()
+    try:
+        with transaction.atomic():
+            return _find_or_make(kind, config=dict(config), host=host, stream=stream)
+    except IntegrityError:
+        # Two first calls at once; the other was quicker, so now there is one to find.
+        return _find_or_make(kind, config=dict(config), host=host, stream=stream)
+
+
+def _find_or_make(kind: str, *, config: dict[str, Any], host: str, stream: str | None) -> Pipeline:
+    source = Source.objects.filter(kind=kind, config=config).order_by("pk").first()
     if source is None:
         name = _free_name(f"{kind}-{host}", taken=Source.objects.values_list("name", flat=True))
         check_source_config(kind=kind, config=config, secrets={}, name=name)
-        source = Source.objects.create(name=name, kind=kind, config=dict(config))
+        source = Source.objects.create(name=name, kind=kind, config=config)
     found = registry.find_stream(source, stream) if stream else registry.build_connector(source).streams()[0]
     pipelines = Pipeline.objects.filter(source=source, stream=found.name, destinations=None)
     pipeline = pipelines.filter(mode=Pipeline.Mode.FULL_REFRESH).select_related("source", "contract").first()

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 import typer
 from django.db import DatabaseError, InterfaceError, OperationalError
 
+from ingestion.management.cli.output import command_line
 from ingestion.models import Run, RunState
 from ingestion.ports.errors import ConfigError, IngestError, Refused, Rejected, Retryable
 from ingestion.runs.progress import summarize
@@ -67,7 +68,8 @@ def worst(exits: Iterable[Exit]) -> Exit:
 def failure(error: IngestError) -> dict[str, Any]:
     """Return an expected failure as a machine reads it; it has the keys of a run that was not made."""
     state = "refused" if isinstance(error, (ConfigError, Refused)) else "failed"
-    return {"run": None, "state": state, "code": error.code, "message": str(error), "exit_code": exit_of_error(error)}
+    run = error.values.get("run") if isinstance(error, Retryable) else None
+    return {"run": run, "state": state, "code": error.code, "message": str(error), "exit_code": exit_of_error(error)}
 
 
 def reported(command: Callable[P, Exit]) -> Callable[P, None]:
@@ -108,7 +110,7 @@ def _tell(told: dict[str, Any], *, as_json: bool) -> Exit:
 def _interruption(run: Run) -> dict[str, Any]:
     message = (
         f"Interrupted; run {run.pk} goes on as long as a stack is running. "
-        f"Wait for it again with: python manage.py ingest show {run.pk} --wait"
+        f"Wait for it again with: {command_line(f'ingest show {run.pk} --wait')}"
     )
     code = "command.interrupted"
     return {**summarize(run), "code": code, "message": message, "exit_code": Exit.INTERRUPTED}

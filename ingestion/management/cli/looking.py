@@ -77,11 +77,12 @@ def show(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, quiet: 
     out = Output(as_json=as_json, is_quiet=quiet)
     stack.prepare_tables()
     found = find_run(run)
-    if (wait or STATE.reconciles) and not found.is_terminal:
+    waits = wait or STATE.reconciles
+    if waits:
         follow(found, out=out, reconciles=STATE.reconciles)
     told = _everything(found)
     out.answer(told, lines=_lines(told))
-    return exit_of_run(found) if wait else Exit.DONE
+    return exit_of_run(found) if waits else Exit.DONE
 
 
 @reported

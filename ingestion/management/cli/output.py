@@ -1,13 +1,16 @@
 """What a command prints: tables on a terminal, tab-separated lines in a pipe, one JSON object where asked for."""
 
 import json
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -63,6 +66,20 @@ class Output:
             sys.stdout.write("\t".join(columns) + "\n")
             for row in rows:
                 sys.stdout.write("\t".join(as_text(cell) for cell in row) + "\n")
+
+
+def command_line(words: str) -> str:
+    """Return a command of this installation as a person here can type it: this Python, this data directory."""
+    here, python = Path.cwd(), Path(sys.executable)
+    found = shutil.which("python")
+    if found and Path(found).parent == python.parent:
+        program = "python"
+    else:
+        program = str(python.relative_to(here) if python.is_relative_to(here) else python)
+    base, data = Path(settings.BASE_DIR), Path(settings.HEADGATE_DATA_DIR)
+    manage = "manage.py" if here == base else str(base / "manage.py")
+    place = "" if data == base / "var" else f" --data {data}"
+    return f"{program} {manage} {words}{place}"
 
 
 def as_text(cell: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ingestion.management.cli.exits import Exit, exit_of_run, worst
-from ingestion.management.cli.output import Output
+from ingestion.management.cli.output import Output, command_line
 from ingestion.models import Run
 from ingestion.runs.progress import BOOKS, summarize
 
@@ -21,7 +21,7 @@ def lines_of_run(told: dict[str, Any]) -> Iterator[str]:
     if told["message"] and not told["code"]:
         yield f"  {told['message']}"
     if told["rejected"]:
-        yield f"  See the rejected rows with: python manage.py ingest rejected {told['run']}"
+        yield "  See the rejected rows with: " + command_line(f"ingest rejected {told['run']}")
     if told.get("rows_written") is not None and told["output"] != "-":
         yield f"  {told['rows_written']} rows in {told['output']}"
 

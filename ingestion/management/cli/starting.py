@@ -55,6 +55,8 @@ def upload(
     is the same run, unless its contract has changed.
     """
     out = Output(as_json=as_json, is_quiet=quiet)
+    if pipeline and name:
+        raise ConfigError("config.invalid", where="the command line", detail="--pipeline and --name exclude each other")
     stack.prepare_tables()
     chosen = find_pipeline(pipeline) if pipeline else None
     saved = contracts.save_contract(read_text(contract)).body if contract else None
@@ -131,12 +133,17 @@ def fetch(
         output_format(output)
     stack.prepare_tables()
     pipeline = _fetch_pipeline(source, base_url=base_url, stream=stream)
-    asked = {"filter": filter_, "fields": _names(fields), "limit": limit}
+    only = _names(fields)
+    asked = {"filter": filter_, "fields": only, "limit": limit}
     query = {name: value for name, value in asked.items() if value}
     made, _ = create_run(pipeline, trigger=Run.Trigger.CLI, query=query, priority=priority.number if priority else None)
     told = _told_at_end(made, wait=True, out=out)
     if made.state in PUBLISHED_RUN_STATES:
-        rows = export_accepted(made, output) if output else write_accepted(made, sys.stdout.buffer)
+        rows = (
+            export_accepted(made, output, fields=only)
+            if output
+            else write_accepted(made, sys.stdout.buffer, fields=only)
+        )
         told |= {"output": str(output) if output else "-", "rows_written": rows}
     if output is not None:
         return results.tell_all([told], out=out)
@@ -216,9 +223,9 @@ def _told_at_end(made: Run, *, wait: bool, out: Output) -> dict[str, Any]:
 
 
 def _fetch_pipeline(kind: str, *, base_url: str, stream: str | None) -> Pipeline:
-    address = urlsplit(base_url)
-    host = address.netloc.rpartition("@")[2] or base_url
-    return fetch_pipeline(kind=kind, config={"base_url": base_url}, host=host, stream=stream)
+    address = base_url.strip().rstrip("/")
+    host = urlsplit(address).netloc.rpartition("@")[2] or address
+    return fetch_pipeline(kind=kind, config={"base_url": address}, host=host, stream=stream)
 
 
 def _names(fields: str | None) -> list[str]:

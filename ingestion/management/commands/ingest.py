@@ -51,7 +51,7 @@ class Command(TyperCommand, help=HELP, no_args_is_help=True, rich_markup_mode=No
                 told = {"run": None, "state": "refused", "code": "command.usage", "message": message}
                 self.stdout.write(json.dumps(told | {"exit_code": Exit.USAGE}))
             sys.exit(Exit.USAGE)
-        handled: bool | None = super().__exit__(exc_type, exc, trace)
+        handled: bool | None = super().__exit__(exc_type, exc, trace)  # type: ignore[no-untyped-call]
         return handled
 
 

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ingestion.management.cli.exits import Exit, Interrupted, exit_of_error
 from ingestion.management.cli.following import follow
-from ingestion.management.cli.output import Output
+from ingestion.management.cli.output import Output, command_line
 from ingestion.management.cli.stack import prepare_tables
 from ingestion.models import Run, RunState
 from ingestion.ports.errors import IngestError
@@ -45,7 +45,7 @@ class Command(BaseCommand):
             raise CommandError("\n".join(problems), returncode=Exit.FAILED)
         self.stdout.write("The books balance, and the counts are those of sample/expected.json.")
         rejected = runs[0][0].pk
-        self.stdout.write(f"See what was rejected, and why: python manage.py ingest rejected {rejected}")
+        self.stdout.write(f"See what was rejected, and why: {command_line(f'ingest rejected {rejected}')}")
 
     def _load(self, folder: Path) -> list[tuple[Run, str]]:
         runs = [(load_measurements(folder), "measurements")]
