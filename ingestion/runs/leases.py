@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -115,7 +115,7 @@ def claim(
     model: type[Leased],
     pk: int,
     *,
-    expected: tuple[str, ...],
+    expected: Collection[str],
     to: str | None = None,
     only_if: Q | None = None,
     **conditions: Any,
@@ -126,7 +126,7 @@ def claim(
     checked once, before. The attempt is counted before the work starts, so that work that kills its worker comes to an end.
     """
     row = (
-        model._default_manager.filter(only_if or Q(), is_free(), is_due(), pk=pk, state__in=expected, **conditions)
+        model._default_manager.filter(only_if or Q(), is_free(), is_due(), pk=pk, state__in=tuple(expected), **conditions)
         .values("fence", "attempt", "state", *(() if model is Run else (_RUN_ID[model],)))
         .first()
     )
@@ -215,8 +215,11 @@ class Watcher:
 
 
 def look_after(lease: Lease) -> None:
-    """Renew the lease if its work goes on, or stop the work if the row is no longer ours."""
-    rows = lease.model._default_manager.filter(pk=lease.pk, fence=lease.fence)
+    """Renew the lease if its work goes on, or stop the work if the row is no longer ours.
+
+    A row that its owner has just given back keeps its fence until the next claim, but has no lease to renew.
+    """
+    rows = lease.model._default_manager.filter(pk=lease.pk, fence=lease.fence, lease_until__isnull=False)
     if lease.stalled_s > settings.HEADGATE_STALL_S:
         if not rows.exists():
             lease.stop(lease._reason())
