@@ -41,6 +41,7 @@ def run_locally(argv: Sequence[str], *, data: Path) -> int:
     try:
         stack = _start(data) if NEEDS_STACK.intersection(argv[2:3]) and not _is_ready(data) else None
     except KeyboardInterrupt:
+        sys.stderr.write("Interrupted before the command began.\n")
         return INTERRUPTED
     # Ctrl-C reaches the command too: it says what becomes of the run, and this process stops the stack afterwards.
     before = signal.signal(signal.SIGINT, _ignore)

@@ -67,7 +67,7 @@ def runs(
         {**summarize(run), "trigger": run.trigger, "created_at": run.created_at, "finished_at": run.finished_at}
         for run in shown
     ] if as_json else []  # fmt: skip
-    out.table(columns, rows, value={"runs": value})
+    out.table(columns, rows, value={"runs": value}, wide=("trigger", "duplicate", "filtered", "finished"))
     return Exit.DONE
 
 
@@ -122,7 +122,8 @@ def rejected(
         for error in row["errors"]
     ]  # fmt: skip
     has_more = len(rows) > limit
-    out.table(columns, lines, value={"run": found.pk, "rows": rows[:limit], "has_more": has_more})
+    value = {"run": found.pk, "rows": rows[:limit], "has_more": has_more}
+    out.table(columns, lines, value=value, wide=("part", "raw"))
     if has_more:
         out.say(f"There are more than {limit} rows: see --limit, or write all to a file with --output rejected.csv")
     return Exit.DONE
@@ -157,7 +158,7 @@ def pipelines(*, as_json: AsJson = False) -> Exit:
             (pipeline.name, pipeline.source.name, pipeline.stream, pipeline.mode, contract_label(pipeline.contract),
              destinations, pipeline.is_paused, last.pk if last else None, last.state if last else None)
         )  # fmt: skip
-    _list(out, "pipelines", columns, rows)
+    _list(out, "pipelines", columns, rows, wide=("stream", "mode", "paused"))
     return Exit.DONE
 
 
@@ -195,9 +196,11 @@ def check(
     return Exit.DONE if report.ok else Exit.FAILED
 
 
-def _list(out: Output, name: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+def _list(
+    out: Output, name: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]], *, wide: tuple[str, ...] = ()
+) -> None:
     plain = [tuple(", ".join(cell) if isinstance(cell, list) else cell for cell in row) for row in rows]
-    out.table(columns, plain, value={name: [dict(zip(columns, row, strict=True)) for row in rows]})
+    out.table(columns, plain, value={name: [dict(zip(columns, row, strict=True)) for row in rows]}, wide=wide)
 
 
 def _everything(run: Run) -> dict[str, Any]:

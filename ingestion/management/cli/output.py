@@ -51,16 +51,27 @@ class Output:
             for line in lines:
                 sys.stdout.write(f"{clean(line)}\n")
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, value: Mapping[str, Any]) -> None:
-        """Print rows: as one JSON object, a table, or a header and tab-separated lines."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        *,
+        value: Mapping[str, Any],
+        wide: Sequence[str] = (),
+    ) -> None:
+        """Print rows: as one JSON object, a table, or a header and tab-separated lines.
+
+        A terminal is narrow, so its table leaves the columns named by `wide` out.
+        """
         if self.as_json:
             self.answer(value, lines=())
         elif self.is_terminal:
-            table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
-            for column in columns:
-                table.add_column(Text(column), overflow="fold")
+            kept = [place for place, column in enumerate(columns) if column not in wide]
+            table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+            for place in kept:
+                table.add_column(Text(columns[place]), overflow="fold")
             for row in rows:
-                table.add_row(*(Text(as_text(cell), justify=_side(cell)) for cell in row))
+                table.add_row(*(Text(_short(row[place]), justify=_side(row[place])) for place in kept))
             Console(file=sys.stdout).print(table)
         else:
             sys.stdout.write("\t".join(columns) + "\n")
@@ -100,6 +111,10 @@ def as_text(cell: Any) -> str:
 def clean(text: str) -> str:
     """Return the text without characters that would move a terminal's cursor or break a line in two."""
     return "".join(" " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text)
+
+
+def _short(cell: Any) -> str:
+    return f"{cell.astimezone(UTC):%m-%d %H:%M}Z" if isinstance(cell, datetime) else as_text(cell)
 
 
 def _side(cell: Any) -> Any:
