@@ -34,10 +34,10 @@ down: ## Stop what `make run` or `make up` started
 
 .PHONY: test
 test: install-dev ## The tests on SQLite, then those that touch the database on PostgreSQL
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow and (not faults or choice)"
 	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
 		echo "Once more on PostgreSQL, what touches the database:"
-		$(BIN)/python -m pytest -q -m "database and not slow and not faults" --database postgres
+		$(BIN)/python -m pytest -q -m "(database or worker or choice) and not slow and (not faults or choice)" --database postgres
 	elif [ "$${REQUIRE_ALL:-}" = 1 ]; then
 		echo "PostgreSQL is not installed, so the tests were not run on it." >&2
 		exit 1
@@ -52,6 +52,7 @@ slow: install-dev ## The tests that `make test` leaves out because they take lon
 .PHONY: faults
 faults: install-dev ## Kill processes and servers at every boundary and count the rows
 	@$(BIN)/python -m pytest -q -m faults tests/faults
+	$(BIN)/python -m pytest -q -m faults tests/faults --database postgres
 
 .PHONY: bench
 bench: install-dev ## Measure, as ratios in one run

@@ -62,7 +62,6 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "django_filters",
     "ingestion",
     "ingest_project",
 ]
@@ -255,6 +254,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,
+        # A publication to a dead broker fails at once: its row stays due. Workers reconnect by rules of their own.
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "interval_max": 0.2,
     }
     if CELERY_BROKER_URL.startswith(("redis", "rediss"))
     else {"confirm_publish": True}

@@ -200,6 +200,9 @@ class Watcher:
     def _watch(self) -> None:
         pause = threading.Event()
         while True:
+            if not self._wake.is_set():
+                # Nothing to look after: an idle process keeps no connection for it.
+                connection.close()
             self._wake.wait()
             pause.wait(settings.HEADGATE_WATCH_S)
             with self._lock:
