@@ -40,6 +40,7 @@ class ReadOnly(Styled):
     show_full_result_count = False
     paginator = BoundedPaginator
     list_per_page = 50
+    show_facets = admin.ShowFacets.NEVER
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return that nobody adds a row by hand."""

@@ -50,6 +50,14 @@ class LinesField(forms.CharField):
         return self.to_python(initial) != self.to_python(data)
 
 
+class ObjectField(forms.JSONField):
+    """A JSON value; nothing is shown where there is none."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the value as JSON text."""
+        return "" if value is None else super().prepare_value(value)
+
+
 class PairsField(forms.CharField):
     """Names with their values, one `name: value` a line."""
 
@@ -178,7 +186,7 @@ def _plain_field(name: str, info: FieldInfo, *, initial: Any) -> forms.Field:
     if get_origin(kind) in (tuple, list, set, frozenset) and str in get_args(kind):
         options["help_text"] = f"{options['help_text']} One a line.".strip()
         return LinesField(**options, widget=forms.Textarea(_WIDE))
-    return forms.JSONField(**options, widget=forms.Textarea(_WIDE))
+    return ObjectField(**options, widget=forms.Textarea(_WIDE))
 
 
 def _bare(annotation: Any) -> Any:
@@ -191,4 +199,5 @@ def _bare(annotation: Any) -> Any:
 
 
 def _label(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    text = name.replace("_", " ").capitalize()
+    return f"{text.removesuffix(' s')} (s)" if text.endswith(" s") else text

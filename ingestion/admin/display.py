@@ -4,6 +4,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -12,8 +13,6 @@ from django.utils.safestring import SafeString
 from ingestion.models import Part, Run
 from ingestion.runs.progress import is_balanced
 
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
-_UNIT_STEP = 1000
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86_400
@@ -25,13 +24,8 @@ def show_state(state: str) -> SafeString:
 
 
 def show_size(size_bytes: int | None) -> str:
-    """Return a size in the largest fitting unit."""
-    if size_bytes is None:
-        return "-"
-    value, unit = float(size_bytes), 0
-    while value >= _UNIT_STEP and unit < len(_UNITS) - 1:
-        value, unit = value / _UNIT_STEP, unit + 1
-    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+    """Return a size in the largest fitting unit, as the templates show it."""
+    return "-" if size_bytes is None else filesizeformat(size_bytes)
 
 
 def show_duration(begun_at: datetime | None, ended_at: datetime | None) -> str:

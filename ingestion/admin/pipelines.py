@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from ingestion import registry
 from ingestion.admin.base import WithButtons
-from ingestion.admin.config_fields import LinesField
+from ingestion.admin.config_fields import LinesField, ObjectField
 from ingestion.admin.contracts import newest_contracts
 from ingestion.admin.display import link_to, show_state
 from ingestion.admin.schedules import ScheduleInline
@@ -49,7 +49,7 @@ class PipelineForm(forms.ModelForm):
     query_limit = forms.IntegerField(
         label="Limit", required=False, min_value=1, max_value=10**12, help_text="Records at most; empty: no limit."
     )
-    query_options = forms.JSONField(
+    query_options = ObjectField(
         label="Options",
         required=False,
         widget=forms.Textarea({"rows": 2, "cols": 80}),
@@ -107,23 +107,29 @@ def _only_stream(source: Any) -> str:
     return streams[0].name if len(streams) == 1 else ""
 
 
+class DependencyFormSet(forms.BaseInlineFormSet):
+    """The pipelines that are waited for."""
+
+    def clean(self) -> None:
+        """Accept them unless one would close a circle, which is said at its field."""
+        super().clean()
+        for form in self.forms:
+            upstream = getattr(form, "cleaned_data", {}).get("upstream")
+            if upstream is None or form in self.deleted_forms:
+                continue
+            try:
+                check_dependency(self.instance, upstream)
+            except ConfigError as error:
+                form.add_error("upstream", str(error))
+
+
 class DependencyForm(forms.ModelForm):
     """Another pipeline whose publication is waited for."""
 
     class Meta:
         model = PipelineDependency
         fields = ("upstream", "timeout_s")
-
-    def clean(self) -> dict[str, Any] | None:
-        """Return the dependency unless it would close a circle."""
-        cleaned = super().clean() or {}
-        upstream = cleaned.get("upstream")
-        if upstream is not None and not cleaned.get("DELETE"):
-            try:
-                check_dependency(self.instance.pipeline, upstream)
-            except ConfigError as error:
-                self.add_error("upstream", str(error))
-        return cleaned
+        labels = {"timeout_s": "Wait at most (s)"}
 
 
 class DependencyInline(admin.TabularInline):
@@ -131,6 +137,7 @@ class DependencyInline(admin.TabularInline):
 
     model = PipelineDependency
     form = DependencyForm
+    formset = DependencyFormSet
     fk_name = "pipeline"
     extra = 0
     verbose_name = "upstream pipeline"
@@ -151,13 +158,13 @@ class PipelineAdmin(WithButtons):
     search_fields = ("name", "stream", "source__name")
     autocomplete_fields = ("source",)
     filter_horizontal = ("destinations",)
-    readonly_fields = ("is_paused", "created_at", "updated_at")
+    readonly_fields = ("activity", "created_at", "updated_at")
     actions = ("run_now", "pause", "resume")
     buttons = ("run_now", "pause", "resume")
     fieldsets = (
         (None, {"fields": ("name", "source", "stream", "contract", "destinations")}),
         ("What is asked for", {"fields": ("mode", "query_filter", "query_fields", "query_limit", "query_options")}),
-        ("How it runs", {"fields": ("priority", "allow_partial", "max_active_runs", "run_timeout_s", "is_paused")}),
+        ("How it runs", {"fields": ("priority", "allow_partial", "max_active_runs", "run_timeout_s", "activity")}),
         ("Times", {"fields": ("created_at", "updated_at")}),
     )
 

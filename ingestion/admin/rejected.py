@@ -53,13 +53,20 @@ def show_rejected(request: HttpRequest, run: Run, context: dict[str, Any]) -> Ht
         "title": f"Rejected rows of run {run.pk}",
         "form": form,
         "rows": [{**row, "number": row["_row"], "source_page": row["_page"]} for row in rows],
-        "rules": rules,
+        "rules": [_rule(name, count) for name, count in rules.items()],
         "next": following,
         "is_first": "after" not in request.GET,
         "first": f"?{urlencode(query)}",
         "downloads": [(_LABELS.get(name, name), "?" + urlencode({**query, "download": name})) for name in FORMATS],
     }
     return TemplateResponse(request, "admin/ingestion/run/rejected.html", context)
+
+
+def _rule(name: str, count: int) -> dict[str, Any]:
+    """Return a rule with the address of the rows that broke it; only a column's name may have blanks."""
+    column, _, rule = name.rpartition(" ")
+    address = "?" + urlencode({name: value for name, value in (("rule", rule), ("column", column)) if value})
+    return {"name": name, "count": count, "address": address}
 
 
 def _download(run: Run, *, file_format: str, **wanted: Any) -> StreamingHttpResponse:

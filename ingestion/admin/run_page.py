@@ -37,7 +37,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "parts_address": list_address(Part, **own),
         "deliveries": Delivery.objects.filter(run=run).select_related("destination").order_by("pk"),
         "delivery_parts_address": list_address(DeliveryPart, delivery__run__id__exact=run.pk),
-        "events": reversed(RunEvent.objects.filter(run=run).order_by("-pk")[:EVENTS_SHOWN]),
+        "events": _events(run),
         "events_address": list_address(RunEvent, **own),
         "events_shown": EVENTS_SHOWN,
         "rejected_address": reverse("admin:ingestion_run_rejected", args=(run.pk,)),
@@ -49,6 +49,17 @@ def _partitions(run: Run) -> Any:
     """Return the first partitions, the failed ones before the others."""
     rank = Case(When(state=PartitionState.FAILED, then=Value(0)), default=Value(1), output_field=IntegerField())
     return Partition.objects.filter(run=run).order_by(rank, "lane", "link")[:PARTITIONS_SHOWN]
+
+
+def _events(run: Run) -> list[RunEvent]:
+    """Return the last lines of the log, in order; what has no sentence shows its values."""
+    events = list(RunEvent.objects.filter(run=run).order_by("-pk")[:EVENTS_SHOWN])[::-1]
+    for event in events:
+        said = (
+            f"{name} {value}" for name, value in event.values.items() if value not in ("", None) and name != "message"
+        )
+        event.text = event.message or ", ".join(said)
+    return events
 
 
 def _count_states(rows: Any) -> list[tuple[str, int]]:

@@ -34,6 +34,7 @@ class ScheduleForm(forms.ModelForm):
     class Meta:
         model = Schedule
         fields = ("pipeline", *RULE, "missed_policy", "max_runs", "is_enabled")
+        labels = {"interval_s": "Interval (s)", "jitter_s": "Jitter (s)", "timezone": "Time zone"}
         help_texts = {
             "cron": "Five fields, such as 0 6 * * * for every day at six. Either this or an interval.",
             "interval_s": "Seconds from one run to the next, counted from the start.",

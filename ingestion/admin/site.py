@@ -7,6 +7,8 @@ from django.http import HttpRequest, HttpResponse
 
 from ingestion.admin.overview import describe_installation
 
+_FIRST = ("Pipeline", "Run", "Upload", "Source", "Destination", "Contract", "Schedule")
+
 
 class HeadgateSite(AdminSite):
     """The admin whose index says first how things are."""
@@ -14,8 +16,20 @@ class HeadgateSite(AdminSite):
     site_header = "Headgate"
     site_title = "Headgate"
     index_title = "Overview"
+    site_url = None
     index_template = "admin/ingestion/overview.html"
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Return the overview: health, freshness, failures, throughput, then the list of models."""
         return super().index(request, {**describe_installation(), **(extra_context or {})})
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
+        """Return the models, what an operator works with first."""
+        apps: list[dict[str, Any]] = super().get_app_list(request, app_label)
+        for app in apps:
+            app["models"].sort(key=lambda model: (_rank(model["object_name"]), model["name"]))
+        return sorted(apps, key=lambda app: app["app_label"] != "ingestion")
+
+
+def _rank(name: str) -> int:
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)

@@ -1,8 +1,11 @@
 """What the tests of the pages share: a sample with known books, and ways to read a page."""
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.contrib import admin
+from django.test import Client
 from django.urls import reverse
 
 SAMPLE = b"id,formula,energy\n1,SiO2,-3.5\n2,nope,1\n3,Fe,500\n4,Al2O3,2\n4,TiO2,3\n"
@@ -53,7 +56,7 @@ def form_values(response: Any) -> dict[str, Any]:
 
 def _sent(bound: Any) -> list[tuple[str, Any]]:
     value = bound.value()
-    widget = bound.field.widget
+    widget = getattr(bound.field.widget, "widget", bound.field.widget)
     if hasattr(widget, "widgets") and hasattr(widget, "decompress"):
         parts = widget.decompress(value) if not isinstance(value, list) else value
         return [
@@ -66,3 +69,20 @@ def _sent(bound: Any) -> list[tuple[str, Any]]:
     if isinstance(shown, list | tuple) and not getattr(widget, "allow_multiple_selected", False):
         shown = shown[0] if shown else ""
     return [(bound.html_name, "" if shown is None else shown)]
+
+
+def press(client: Client, row: Any, name: str) -> str:
+    """Press a button on the row's page and return what is said."""
+    [said] = notices(client.post(page(type(row), "do", row.pk, name), follow=True))
+    return said
+
+
+def choose(client: Client, row: Any, name: str) -> str:
+    """Choose an action for the row on the list and return what is said."""
+    values = {"action": name, "_selected_action": [row.pk]}
+    [said] = notices(client.post(page(type(row), "changelist"), values, follow=True))
+    return said
+
+
+WAYS = pytest.mark.parametrize("act", [press, choose])
+Act = Callable[[Client, Any, str], str]
