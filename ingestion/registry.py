@@ -112,6 +112,7 @@ def _holds_secret(annotation: Any) -> bool:
 def _table(port: str) -> dict[str, str]:
     built_in = settings.HEADGATE_CONNECTORS if port == "connector" else settings.HEADGATE_SINKS
     installed = entry_points(group=f"headgate.{port}s")
-    return {**{point.name: point.value.replace(":", ".") for point in installed}, **{
-        kind: path.replace(":", ".") for kind, path in built_in.items()
-    }}
+    return {
+        **{point.name: point.value.replace(":", ".") for point in installed},
+        **{kind: path.replace(":", ".") for kind, path in built_in.items()},
+    }

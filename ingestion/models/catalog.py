@@ -19,7 +19,9 @@ class CatalogState(models.Model):
 
     pipeline = models.OneToOneField(Pipeline, on_delete=models.CASCADE, primary_key=True, related_name="catalog_state")
     current = models.PositiveBigIntegerField(default=0)
-    floor = models.PositiveBigIntegerField(default=0, help_text="Older publications than this were replaced as a whole.")
+    floor = models.PositiveBigIntegerField(
+        default=0, help_text="Older publications than this were replaced as a whole."
+    )
     floor_id = models.BigIntegerField(default=0, help_text="Every visible row has a greater id.")
     last_number = models.PositiveBigIntegerField(default=0)
 

@@ -85,7 +85,11 @@ class Pipeline(Configured):
     stream = models.CharField(max_length=100)
     query = models.JSONField(default=dict, blank=True, help_text="filter, fields, limit, options of the connector.")
     contract = models.ForeignKey(
-        Contract, on_delete=models.PROTECT, null=True, blank=True, related_name="pipelines",
+        Contract,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="pipelines",
         help_text="Empty: drafted from the first run's data.",
     )
     destinations = models.ManyToManyField(Destination, blank=True, related_name="pipelines")
@@ -131,7 +135,9 @@ class Schedule(models.Model):
     cron = models.CharField(max_length=100, blank=True)
     interval_s = models.PositiveIntegerField(null=True, blank=True)
     timezone = models.CharField(max_length=60, default="UTC")
-    jitter_s = models.PositiveIntegerField(default=0, help_text="Each slot starts up to this much later, evenly spread.")
+    jitter_s = models.PositiveIntegerField(
+        default=0, help_text="Each slot starts up to this much later, evenly spread."
+    )
     missed_policy = models.CharField(max_length=10, choices=MissedPolicy.choices, default=MissedPolicy.RUN_ONCE)
     max_runs = models.PositiveIntegerField(null=True, blank=True, help_text="Switch off after that many runs.")
     is_enabled = models.BooleanField(default=True)

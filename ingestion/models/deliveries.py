@@ -40,7 +40,8 @@ class Delivery(Leased):
         constraints = [models.UniqueConstraint(fields=["run", "destination"], name="delivery_once")]
         indexes = [
             models.Index(
-                fields=["state", "not_before"], name="delivery_open",
+                fields=["state", "not_before"],
+                name="delivery_open",
                 condition=Q(state__in=OPEN_DELIVERY_STATES) | Q(needs_abort=True),
             )
         ]

@@ -66,7 +66,9 @@ class Run(Leased):
     mode = models.CharField(max_length=20, choices=Pipeline.Mode.choices)
     since = models.JSONField(null=True, blank=True, help_text="The checkpoint this run reads from.")
     priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
-    republishes = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="republished_by")
+    republishes = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="republished_by"
+    )
 
     fetched = models.BigIntegerField(default=0)
     accepted = models.BigIntegerField(default=0)
@@ -171,7 +173,9 @@ class Part(models.Model):
     size_bytes = models.BigIntegerField()
     sha256 = models.CharField(max_length=64)
     rows = models.BigIntegerField(null=True, blank=True)
-    pages = models.JSONField(default=list, blank=True, help_text="Page index of a raw part: url, status, headers, range.")
+    pages = models.JSONField(
+        default=list, blank=True, help_text="Page index of a raw part: url, status, headers, range."
+    )
     hashes_key = models.CharField(max_length=500, blank=True, help_text="Sorted key hashes of a clean part.")
     created_at = models.DateTimeField(auto_now_add=True)
 

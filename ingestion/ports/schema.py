@@ -1,5 +1,6 @@
 """The data contract as a person writes it; type names are those of Frictionless Table Schema."""
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -47,8 +48,6 @@ class Column(BaseModel):
     @field_validator("pattern")
     @classmethod
     def _pattern_compiles(cls, pattern: str | None) -> str | None:
-        import re
-
         if pattern is not None:
             try:
                 re.compile(pattern)

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
-from functools import partial
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
@@ -44,9 +43,7 @@ class Outcome(Enum):
     NOT_MINE = "not_mine"
 
 
-def attempt(
-    lease: Lease, call: Call, work: Callable[[], None], *, back_to: str, fail: Fail
-) -> Outcome:
+def attempt(lease: Lease, call: Call, work: Callable[[], None], *, back_to: str, fail: Fail) -> Outcome:
     """Do `work` under the lease, settle how it ends, and return what became of it.
 
     A signal stops it without a trace; a retryable error puts the row back to `back_to` with a time, an expected
@@ -83,26 +80,34 @@ def _settle(lease: Lease, call: Call, error: Exception, *, back_to: str, fail: F
 
 def _decide(lease: Lease, call: Call, error: Exception, *, back_to: str, fail: Fail) -> Outcome:
     """Return what becomes of the work after `error`, written."""
-    put_back = partial(_put_back, lease, call, back_to=back_to)
     if isinstance(error, LeaseLost) or lease.was_revoked:
         logger.info("%s %s was stopped: %s", call.name, call.ids, type(error).__name__)
         return Outcome.STOPPED
-    # A plugin that was told to stop may say Cancelled when it was the worker slot that ended.
-    if isinstance(error, Cancelled | DeadlineReached):
-        return put_back(wait_s=0.0, counts=False)
-    if isinstance(error, RateLimited):
-        return put_back(wait_s=error.retry_after_s or 1.0, counts=False)
-    if isinstance(error, TimeLimitReached):
-        return put_back(wait_s=0.0)
-    if isinstance(error, Retryable) and lease.attempt < settings.HEADGATE_MAX_ATTEMPTS:
-        events.record(
-            lease.run_id, "attempt.failed", level="warning", message=str(error), code=error.code, attempt=lease.attempt
-        )
-        return put_back(wait_s=error.retry_after_s or next_wait_s(lease.attempt))
+    terms = _terms_of_retry(lease, error)
+    if terms is not None:
+        wait_s, counts = terms
+        return _put_back(lease, call, back_to=back_to, wait_s=wait_s, counts=counts)
     if isinstance(error, IngestError):
         fail(lease, error.code, redact(str(error)))
         return Outcome.FAILED
     return _settle_defect(lease, call, error, back_to=back_to, fail=fail)
+
+
+def _terms_of_retry(lease: Lease, error: Exception) -> tuple[float, bool] | None:
+    """Return the seconds to wait and whether the attempt counts, or None where the work is not tried again."""
+    # A plugin that was told to stop may say Cancelled when it was the worker slot that ended.
+    if isinstance(error, Cancelled | DeadlineReached):
+        return 0.0, False
+    if isinstance(error, RateLimited):
+        return error.retry_after_s or 1.0, False
+    if isinstance(error, TimeLimitReached):
+        return 0.0, True
+    if isinstance(error, Retryable) and lease.attempt < settings.HEADGATE_MAX_ATTEMPTS:
+        events.record(
+            lease.run_id, "attempt.failed", level="warning", message=str(error), code=error.code, attempt=lease.attempt
+        )
+        return error.retry_after_s or next_wait_s(lease.attempt), True
+    return None
 
 
 def _settle_defect(lease: Lease, call: Call, error: Exception, *, back_to: str, fail: Fail) -> Outcome:

@@ -106,7 +106,9 @@ def abort_delivery(delivery_id: int) -> Outcome:
 def _abort(delivery_id: int, lease: Lease) -> None:
     delivery = Delivery.objects.select_related("destination", "run__pipeline", "run__contract").get(pk=delivery_id)
     manifest = manifest_of(delivery.run)
-    registry.build_sink(delivery.destination).abort(manifest, delivery_view(delivery, delivery.run), sink_context(lease))
+    registry.build_sink(delivery.destination).abort(
+        manifest, delivery_view(delivery, delivery.run), sink_context(lease)
+    )
     failpoint("abort.done")
     lease.release(needs_abort=False)
 

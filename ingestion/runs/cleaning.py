@@ -58,5 +58,3 @@ def _remove_unfinished_uploads(before: datetime) -> int:
             open_lake().delete(upload.key)
     count, _ = unfinished.delete()
     return count
-
-

@@ -11,7 +11,8 @@ from django.conf import settings
 from ingestion.catalog import DatabaseCatalog
 from ingestion.models import Source
 from ingestion.ports.context import Context, Limiter
-from ingestion.ratelimit.limiter import Rate, RedisLimiter
+from ingestion.ratelimit.limiter import RedisLimiter
+from ingestion.ratelimit.rule import Rate
 from ingestion.runs import events
 from ingestion.runs.lake import open_lake
 from ingestion.runs.leases import Lease
@@ -45,7 +46,7 @@ def queue_limiter(queue: str) -> Limiter | None:
     limits = settings.HEADGATE_QUEUES[queue]
     if not limits.rate_per_s:
         return None
-    return shared_limiter(Rate(limits.rate_per_s, limits.burst))
+    return shared_limiter(Rate(limits.rate_per_s, limits.burst or 1))
 
 
 @contextmanager

@@ -93,5 +93,3 @@ def _same_request(found: Run, pipeline: Pipeline, asked: Mapping[str, Any], uplo
     if found.pipeline_id != pipeline.pk or found.query != dict(asked) or not same_uploads:
         raise Refused("run.idempotency_mismatch", key=found.idempotency_key)
     return found
-
-

@@ -41,7 +41,7 @@ def unmet_dependency(pipeline_id: int, *, run_id: int | None = None) -> Pipeline
     The own last run is the newest that was started, other than `run_id`; a run that is still pending has used
     no publication up.
     """
-    own = Run.objects.filter(pipeline_id=pipeline_id, started_at__isnull=False).exclude(pk=run_id).order_by("-pk")
+    own = Run.objects.filter(pipeline_id=pipeline_id, started_at__isnull=False).exclude(pk=run_id or 0).order_by("-pk")
     own_at = own.values_list("started_at", flat=True).first()
     for dependency in PipelineDependency.objects.filter(pipeline_id=pipeline_id).select_related("upstream"):
         published_at = last_publication_at(dependency.upstream_id)

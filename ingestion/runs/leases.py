@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from ingestion.models import Delivery, DeliveryPart, Partition, Run, RunState
@@ -94,7 +94,7 @@ class Lease:
         """Write `changes` (and the state `to`) if the row is still ours; else raise LeaseLost and write nothing."""
         target = self.state if to is None else to
         check_move(self.model, expected=self.state, to=target)
-        rows = self.model._default_manager.filter(pk=self.pk)
+        rows = _rows(self.model).filter(pk=self.pk)
         if not is_switched("unfenced"):
             rows = rows.filter(fence=self.fence, state=self.state)
         if rows.update(state=target, **changes) != 1:
@@ -117,7 +117,7 @@ def claim(
     *,
     expected: Collection[str],
     to: str | None = None,
-    only_if: Q | None = None,
+    only_if: Any = None,
     **conditions: Any,
 ) -> Lease | None:
     """Return a lease on the row if it is in `expected`, due and free, moved to `to`; else None.
@@ -126,7 +126,8 @@ def claim(
     checked once, before. The attempt is counted before the work starts, so that work that kills its worker comes to an end.
     """
     row = (
-        model._default_manager.filter(only_if or Q(), is_free(), is_due(), pk=pk, state__in=tuple(expected), **conditions)
+        _rows(model)
+        .filter(only_if or Q(), is_free(), is_due(), pk=pk, state__in=tuple(expected), **conditions)
         .values("fence", "attempt", "state", *(() if model is Run else (_RUN_ID[model],)))
         .first()
     )
@@ -134,13 +135,15 @@ def claim(
         return None
     target = row["state"] if to is None else to
     check_move(model, expected=row["state"], to=target)
-    claimed = model._default_manager.filter(
-        is_free(), is_due(), pk=pk, fence=row["fence"], state=row["state"], **conditions
-    ).update(
-        state=target,
-        fence=F("fence") + 1,
-        attempt=F("attempt") + 1,
-        lease_until=Now() + timedelta(seconds=settings.HEADGATE_LEASE_S),
+    claimed = (
+        _rows(model)
+        .filter(is_free(), is_due(), pk=pk, fence=row["fence"], state=row["state"], **conditions)
+        .update(
+            state=target,
+            fence=F("fence") + 1,
+            attempt=F("attempt") + 1,
+            lease_until=Now() + timedelta(seconds=settings.HEADGATE_LEASE_S),
+        )
     )
     if claimed != 1:
         return None
@@ -153,6 +156,11 @@ def claim(
         state=target,
         slot_ends=time.monotonic() + settings.HEADGATE_SLOT_S,
     )
+
+
+def _rows(model: type[Leased]) -> "QuerySet[Any]":
+    """Return the rows of a leased model; each of them has a `state`, which the abstract model cannot declare."""
+    return model._default_manager.all()
 
 
 _RUN_ID: dict[type[Leased], str] = {
@@ -222,7 +230,7 @@ def look_after(lease: Lease) -> None:
 
     A row that its owner has just given back keeps its fence until the next claim, but has no lease to renew.
     """
-    rows = lease.model._default_manager.filter(pk=lease.pk, fence=lease.fence, lease_until__isnull=False)
+    rows = _rows(lease.model).filter(pk=lease.pk, fence=lease.fence, lease_until__isnull=False)
     if lease.stalled_s > settings.HEADGATE_STALL_S:
         if not rows.exists():
             lease.stop(lease._reason())

@@ -110,7 +110,9 @@ def _load(delivery: Delivery, lease: Lease) -> None:
         _note(delivery, lease, step)
         if step.look_again_s:
             lease.release(
-                attempt=0, looks=F("looks") + 1, nudged_at=Now(),
+                attempt=0,
+                looks=F("looks") + 1,
+                nudged_at=Now(),
                 not_before=Now() + timedelta(seconds=step.look_again_s),
             )
             call = load_call(delivery.pk, priority=run.priority)
@@ -150,4 +152,3 @@ def _verify(delivery: Delivery, receipt: Receipt, *, counted: int, accepted: int
                 short=expected - found,
                 stage=stage,
             )
-

@@ -13,7 +13,11 @@ from ingestion.quality.parts import read_rejected
 from ingestion.runs.lake import open_lake
 from ingestion.toolkit.spreadsheets import defuse
 
-FORMATS = {"csv": "text/csv", "jsonl": "application/x-ndjson", "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}
+FORMATS = {
+    "csv": "text/csv",
+    "jsonl": "application/x-ndjson",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 _CSV_COLUMNS = ("part", "row", "page", "outcome", "column", "rule", "value", "message", "raw")
 _XLSX_ROWS = 1_000_000
 
@@ -116,7 +120,7 @@ def _as_csv(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def _as_xlsx(rows: Iterator[dict[str, Any]]) -> bytes:
-    import pandas as pd
+    import pandas as pd  # noqa: PLC0415 (heavy, and few ask for Excel)
 
     frame = pd.DataFrame(
         [{name: defuse(value) for name, value in line.items()} for line in islice(_flat(rows), _XLSX_ROWS)],

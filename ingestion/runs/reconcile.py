@@ -7,10 +7,11 @@ come twice, so that two reconcilers at once do no harm.
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, F, Max, Model, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
@@ -82,7 +83,7 @@ def _not_nudged_lately() -> Q:
     return Q(nudged_at__isnull=True) | Q(nudged_at__lt=again)
 
 
-def _stale(rows: "QuerySet[Model]") -> "QuerySet[Model]":
+def _stale(rows: "QuerySet[Any]") -> "QuerySet[Any]":
     """Return those of the rows that are due, that nobody works on, and that no message was sent for lately.
 
     A row whose lease ran out is stale at once: its holder is dead or has lost it.
@@ -175,9 +176,7 @@ def _renudge_partitions() -> Iterator[Repair]:
 
 def _renudge_delivery_parts() -> Iterator[Repair]:
     rows = _stale(
-        DeliveryPart.objects.filter(
-            delivery__run__state=RunState.DELIVERING, state__in=UNFINISHED_PARTITION_STATES
-        )
+        DeliveryPart.objects.filter(delivery__run__state=RunState.DELIVERING, state__in=UNFINISHED_PARTITION_STATES)
     )
     yield from _renudge(
         rows.select_related("delivery__run").order_by("-delivery__run__priority", "pk"),
@@ -202,7 +201,7 @@ def _renudge_deliveries() -> Iterator[Repair]:
     )
 
 
-def _renudge(rows: "QuerySet[Model]", queue: str, call: Callable[..., Call]) -> Iterator[Repair]:
+def _renudge(rows: "QuerySet[Any]", queue: str, call: Callable[..., Call]) -> Iterator[Repair]:
     """Send again what is stale, but no more than the queue is short of, so that a broken worker floods nothing."""
     short = rows.count()
     if not short:
@@ -216,7 +215,7 @@ def _renudge(rows: "QuerySet[Model]", queue: str, call: Callable[..., Call]) -> 
             yield Repair("lease" if lease_lost else "message", _run_id(row), detail)
 
 
-def _run_id(row: Model) -> int:
+def _run_id(row: Any) -> int:
     run_id: int = row.delivery.run_id if isinstance(row, DeliveryPart) else row.run_id
     return run_id
 
@@ -236,8 +235,8 @@ def _age_waiting_runs() -> Iterator[Repair]:
     return iter(())
 
 
-def _steps(since: object) -> int:
-    waited_s: float = (timezone.now() - since).total_seconds()  # type: ignore[operator]
+def _steps(since: datetime) -> int:
+    waited_s: float = (timezone.now() - since).total_seconds()
     return int(waited_s // settings.HEADGATE_AGEING_S)
 
 

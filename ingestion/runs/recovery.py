@@ -42,8 +42,13 @@ def retry_run(run_id: int, *, by: str = "") -> Run:
         if state != RunState.PENDING:
             fresh["deadline_at"] = None
         move(
-            Run.objects.filter(pk=run_id), expected=run.state, to=state, lease_until=None, nudged_at=Now(),
-            not_before=None, **fresh,
+            Run.objects.filter(pk=run_id),
+            expected=run.state,
+            to=state,
+            lease_until=None,
+            nudged_at=Now(),
+            not_before=None,
+            **fresh,
         )
         events.record(run_id, "run.retried", by=by, state=state)
         transaction.on_commit(lambda: _go_on(run_id), robust=True)
@@ -57,15 +62,24 @@ def _reopen(run: Run) -> RunState:
             raise Refused("run.published_without_partitions", run=run.pk)
         deliveries = Delivery.objects.filter(run=run, state=DeliveryState.FAILED)
         failed_parts = list(
-            DeliveryPart.objects.filter(delivery__in=deliveries, state=PartitionState.FAILED).values_list("pk", flat=True)
+            DeliveryPart.objects.filter(delivery__in=deliveries, state=PartitionState.FAILED).values_list(
+                "pk", flat=True
+            )
         )
         fresh = {"code": "", "message": "", "attempt": 0, "not_before": None, "fence": F("fence") + 1}
         move(
             DeliveryPart.objects.filter(pk__in=failed_parts),
-            expected=PartitionState.FAILED, to=PartitionState.PENDING, lease_until=None, **fresh,
+            expected=PartitionState.FAILED,
+            to=PartitionState.PENDING,
+            lease_until=None,
+            **fresh,
         )
         move(
-            deliveries, expected=DeliveryState.FAILED, to=DeliveryState.PLANNED, lease_until=None, finished_at=None,
+            deliveries,
+            expected=DeliveryState.FAILED,
+            to=DeliveryState.PLANNED,
+            lease_until=None,
+            finished_at=None,
             **fresh,
         )
         return RunState.DELIVERING
@@ -73,8 +87,17 @@ def _reopen(run: Run) -> RunState:
     if not partitions.exists():
         return RunState.PENDING
     reopened = move(
-        partitions, expected=PartitionState.FAILED, to=PartitionState.PENDING, code="", message="", attempt=0,
-        finished_at=None, lease_until=None, not_before=None, nudged_at=None, fence=F("fence") + 1,
+        partitions,
+        expected=PartitionState.FAILED,
+        to=PartitionState.PENDING,
+        code="",
+        message="",
+        attempt=0,
+        finished_at=None,
+        lease_until=None,
+        not_before=None,
+        nudged_at=None,
+        fence=F("fence") + 1,
     )
     waiting = partitions.filter(state__in=(PartitionState.PENDING, PartitionState.LEASED))
     if reopened or waiting.exists():

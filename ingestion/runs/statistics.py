@@ -30,12 +30,17 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
         "success_rate": by_state.get(RunState.SUCCEEDED, 0) / ended if ended else None,
         "rows": _plain([published.aggregate(**sums)])[0],
         "by_day": _plain(
-            published.order_by().annotate(day=TruncDate("published_at")).values("day").annotate(
-                runs=Count("pk"), **sums
-            ).order_by("day")
+            published.order_by()
+            .annotate(day=TruncDate("published_at"))
+            .values("day")
+            .annotate(runs=Count("pk"), **sums)
+            .order_by("day")
         ),
         "by_source": _plain(
-            published.order_by().values(source=F("pipeline__source__name")).annotate(runs=Count("pk"), **sums).order_by("source")
+            published.order_by()
+            .values(source=F("pipeline__source__name"))
+            .annotate(runs=Count("pk"), **sums)
+            .order_by("source")
         ),
         "by_destination": _plain(
             deliveries.order_by()
@@ -53,6 +58,5 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
     }
 
 
-
-def _plain(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _plain(rows: Iterable[Any]) -> list[dict[str, Any]]:
     return [{name.removeprefix("sum_"): value for name, value in row.items()} for row in rows]

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from ingestion.models import Contract, Pipeline, Run, RunState, Upload
@@ -27,7 +27,7 @@ class UploadReceiver:
     The bytes go to the lake as they come, so that little is left to do after the last one.
     """
 
-    def __init__(self, name: str, *, created_by: AbstractBaseUser | None = None, expected_bytes: int | None = None) -> None:
+    def __init__(self, name: str, *, created_by: Any = None, expected_bytes: int | None = None) -> None:
         self._limit_bytes: int = settings.HEADGATE_UPLOAD_MAX_BYTES
         self._expected_bytes = expected_bytes
         clean = PurePath(name.replace("\\", "/")).name.replace("\0", "")[-_NAME_CHARACTERS:] or "upload"
@@ -110,13 +110,11 @@ def ingest_upload(
     # A cancelled run is the end of one request, so the same file may be asked for again.
     if cancelled := Run.objects.filter(idempotency_key__startswith=key, state=RunState.CANCELLED).count():
         key = f"{key}:{cancelled}"
-    return create_run(
-        pipeline, trigger=trigger, idempotency_key=key, uploads=[upload], query=query, priority=priority
-    )
+    return create_run(pipeline, trigger=trigger, idempotency_key=key, uploads=[upload], query=query, priority=priority)
 
 
 def receive(
-    read: Callable[[int], bytes], *, name: str, created_by: AbstractBaseUser | None = None, block_bytes: int = 1 << 20
+    read: Callable[[int], bytes], *, name: str, created_by: User | None = None, block_bytes: int = 1 << 20
 ) -> tuple[Upload, bool]:
     """Return the upload of a whole stream that `read` gives block by block, and whether its content is new."""
     receiver = UploadReceiver(name, created_by=created_by)
@@ -129,9 +127,7 @@ def receive(
     return receiver.finish()
 
 
-def _refuse_changes(
-    given: str | Mapping[str, Any], *, pipeline: Pipeline | None, datasource_name: str | None
-) -> None:
+def _refuse_changes(given: str | Mapping[str, Any], *, pipeline: Pipeline | None, datasource_name: str | None) -> None:
     body = parse_contract(given)
     newest = Contract.objects.filter(name=body.name).order_by("-version").first()
     if newest is not None and (newest.is_draft or newest.sha256 != contract_hash(body)):

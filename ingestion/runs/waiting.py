@@ -57,8 +57,10 @@ def blocked_by(run: Run) -> Waiting | None:
     count = active.count()
     if count >= settings.HEADGATE_MAX_ACTIVE_RUNS:
         first_to_end = active.exclude(deadline_at=None).order_by("deadline_at").first()
-        until = first_to_end.deadline_at if first_to_end else None
-        return Waiting("run_limit", f"{count} runs are active, {settings.HEADGATE_MAX_ACTIVE_RUNS} are allowed.", until)
+        ends_at = first_to_end.deadline_at if first_to_end else None
+        return Waiting(
+            "run_limit", f"{count} runs are active, {settings.HEADGATE_MAX_ACTIVE_RUNS} are allowed.", ends_at
+        )
     return None
 
 

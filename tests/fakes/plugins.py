@@ -84,7 +84,10 @@ class PagesConnector:
                 raise ZeroDivisionError
             CALLS.append(f"page {spec.lane}/{page}")
             first = (spec.lane * config.pages + page) * config.per_page
-            ids = [config.repeat_id if config.repeat_id is not None and i == 0 else first + i for i in range(config.per_page)]
+            ids = [
+                config.repeat_id if config.repeat_id is not None and i == 0 else first + i
+                for i in range(config.per_page)
+            ]
             body = json.dumps([{"id": n, "name": f"n{n}", "version": f"2026-01-{page + 1:02d}T00:00:00Z"} for n in ids])
             following = {"page": page + 1} if page + 1 < config.pages else None
             yield Page(body.encode(), following, url=f"pages://{spec.lane}/{page}", record_count=config.per_page)
@@ -100,7 +103,13 @@ class PagesConnector:
         for number, row in enumerate(rows):
             row["_row"] = number
         schema = pa.schema(
-            [("id", pa.int64()), ("name", pa.string()), ("version", pa.string()), ("_row", pa.int64()), ("_page", pa.int32())]
+            [
+                ("id", pa.int64()),
+                ("name", pa.string()),
+                ("version", pa.string()),
+                ("_row", pa.int64()),
+                ("_page", pa.int32()),
+            ]
         )
         return pa.Table.from_pylist(rows, schema=schema)
 

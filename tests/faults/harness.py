@@ -65,7 +65,9 @@ def pull(provider: PagedProvider, *, name: str = "structures", priority: int | N
     """Return a new run that pulls all of the provider."""
     pipeline = Pipeline.objects.filter(name=name).first()
     if pipeline is None:
-        source = Source.objects.create(name=name, kind="optimade", config={"base_url": provider.url, "page_limit": provider.per_page})
+        source = Source.objects.create(
+            name=name, kind="optimade", config={"base_url": provider.url, "page_limit": provider.per_page}
+        )
         pipeline = Pipeline.objects.create(
             name=name, source=source, stream="structures", contract=contracts.save_contract(API_CONTRACT)
         )

@@ -84,7 +84,9 @@ def test_the_checker_sees_what_happens_without_fencing_and_fixed_keys(
     make_load: Callable[..., Load], tmp_path: Path
 ) -> None:
     """The control: zombies that write without a fence, under random keys; the bar must be missed."""
-    rules = [{"at": f"{point}#{n}", "do": "stop"} for point in ("validate.before_commit", "fetch.after_put") for n in (1, 2)]
+    rules = [
+        {"at": f"{point}#{n}", "do": "stop"} for point in ("validate.before_commit", "fetch.after_put") for n in (1, 2)
+    ]
     points = {"dir": str(tmp_path / "zombies"), "rules": rules, "switches": ["unfenced", "random_keys"]}
     load = make_load(failpoints=points)
     first, second = load.cluster.start_worker(beat=True), load.cluster.start_worker()

@@ -74,9 +74,7 @@ def test_f39_two_beats_make_one_run_per_slot(make_cluster: Callable[..., Cluster
     assert all((b - a).total_seconds() == 10 for a, b in zip(slots, slots[1:], strict=False))
 
 
-def test_f44_a_cancel_at_every_boundary_publishes_nothing(
-    make_cluster: Callable[..., Cluster], tmp_path: Path
-) -> None:
+def test_f44_a_cancel_at_every_boundary_publishes_nothing(make_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
     found = _boundaries_of_an_upload(make_cluster, tmp_path / "dry")
     rules = [{"at": f"{at.partition('#')[0]}#{n + 1}", "do": "stop"} for n, at in _once_per_run(found)]
     points = {"dir": str(tmp_path / "f"), "rules": rules}
@@ -108,7 +106,10 @@ def _boundaries_of_an_upload(make_cluster: Callable[..., Cluster], folder: Path)
     wait_for_end(cluster, [run])
     check(cluster, [run], [list(range(20))])
     cluster.kill_workers()
-    return boundaries(folder, of=("plan.", "fetch.", "validate.", "complete.", "deliver.", "load.", "publish.", "objects.", "catalog."))
+    return boundaries(
+        folder,
+        of=("plan.", "fetch.", "validate.", "complete.", "deliver.", "load.", "publish.", "objects.", "catalog."),
+    )
 
 
 def _once_per_run(found: list[str]) -> list[tuple[int, str]]:
@@ -165,5 +166,3 @@ def _assert_published_or_nothing(cluster: Cluster, run: Run) -> None:
     manifest = Path(f"{cluster.folder / 'lake'}-published") / run.pipeline.name / "manifests" / f"{run.pk:08d}.json"
     if "lake" not in run.message:
         assert not manifest.exists()
-
-

@@ -48,7 +48,13 @@ def test_a_pull_killed_at_random_points_is_the_same_as_one_that_was_not(
 
         rows = check(cluster, [run], [provider.ids])
         injected = used(tmp_path / "f")
-        note(f"kill -9 at {kills} random points of {pages} pages", cluster, injections=injected, rows=rows, started=started)
+        note(
+            f"kill -9 at {kills} random points of {pages} pages",
+            cluster,
+            injections=injected,
+            rows=rows,
+            started=started,
+        )
         again = sum(provider.requests.values()) - pages
         assert injected == kills
         assert again <= kills, f"{again} pages were asked for again after {kills} kills"

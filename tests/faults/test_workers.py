@@ -85,7 +85,13 @@ def test_f08_an_owner_that_was_paused_past_its_lease_writes_nothing(
     refused = every(lambda: load.cluster.logs().count("was stopped") >= len(paused), patience_s=30)
 
     rows = check(load.cluster, load.runs, load.expected)
-    note("F08 paused for more than the lease, then awake", load.cluster, injections=len(paused), rows=rows, started=started)
+    note(
+        "F08 paused for more than the lease, then awake",
+        load.cluster,
+        injections=len(paused),
+        rows=rows,
+        started=started,
+    )
     assert len(paused) == 3
     assert refused, load.cluster.logs()[-3000:]
     assert list(Partition.objects.order_by("pk").values()) == before

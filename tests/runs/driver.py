@@ -8,14 +8,14 @@ from ingestion.dispatch import Call
 from ingestion.runs import cancellation, completion, delivering, fetching, loading, planning, publishing, validation
 
 TASKS: dict[str, Callable[..., object]] = {
-    "ingestion.plan_run": lambda run_id: planning.plan_run(run_id),
+    "ingestion.plan_run": planning.plan_run,
     "ingestion.fetch": lambda partition_id: fetching.fetch_partition(partition_id, is_chained=False),
-    "ingestion.validate": lambda partition_id: validation.validate_partition(partition_id),
-    "ingestion.complete_run": lambda run_id: completion.complete_run(run_id),
-    "ingestion.deliver": lambda delivery_part_id: delivering.deliver_part(delivery_part_id),
-    "ingestion.load": lambda delivery_id: loading.load_delivery(delivery_id),
-    "ingestion.publish_run": lambda run_id: publishing.publish_run(run_id),
-    "ingestion.abort_delivery": lambda delivery_id: cancellation.abort_delivery(delivery_id),
+    "ingestion.validate": validation.validate_partition,
+    "ingestion.complete_run": completion.complete_run,
+    "ingestion.deliver": delivering.deliver_part,
+    "ingestion.load": loading.load_delivery,
+    "ingestion.publish_run": publishing.publish_run,
+    "ingestion.abort_delivery": cancellation.abort_delivery,
 }
 
 

@@ -87,6 +87,7 @@ class Cluster:
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -185,7 +186,10 @@ class Cluster:
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[None]:
     """Point this process at the cluster: database, broker, lake, limiter."""
-    kept = {name: getattr(settings, name) for name in ("DATABASES", "HEADGATE_LAKE_URL", "HEADGATE_REDIS_URL", "HEADGATE_SECRET_KEYS")}
+    kept = {
+        name: getattr(settings, name)
+        for name in ("DATABASES", "HEADGATE_LAKE_URL", "HEADGATE_REDIS_URL", "HEADGATE_SECRET_KEYS")
+    }
     kept_connections = connections.settings
     chosen: dict[str, Any] = dict(dj_database_url.parse(cluster.database_url))
     if cluster.database_url.startswith("sqlite"):
@@ -237,4 +241,3 @@ def _use_broker(app: Any, broker_url: str, result_url: str | None) -> None:
 
 def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
-
