@@ -10,7 +10,7 @@ from rest_framework.authtoken.models import Token, TokenProxy
 _SHOWN_CHARACTERS = 6
 
 # The framework's own text is the key itself, which would stand in every history, title and confirmation.
-Token.__str__ = lambda token: f"token of {token.user}"  # type: ignore[method-assign]
+Token.__str__ = lambda token: f"token of {token.user}"  # type: ignore[method-assign, attr-defined]
 
 admin.site.unregister(TokenProxy)
 

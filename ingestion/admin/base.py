@@ -1,13 +1,13 @@
 """What the pages share: rows that nobody edits, lists that are not counted, and actions that are also buttons."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import path, reverse
 from django.utils.functional import cached_property
@@ -24,7 +24,7 @@ class BoundedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         """Return the number of rows, or the bound."""
-        return int(self.object_list.order_by()[:COUNTED_ROWS].count())
+        return int(cast("QuerySet[Any]", self.object_list).order_by()[:COUNTED_ROWS].count())
 
 
 class Styled(admin.ModelAdmin):
@@ -90,7 +90,8 @@ class WithButtons(Styled):
         found = self.get_actions(request).get(name)
         if found is None:
             raise PermissionDenied
-        answer = found[0](self, request, self.get_queryset(request).filter(pk=row.pk))
+        act: Callable[..., HttpResponse | None] = found[0]  # type: ignore[assignment]
+        answer = act(self, request, self.get_queryset(request).filter(pk=row.pk))
         page = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=(object_id,))
         return answer if answer is not None else HttpResponseRedirect(page)
 
@@ -101,28 +102,34 @@ class WithButtons(Styled):
         context = {"buttons": self._buttons(request, object_id), **(extra_context or {})}
         return super().change_view(request, object_id, form_url, context)
 
-    def attempt(self, request: HttpRequest, row: Model, act: Callable[[], str]) -> None:
+    def attempt(self, request: HttpRequest, row: Model, act: Callable[[Any], str]) -> None:
         """Do `act` for the row and show the sentence it returns; an expected error is shown in its own words."""
         try:
-            done = act()
+            done = act(row)
         except IngestError as error:
-            self.message_user(request, f"{row}: {redact(str(error))}", messages.ERROR)
+            self.message_user(request, f"{name_row(row)}: {redact(str(error))}", messages.ERROR)
             return
         self.log_change(request, row, done)
-        self.message_user(request, f"{row}: {done}", messages.SUCCESS)
+        self.message_user(request, f"{name_row(row)}: {done}", messages.SUCCESS)
 
     def _buttons(self, request: HttpRequest, object_id: str) -> list[dict[str, Any]]:
         row = self.get_object(request, unquote(object_id)) if self.buttons else None
         if row is None:
             return []
-        allowed = self.get_actions(request)
+        allowed = {name: found[2] for name, found in self.get_actions(request).items() if found is not None}
         address = f"admin:{self.opts.app_label}_{self.opts.model_name}_do"
         return [
             {
-                "label": allowed[name][2],
+                "label": allowed[name],
                 "address": reverse(address, args=(object_id, name)),
-                "question": f"{allowed[name][2]}: {row}?" if name in self.asked_before else "",
+                "question": f"{allowed[name]}: {row}?" if name in self.asked_before else "",
             }
             for name in self.buttons
             if name in allowed and self.may_act(row, name)
         ]
+
+
+def name_row(row: Model) -> str:
+    """Return what a message calls the row: its kind and name, as names alone are shown with a capital."""
+    kind, name = str(row._meta.verbose_name), str(row)
+    return name if name.startswith(kind) else f"{kind} {name}"

@@ -10,7 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from ingestion import registry
-from ingestion.admin.base import WithButtons
+from ingestion.admin.base import WithButtons, name_row
 from ingestion.admin.config_fields import find_errors, make_fields, read_settings
 from ingestion.models import Destination, Source
 from ingestion.ports.connector import CheckReport
@@ -59,7 +59,7 @@ class ConfiguredAdmin(WithButtons):
 
     port: ClassVar[str]
     own_fields: ClassVar[tuple[str, ...]] = ()
-    list_display = ("name", "kind", "pipeline_count", "updated_at")
+    list_display: Any = ("name", "kind", "pipeline_count", "updated_at")
     list_filter = ("kind",)
     search_fields = ("name",)
     readonly_fields = ("kind", "created_at", "updated_at")
@@ -169,7 +169,7 @@ def show_report(row: Any, report: CheckReport) -> SafeString:
         ),
     )
     verdict = "every layer answers." if report.ok else "the connection does not work."
-    return format_html('{}: {}<ul class="hg-findings">{}</ul>', row, verdict, lines)
+    return format_html('{}: {}<ul class="hg-findings">{}</ul>', name_row(row), verdict, lines)
 
 
 def _first_line(documented: Any) -> str:

@@ -1,6 +1,6 @@
 """Pipelines: set up with what they depend on and when they run; run now, paused, resumed."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
@@ -14,7 +14,7 @@ from ingestion.admin.config_fields import LinesField, ObjectField
 from ingestion.admin.contracts import newest_contracts
 from ingestion.admin.display import link_to, show_state
 from ingestion.admin.schedules import ScheduleInline
-from ingestion.models import Pipeline, PipelineDependency, Run, Upload
+from ingestion.models import Contract, Pipeline, PipelineDependency, Run, Upload
 from ingestion.ports.errors import ConfigError
 from ingestion.runs.contracts import latest_version
 from ingestion.runs.creation import create_run
@@ -75,7 +75,7 @@ class PipelineForm(forms.ModelForm):
                 self.fields[f"query_{name}"].initial = self.instance.query.get(name)
         if "contract" in self.fields:
             # A pipeline follows the newest version of its contract, so that is the one to choose and to show.
-            self.fields["contract"].queryset = newest_contracts()
+            cast("forms.ModelChoiceField[Contract]", self.fields["contract"]).queryset = newest_contracts()
             if self.instance.contract_id is not None:
                 self.initial["contract"] = latest_version(self.instance.contract).pk
 
@@ -211,25 +211,29 @@ class PipelineAdmin(WithButtons):
     def run_now(self, request: HttpRequest, rows: Any) -> None:
         """Create a run of each; one that takes uploads reads those of its newest run again."""
         for pipeline in rows:
-            self.attempt(request, pipeline, lambda pipeline=pipeline: _run_now(pipeline))
+            self.attempt(request, pipeline, _run_now)
 
     @admin.action(description="Pause", permissions=["operate"])
     def pause(self, request: HttpRequest, rows: Any) -> None:
         """Let them start no more runs."""
         for pipeline in rows:
-            self.attempt(
-                request, pipeline, lambda pk=pipeline.pk: _done(pause_pipeline(pk), "Paused; runs under way go on.")
-            )
+            self.attempt(request, pipeline, _pause)
 
     @admin.action(description="Resume", permissions=["operate"])
     def resume(self, request: HttpRequest, rows: Any) -> None:
         """Let them start runs again."""
         for pipeline in rows:
-            self.attempt(request, pipeline, lambda pk=pipeline.pk: _done(resume_pipeline(pk), "Resumed."))
+            self.attempt(request, pipeline, _resume)
 
 
-def _done(_: None, said: str) -> str:
-    return said
+def _pause(pipeline: Pipeline) -> str:
+    pause_pipeline(pipeline.pk)
+    return "Paused; runs under way go on."
+
+
+def _resume(pipeline: Pipeline) -> str:
+    resume_pipeline(pipeline.pk)
+    return "Resumed."
 
 
 def _run_now(pipeline: Pipeline) -> str:

@@ -51,9 +51,9 @@ def _partitions(run: Run) -> Any:
     return Partition.objects.filter(run=run).order_by(rank, "lane", "link")[:PARTITIONS_SHOWN]
 
 
-def _events(run: Run) -> list[RunEvent]:
+def _events(run: Run) -> list[Any]:
     """Return the last lines of the log, in order; what has no sentence shows its values."""
-    events = list(RunEvent.objects.filter(run=run).order_by("-pk")[:EVENTS_SHOWN])[::-1]
+    events: list[Any] = list(RunEvent.objects.filter(run=run).order_by("-pk")[:EVENTS_SHOWN])[::-1]
     for event in events:
         said = (
             f"{name} {value}" for name, value in event.values.items() if value not in ("", None) and name != "message"
@@ -66,8 +66,8 @@ def _count_states(rows: Any) -> list[tuple[str, int]]:
     return sorted(rows.order_by().values_list("state").annotate(count=Count("pk")))
 
 
-def _parts(run: Run) -> list[Part]:
-    parts = list(
+def _parts(run: Run) -> list[Any]:
+    parts: list[Any] = list(
         with_partition_state(Part.objects.filter(run=run)).order_by("zone", "lane", "link", "seq")[:PARTS_SHOWN]
     )
     for part in parts:

@@ -131,19 +131,19 @@ class RunAdmin(ReadOnly, WithButtons):
     def retry(self, request: HttpRequest, rows: Any) -> None:
         """Let them go on where they stopped."""
         for run in rows:
-            self.attempt(request, run, lambda pk=run.pk: f"It goes on as {retry_run(pk, by=_name(request)).state}.")
+            self.attempt(request, run, lambda run: f"It goes on as {retry_run(run.pk, by=_name(request)).state}.")
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, rows: Any) -> None:
         """Stop them; nothing of them is published."""
         for run in rows:
-            self.attempt(request, run, lambda pk=run.pk: cancel_run(pk, by=_name(request)).message)
+            self.attempt(request, run, lambda run: cancel_run(run.pk, by=_name(request)).message)
 
     @admin.action(description="Roll back to this run", permissions=["operate"])
     def roll_back(self, request: HttpRequest, rows: Any) -> None:
         """Publish what they had published once more, as new runs."""
         for run in rows:
-            self.attempt(request, run, lambda pk=run.pk: f"Run {roll_back(pk).pk} publishes its data again.")
+            self.attempt(request, run, lambda run: f"Run {roll_back(run.pk).pk} publishes its data again.")
 
 
 def _name(request: HttpRequest) -> str:

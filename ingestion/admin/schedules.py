@@ -1,9 +1,10 @@
 """Schedules: checked before they are saved, with their next ten times."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -33,7 +34,7 @@ class ScheduleForm(forms.ModelForm):
 
     class Meta:
         model = Schedule
-        fields = ("pipeline", *RULE, "missed_policy", "max_runs", "is_enabled")
+        fields: ClassVar[Any] = ("pipeline", *RULE, "missed_policy", "max_runs", "is_enabled")
         labels = {"interval_s": "Interval (s)", "jitter_s": "Jitter (s)", "timezone": "Time zone"}
         help_texts = {
             "cron": "Five fields, such as 0 6 * * * for every day at six. Either this or an interval.",
@@ -42,7 +43,7 @@ class ScheduleForm(forms.ModelForm):
             "missed_policy": "What happens with times that passed while nothing ran.",
             "starts_at": "Nothing runs before; intervals are counted from here.",
         }
-        widgets = {
+        widgets: ClassVar[dict[str, Any]] = {
             name: forms.NumberInput({"class": "vIntegerField"}) for name in ("interval_s", "jitter_s", "max_runs")
         }
 
@@ -67,9 +68,9 @@ class PreviewForm(ScheduleForm):
     """The rule alone, as it stands in a form that is not saved."""
 
     class Meta(ScheduleForm.Meta):
-        fields = RULE
+        fields: ClassVar[Any] = RULE
         field_classes = {"starts_at": forms.SplitDateTimeField}
-        widgets = {"starts_at": admin.widgets.AdminSplitDateTime}
+        widgets = {"starts_at": AdminSplitDateTime}
 
 
 class ScheduleInline(admin.StackedInline):

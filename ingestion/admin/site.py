@@ -3,7 +3,8 @@
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
 
 from ingestion.admin.overview import describe_installation
 
@@ -19,7 +20,7 @@ class HeadgateSite(AdminSite):
     site_url = None
     index_template = "admin/ingestion/overview.html"
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Return the overview: health, freshness, failures, throughput, then the list of models."""
         return super().index(request, {**describe_installation(), **(extra_context or {})})
 

@@ -1,6 +1,6 @@
 """Uploads: a file is sent by a form, goes into the lake while it arrives, and becomes a run."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -55,7 +55,7 @@ class LakeUploadHandler(FileUploadHandler):
             self.receiver = None
 
     def _open(self, file_name: str) -> None:
-        self.receiver = UploadReceiver(file_name, created_by=self.request.user)  # type: ignore[union-attr, arg-type]
+        self.receiver = UploadReceiver(file_name, created_by=self.request.user)  # type: ignore[union-attr]
 
     def _guard(self, act: Any) -> None:
         try:
@@ -90,9 +90,8 @@ class UploadForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["pipeline"].queryset = Pipeline.objects.filter(source__kind="files").select_related(
-            "source", "contract"
-        )
+        pipelines = cast("forms.ModelChoiceField[Pipeline]", self.fields["pipeline"])
+        pipelines.queryset = Pipeline.objects.filter(source__kind="files").select_related("source", "contract")
 
 
 @admin.register(Upload)
