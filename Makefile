@@ -12,6 +12,8 @@ SOURCES := ingest_project ingestion connectors sinks sample benchmarks tests man
 TYPED := ingestion/ports ingestion/toolkit ingestion/quality ingestion/ratelimit ingestion/runs connectors sinks ingest_project
 OPTIONS := $(if $(DATA),--data $(DATA)) $(if $(PORT),--port $(PORT))
 
+PARALLEL := -n 3 --dist loadscope # many tests wait for processes more than they compute
+
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -34,10 +36,10 @@ down: ## Stop what `make run` or `make up` started
 
 .PHONY: test
 test: install-dev ## The tests on SQLite, then those that touch the database on PostgreSQL
-	@$(BIN)/python -m pytest -q -m "not slow and (not faults or choice)"
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and (not faults or choice)"
 	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
 		echo "Once more on PostgreSQL, what touches the database:"
-		$(BIN)/python -m pytest -q -m "(database or worker or choice) and not slow and (not faults or choice)" --database postgres
+		$(BIN)/python -m pytest -q $(PARALLEL) -m "(database or worker or choice) and not slow and (not faults or choice)" --database postgres
 	elif [ "$${REQUIRE_ALL:-}" = 1 ]; then
 		echo "PostgreSQL is not installed, so the tests were not run on it." >&2
 		exit 1

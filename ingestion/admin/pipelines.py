@@ -14,7 +14,7 @@ from ingestion.admin.config_fields import LinesField, ObjectField
 from ingestion.admin.contracts import newest_contracts
 from ingestion.admin.display import link_to, show_state
 from ingestion.admin.schedules import ScheduleInline
-from ingestion.models import Contract, Pipeline, PipelineDependency, Run, Upload
+from ingestion.models import Contract, Pipeline, PipelineDependency, Run
 from ingestion.ports.errors import ConfigError
 from ingestion.runs.contracts import latest_version
 from ingestion.runs.creation import create_run
@@ -237,11 +237,5 @@ def _resume(pipeline: Pipeline) -> str:
 
 
 def _run_now(pipeline: Pipeline) -> str:
-    uploads: list[Upload] = []
-    if pipeline.source.kind == "files":
-        newest = Run.objects.filter(pipeline=pipeline, uploads__isnull=False).order_by("-pk").first()
-        uploads = list(newest.uploads.all()) if newest is not None else []
-        if not uploads:
-            raise ConfigError("upload.awaited", pipeline=pipeline.name)
-    run, _ = create_run(pipeline, trigger=Run.Trigger.ADMIN, uploads=uploads)
+    run, _ = create_run(pipeline, trigger=Run.Trigger.ADMIN)
     return f"Run {run.pk} was created."

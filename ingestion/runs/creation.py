@@ -37,13 +37,14 @@ def create_run(
     if unknown := sorted(set(asked) - _QUERY_FIELDS):
         detail = f"{', '.join(unknown)} is no part of a query ({', '.join(sorted(_QUERY_FIELDS))})"
         raise ConfigError("config.invalid", where=pipeline.name, detail=detail)
+    if not uploads and republishes is None and registry.find_stream(pipeline.source, pipeline.stream).is_file:
+        uploads = _last_uploads(pipeline)
     if idempotency_key is not None:
         found = Run.objects.filter(idempotency_key=idempotency_key).first()
         if found is not None:
             return _same_request(found, pipeline, asked, uploads), False
     if pipeline.is_paused and trigger != Run.Trigger.ROLLBACK:
         raise Refused("pipeline.paused", pipeline=pipeline.name)
-    registry.find_stream(pipeline.source, pipeline.stream)
     try:
         with transaction.atomic():
             run = Run.objects.create(
@@ -71,6 +72,17 @@ def create_run(
 def contract_for(pipeline: Pipeline) -> Contract | None:
     """Return the newest version of the pipeline's contract, or None where the first run is to draft it."""
     return contracts.latest_version(pipeline.contract) if pipeline.contract else None
+
+
+def _last_uploads(pipeline: Pipeline) -> list[Upload]:
+    """Return the files that the pipeline's newest run was given: what "run now" means for uploads.
+
+    Without any the run is refused: a full refresh of nothing would empty the destinations.
+    """
+    newest = Run.objects.filter(pipeline=pipeline, uploads__isnull=False).order_by("-pk").first()
+    if newest is None:
+        raise ConfigError("upload.awaited", pipeline=pipeline.name)
+    return list(newest.uploads.order_by("pk"))
 
 
 def _created_meanwhile(

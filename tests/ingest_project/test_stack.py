@@ -207,7 +207,8 @@ def test_an_unknown_variable_stops_every_command_with_one_sentence(tmp_path: Pat
     answer = manage(tmp_path, "check", HEADGATE_LAEK_URL="x")
 
     assert answer.returncode == 2
-    assert answer.stderr.strip() == "HEADGATE_LAEK_URL is not a setting of Headgate. Did you mean HEADGATE_LAKE_URL?"
+    expected = "HEADGATE_LAEK_URL is not a setting of Headgate. Did you mean HEADGATE_LAKE_URL? [config.unknown_variable]"
+    assert answer.stderr.strip() == expected
 
 
 def manage(data: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

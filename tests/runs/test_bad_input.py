@@ -106,7 +106,7 @@ def test_a_file_with_a_header_alone_succeeds_with_no_rows(driver: Driver) -> Non
 @pytest.mark.parametrize(
     ("fault", "code", "kept"), [("html", "source.bad_content", 2), ("repeat", "source.pagination_loop", 2)]
 )
-def test_a_bad_answer_of_an_api_fails_the_run_and_keeps_what_came(
+def test_a_bad_answer_of_an_api_fails_the_run_and_keeps_what_came(  # noqa: PLR0917 (fixtures and cases)
     driver: Driver, settings: Any, valkey: Valkey, fault: str, code: str, kept: int
 ) -> None:
     settings.HEADGATE_REDIS_URL = valkey.url(7)
@@ -142,3 +142,19 @@ def test_settings_that_do_not_hold_are_named(attempt: Callable[[], None], code: 
 
     assert refusal.value.code == code
     assert len(str(refusal.value)) > 30
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_without_a_file_takes_the_last_ones_or_is_refused(driver: Driver) -> None:
+    pipeline = pipelines.upload_pipeline("bad")
+    with pytest.raises(ConfigError) as refusal:
+        create_run(pipeline, trigger="api")
+    first = ingest(driver, b"id,name\n1,a\n", "a.csv")
+
+    run, _ = create_run(Pipeline.objects.get(pk=pipeline.pk), trigger="api")
+    driver.drain()
+
+    run.refresh_from_db()
+    assert refusal.value.code == "upload.awaited"
+    assert list(run.uploads.all()) == list(first.uploads.all())
+    assert (run.state, run.accepted) == (RunState.SUCCEEDED, 1)

@@ -1,0 +1,98 @@
+"""What holds for the whole house: names that must agree, sizes, the table of messages."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import current_app
+from django.conf import settings
+
+from ingest_project import plugins
+from ingest_project.celery import app
+from ingestion.ports import errors
+from ingestion.ports.messages import MESSAGES, sentence
+from ingestion.runs import states
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("ingest_project", "ingestion", "connectors", "sinks")
+LONGEST_FILE = 400
+
+
+def sources() -> Iterator[tuple[Path, str]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if "migrations" not in path.parts:
+                yield path, path.read_text()
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def test_no_file_has_outgrown_its_reason() -> None:
+    long = {str(path): text.count("\n") for path, text in sources() if text.count("\n") > LONGEST_FILE}
+
+    assert long == {}
+
+
+def test_every_name_that_is_published_is_a_task_with_a_queue() -> None:
+    app.loader.import_default_modules()
+    published = set()
+    for _, text in sources():
+        published |= set(re.findall(r'Call\(\s*"(ingestion\.\w+)"', text))
+    registered = {name for name in current_app.tasks if name.startswith("ingestion.")}
+
+    assert published <= registered
+    assert registered == set(settings.HEADGATE_TASK_QUEUES)
+
+
+def test_every_code_that_is_raised_has_its_sentence() -> None:
+    kinds = {name for name in vars(errors) if name[0].isupper()}
+    missing = set()
+    for path, text in sources():
+        for call in calls(ast.parse(text)):
+            name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+            first = call.args[0] if call.args else None
+            code = first.value if name in kinds and isinstance(first, ast.Constant) else None
+            if isinstance(code, str) and code not in MESSAGES:
+                missing.add((str(path.relative_to(ROOT)), code))
+
+    assert missing == set()
+
+
+@pytest.mark.parametrize("code", sorted(MESSAGES))
+def test_every_sentence_ends_as_one_and_bears_missing_values(code: str) -> None:
+    text = sentence(code, {})
+
+    assert text[-1] in ".?"
+    assert text[0].isupper() or text[0] in "?'"
+
+
+def test_every_kind_has_a_class_of_that_kind_and_a_test() -> None:
+    tested = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for table in (plugins.CONNECTORS, plugins.SINKS):
+        for kind, path in table.items():
+            module, _, name = path.partition(":")
+            assert f"from {module} import" in tested, f"{kind} has no test of its own"
+            assert f"class {name}" in (ROOT / f"{module.replace('.', '/')}.py").read_text()
+
+
+def test_every_state_machine_ends() -> None:
+    for table in (states.RUN_MOVES, states.PARTITION_MOVES, states.DELIVERY_MOVES):
+        assert {state for moves in table.values() for state in moves} <= set(table)
+        assert any(not moves for moves in table.values())
+
+
+def test_web_and_beat_start_without_heavy_libraries() -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import django, sys; django.setup(); import ingestion.api.urls, ingestion.admin, ingestion.tasks; "
+        "print([name for name in ('pandas', 'polars', 'pyarrow', 'boto3', 'fastexcel') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
