@@ -1,0 +1,1 @@
+"""Measurements of Headgate against bare yardsticks, as ratios in one run: `python -m benchmarks`."""

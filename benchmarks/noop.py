@@ -1,0 +1,56 @@
+"""A source with any number of partitions and nothing in them: what is left is the cost of the stages."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel
+
+from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
+from ingestion.ports.connector import CheckReport, Stream
+from ingestion.ports.context import Context
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class NoopConfig(BaseModel):
+    """How many partitions a run has."""
+
+    partitions: int = 1
+
+
+class NoopConnector:
+    """Plans partitions and finds them empty."""
+
+    kind: ClassVar[str] = "noop"
+    Config: ClassVar[type[BaseModel]] = NoopConfig
+
+    def __init__(self, config: NoopConfig) -> None:
+        self._config = config
+
+    def streams(self) -> Sequence[Stream]:
+        """Return the one stream."""
+        return (Stream("nothing"),)
+
+    def check(self, ctx: Context) -> CheckReport:
+        """Return that all is well."""
+        return CheckReport()
+
+    def plan(self, query: Query, since: Cursor | None, ctx: Context) -> Iterable[PartitionSpec]:
+        """Yield as many partitions as configured."""
+        for lane in range(self._config.partitions):
+            yield PartitionSpec(lane)
+
+    def fetch(self, spec: PartitionSpec, cursor: Cursor | None, ctx: Context) -> Iterator[Page]:
+        """Yield nothing."""
+        return iter(())
+
+    def standardize(self, records: Records, stream: Stream) -> "pa.Table":
+        """Return an empty table."""
+        import pyarrow as pa
+
+        return pa.schema([("id", pa.int64())]).empty_table()
+
+    def checkpoint(self, spec: PartitionSpec, since: Cursor | None, high_water: str | None) -> Cursor | None:
+        """Return None: every run reads everything."""
+        return None
