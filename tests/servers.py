@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 import pytest
+import redis
 
 from ingest_project.stack import broker
 from ingest_project.stack.parents import follower
@@ -158,6 +159,14 @@ class Valkey(Server):
             "maxmemory-policy": "noeviction",
         }
         return [str(broker.find_server()), *(word for key, value in options.items() for word in (f"--{key}", value))]
+
+    def is_ready(self) -> bool:
+        """Return whether it has read what it kept, and takes commands."""
+        try:
+            with redis.Redis.from_url(self.url()) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
 
     def url(self, database: int = 0) -> str:
         """Return the address of one of its databases."""

@@ -8,7 +8,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 from django import forms
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 PREFIX = "config_"
 CLEAR_PREFIX = "clear_"
@@ -158,8 +157,8 @@ def _secret_field(name: str, info: FieldInfo, *, is_set: bool) -> forms.Field:
 
 def _plain_field(name: str, info: FieldInfo, *, initial: Any) -> forms.Field:
     kind = _bare(info.annotation)
-    default = info.get_default(call_default_factory=True)
-    has_default = default not in (PydanticUndefined, None, "", (), [], {})
+    default = None if info.is_required() else info.get_default(call_default_factory=True)
+    has_default = default not in (None, "", (), [], {})
     options: dict[str, Any] = {
         "label": _label(name),
         "required": info.is_required(),

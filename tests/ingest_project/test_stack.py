@@ -128,6 +128,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     assert len(answer.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_two_stacks_run_side_by_side_and_the_end_of_one_leaves_the_other(stack: Stack, tmp_path: Path) -> None:
     with Stack(tmp_path / "second", parts="broker,worker") as second:
         assert second.state.broker_url != stack.state.broker_url
@@ -207,7 +208,9 @@ def test_an_unknown_variable_stops_every_command_with_one_sentence(tmp_path: Pat
     answer = manage(tmp_path, "check", HEADGATE_LAEK_URL="x")
 
     assert answer.returncode == 2
-    expected = "HEADGATE_LAEK_URL is not a setting of Headgate. Did you mean HEADGATE_LAKE_URL? [config.unknown_variable]"
+    expected = (
+        "HEADGATE_LAEK_URL is not a setting of Headgate. Did you mean HEADGATE_LAKE_URL? [config.unknown_variable]"
+    )
     assert answer.stderr.strip() == expected
 
 

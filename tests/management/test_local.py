@@ -27,6 +27,7 @@ def manage(data: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_local_starts_what_it_needs_and_leaves_nothing_running(tmp_path: Path) -> None:
     data, sample = tmp_path / "data", ROOT / "sample"
 

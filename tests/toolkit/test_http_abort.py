@@ -33,7 +33,7 @@ def test_abort_from_another_thread_ends_the_call_in_flight(
     with client_of(site) as http:
         elapsed_s = seconds_to_abort(http, lambda: http.get(f"{site.url}/records"), reason=reason)
 
-    assert elapsed_s < 1
+    assert elapsed_s < 10, "the call would have lasted a minute"
     assert site.count() == 1
 
 
@@ -42,7 +42,7 @@ def test_abort_ends_a_wait_between_two_attempts(site: FakeSite) -> None:
     with client_of(site, sleep=None, attempts=100) as http:
         elapsed_s = seconds_to_abort(http, lambda: http.get(f"{site.url}/records"), reason=Cancelled)
 
-    assert elapsed_s < 1
+    assert elapsed_s < 10, "the call would have lasted a minute"
 
 
 def test_abort_ends_a_connection_attempt_that_nobody_answers() -> None:
@@ -50,7 +50,7 @@ def test_abort_ends_a_connection_attempt_that_nobody_answers() -> None:
     with full_listener() as port, Http(EgressPolicy(allow=(f"127.0.0.1:{port}",))) as http:
         elapsed_s = seconds_to_abort(http, lambda: http.get(f"http://127.0.0.1:{port}/"), reason=Cancelled)
 
-    assert elapsed_s < 1
+    assert elapsed_s < 10, "the call would have lasted a minute"
 
 
 @contextlib.contextmanager

@@ -6,11 +6,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ingestion.models import Partition, Priority, Run, RunEvent, RunState
+from ingestion.models import Partition, Pipeline, Priority, Run, RunEvent, RunState
+from ingestion.runs import contracts, pipelines
 from tests.fakes.paged_provider import PagedProvider
 from tests.faults.harness import pull
 from tests.worker.cluster import Cluster
-from tests.worker.material import csv_bytes, published_ids, upload
+from tests.worker.material import CONTRACT, csv_bytes, published_ids, upload
 
 pytestmark = pytest.mark.worker
 
@@ -51,6 +52,7 @@ def test_two_workers_on_one_queue_stay_within_its_rate_and_burst(make_cluster: C
     assert elapsed_s >= (count - 5) / 10
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_critical_work_overtakes_a_thousand_waiting_partitions(make_cluster: Callable[..., Cluster]) -> None:
     with PagedProvider(pages=2, per_page=5) as provider:
@@ -61,6 +63,10 @@ def test_critical_work_overtakes_a_thousand_waiting_partitions(make_cluster: Cal
             HEADGATE_EGRESS_ALLOW=urlsplit(provider.url).netloc,
         )
         cluster.start_worker(concurrency=2, beat=True)
+        # It delivers nowhere, so that the test is about the thousand partitions alone.
+        Pipeline.objects.create(
+            name="low", source=pipelines.upload_source(), stream="rows", contract=contracts.save_contract(CONTRACT)
+        )
         low = upload(csv_bytes(2600), datasource_name="low", priority=Priority.LOW)
         cluster.wait(lambda: Partition.objects.filter(run=low, state="done").count() > 5, what="the first of the many")
         waiting = Partition.objects.filter(run=low, state="pending").count()
