@@ -1,5 +1,7 @@
 """What a person may do with a run that has ended: retry it where it stopped, or publish an earlier one again."""
 
+from datetime import timedelta
+
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
@@ -39,8 +41,8 @@ def retry_run(run_id: int, *, by: str = "") -> Run:
             raise Refused("run.superseded", run=run_id, later=later.pk)
         state = _reopen(run)
         fresh = {"code": "", "message": "", "finished_at": None, "attempt": 0, "fence": F("fence") + 1}
-        if state != RunState.PENDING:
-            fresh["deadline_at"] = None
+        # The old deadline may have passed; without one, a run that hangs would hang for ever.
+        fresh["deadline_at"] = Now() + timedelta(seconds=run.pipeline.run_timeout_s)
         move(
             Run.objects.filter(pk=run_id),
             expected=run.state,
@@ -60,50 +62,47 @@ def _reopen(run: Run) -> RunState:
     if run.state == RunState.PARTIAL:
         if Partition.objects.filter(run=run, state=PartitionState.FAILED).exists():
             raise Refused("run.published_without_partitions", run=run.pk)
-        deliveries = Delivery.objects.filter(run=run, state=DeliveryState.FAILED)
-        failed_parts = list(
-            DeliveryPart.objects.filter(delivery__in=deliveries, state=PartitionState.FAILED).values_list(
-                "pk", flat=True
-            )
-        )
-        fresh = {"code": "", "message": "", "attempt": 0, "not_before": None, "fence": F("fence") + 1}
-        move(
-            DeliveryPart.objects.filter(pk__in=failed_parts),
-            expected=PartitionState.FAILED,
-            to=PartitionState.PENDING,
-            lease_until=None,
-            **fresh,
-        )
-        move(
-            deliveries,
-            expected=DeliveryState.FAILED,
-            to=DeliveryState.PLANNED,
-            lease_until=None,
-            finished_at=None,
-            **fresh,
-        )
+        _reopen_deliveries(run)
         return RunState.DELIVERING
+    _reopen_deliveries(run)
     partitions = Partition.objects.filter(run=run)
     if not partitions.exists():
         return RunState.PENDING
-    reopened = move(
-        partitions,
-        expected=PartitionState.FAILED,
-        to=PartitionState.PENDING,
-        code="",
-        message="",
-        attempt=0,
-        finished_at=None,
-        lease_until=None,
-        not_before=None,
-        nudged_at=None,
-        fence=F("fence") + 1,
-    )
-    waiting = partitions.filter(state__in=(PartitionState.PENDING, PartitionState.LEASED))
-    if reopened or waiting.exists():
-        waiting.update(nudged_at=None, lease_until=None, not_before=None, fence=F("fence") + 1)
-        return RunState.RUNNING
-    return RunState.COMPLETING
+    # A leased one was held by a worker when the deadline passed; only a pending one is sent again.
+    reopened = [
+        move(
+            partitions,
+            expected=state,
+            to=PartitionState.PENDING,
+            code="",
+            message="",
+            attempt=0,
+            finished_at=None,
+            lease_until=None,
+            not_before=None,
+            nudged_at=None,
+            fence=F("fence") + 1,
+        )
+        for state in (PartitionState.PENDING, PartitionState.LEASED, PartitionState.FAILED)
+    ]
+    return RunState.RUNNING if any(reopened) else RunState.COMPLETING
+
+
+def _reopen_deliveries(run: Run) -> None:
+    """Let the failed deliveries begin anew."""
+    deliveries = Delivery.objects.filter(run=run, state=DeliveryState.FAILED)
+    fresh = {
+        "code": "",
+        "message": "",
+        "attempt": 0,
+        "not_before": None,
+        "lease_until": None,
+        "fence": F("fence") + 1,
+    }
+    # The ids first: an update over a join is a subquery that some databases cannot take.
+    parts = list(DeliveryPart.objects.filter(delivery__in=deliveries).values_list("pk", flat=True))
+    move(DeliveryPart.objects.filter(pk__in=parts), expected=PartitionState.FAILED, to=PartitionState.PENDING, **fresh)
+    move(deliveries, expected=DeliveryState.FAILED, to=DeliveryState.PLANNED, finished_at=None, **fresh)
 
 
 def _go_on(run_id: int) -> None:
