@@ -11,7 +11,15 @@ from django.db.models import F, Max, Min, QuerySet, Sum
 
 from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges, roomy_cache
 from ingestion.catalog.merging import Plan, lock_open, merge, plan_merge, staged_rows
-from ingestion.models import CatalogPart, CatalogPublication, CatalogRecord, CatalogState, Run, RunState
+from ingestion.models import (
+    TERMINAL_RUN_STATES,
+    CatalogPart,
+    CatalogPublication,
+    CatalogRecord,
+    CatalogState,
+    Run,
+    RunState,
+)
 from ingestion.ports.errors import Cancelled, LeaseLost, SinkRejected, SinkUnavailable, StoreCorrupt
 from ingestion.ports.sink import DeliveryView, PartView, Receipt
 from ingestion.toolkit.failpoints import failpoint
@@ -44,10 +52,11 @@ class DatabaseCatalog:
     def stage(self, part: PartView, delivery: DeliveryView, *, open_part: Callable[[], BinaryIO]) -> Receipt:
         """Load the part's rows where no reader sees them yet; a part that is loaded already is left as it is.
 
-        SinkUnavailable while another run of the pipeline is on its way into the catalog; Cancelled where the run
+        SinkUnavailable while another run of the pipeline that has not ended is on its way into the catalog; Cancelled where the run
         was cancelled or has failed; LeaseLost where another worker took the part over meanwhile.
         """
         with _outages_named(delivery), roomy_cache():
+            self._clear_the_way(delivery)
             loading = _claim_part(part, delivery)
             if not loading.is_complete:
                 self._load(part, delivery, loading, open_part=open_part)
@@ -60,6 +69,7 @@ class DatabaseCatalog:
         before it until the last, small one. Cancelled where the run was cancelled or has failed meanwhile.
         """
         with _outages_named(delivery), roomy_cache():
+            self._clear_the_way(delivery)
             publication = _publication_to_commit(delivery)
             if publication is not None:
                 state = CatalogState.objects.get(pk=delivery.pipeline_id)
@@ -85,14 +95,28 @@ class DatabaseCatalog:
     def abort(self, delivery: DeliveryView) -> None:
         """Remove what was staged and never became visible, and let the next run in."""
         with _outages_named(delivery):
-            publication = _begin_abort(delivery)
-            if publication is None:
-                return
-            self._restore_retired(publication)
-            delete_rows(staged_rows(publication), pulse=self._pulse())
-            CatalogPublication.objects.filter(pk=publication.pk, state=STATES.ABORTING).update(
-                state=STATES.ABORTED, inserted=0, updated=0, unchanged=0
-            )
+            self._abort(delivery.run_id)
+
+    def _abort(self, run_id: int) -> None:
+        publication = _begin_abort(run_id)
+        if publication is None:
+            return
+        self._restore_retired(publication)
+        delete_rows(staged_rows(publication), pulse=self._pulse())
+        CatalogPublication.objects.filter(pk=publication.pk, state=STATES.ABORTING).update(
+            state=STATES.ABORTED, inserted=0, updated=0, unchanged=0
+        )
+
+    def _clear_the_way(self, delivery: DeliveryView) -> None:
+        """Remove what another run of the pipeline staged that has ended without publishing it.
+
+        Else it would keep all later runs out for ever; a retry of that run stages its parts again.
+        """
+        ended = CatalogPublication.objects.filter(
+            pipeline=delivery.pipeline_id, state__in=UNFINISHED, run__state__in=TERMINAL_RUN_STATES
+        )
+        for run_id in ended.exclude(run=delivery.run_id).values_list("run_id", flat=True):
+            self._abort(run_id)
 
     def _pulse(self) -> Pulse:
         return Pulse(progress=self.progress, should_stop=self.should_stop)
@@ -287,12 +311,10 @@ def _receipt(delivery: DeliveryView) -> Receipt:
     )
 
 
-def _begin_abort(delivery: DeliveryView) -> CatalogPublication | None:
+def _begin_abort(run_id: int) -> CatalogPublication | None:
     """Close the run's open publication to loaders and mergers and return it; None where there is none."""
     with transaction.atomic():
-        publication = (
-            CatalogPublication.objects.select_for_update().filter(run=delivery.run_id, state__in=UNFINISHED).first()
-        )
+        publication = CatalogPublication.objects.select_for_update().filter(run=run_id, state__in=UNFINISHED).first()
         if publication is not None:
             CatalogPublication.objects.filter(pk=publication.pk).update(state=STATES.ABORTING)
             CatalogPart.objects.filter(publication=publication).delete()

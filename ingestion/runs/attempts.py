@@ -20,6 +20,7 @@ from ingestion.ports.errors import (
     LeaseLost,
     RateLimited,
     Retryable,
+    SinkUnavailable,
 )
 from ingestion.runs import events
 from ingestion.runs.leases import Lease, watched
@@ -98,7 +99,8 @@ def _terms_of_retry(lease: Lease, error: Exception) -> tuple[float, bool] | None
     # A plugin that was told to stop may say Cancelled when it was the worker slot that ended.
     if isinstance(error, Cancelled | DeadlineReached):
         return 0.0, False
-    if isinstance(error, RateLimited):
+    # A destination that takes another run first has not failed: the run's deadline ends that wait.
+    if isinstance(error, RateLimited) or (isinstance(error, SinkUnavailable) and error.code == "sink.busy"):
         return error.retry_after_s or 1.0, False
     if isinstance(error, TimeLimitReached):
         return 0.0, True

@@ -101,7 +101,9 @@ def _reopen_deliveries(run: Run) -> None:
     }
     # The ids first: an update over a join is a subquery that some databases cannot take.
     parts = list(DeliveryPart.objects.filter(delivery__in=deliveries).values_list("pk", flat=True))
-    move(DeliveryPart.objects.filter(pk__in=parts), expected=PartitionState.FAILED, to=PartitionState.PENDING, **fresh)
+    # All of them: what was staged may have made way for a later run, and staging what is there costs a look.
+    for state in (PartitionState.DONE, PartitionState.FAILED):
+        move(DeliveryPart.objects.filter(pk__in=parts), expected=state, to=PartitionState.PENDING, **fresh)
     move(deliveries, expected=DeliveryState.FAILED, to=DeliveryState.PLANNED, finished_at=None, **fresh)
 
 

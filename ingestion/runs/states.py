@@ -31,6 +31,9 @@ PARTITION_MOVES: Mapping[str, frozenset[str]] = {
     P.SKIPPED: frozenset(),
 }
 
+# staged again by a retry: what was staged may have been cleared away since
+DELIVERY_PART_MOVES: Mapping[str, frozenset[str]] = {**PARTITION_MOVES, P.DONE: frozenset({P.PENDING})}
+
 DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
     D.PLANNED: frozenset({D.STAGED, D.FAILED}),
     D.STAGED: frozenset({D.SUBMITTED, D.PUBLISHED, D.AVAILABLE, D.VERIFIED, D.FAILED}),

@@ -7,12 +7,12 @@ from django.db.models import QuerySet
 
 from ingestion.models import Delivery, DeliveryPart, Partition, Run
 from ingestion.models.leased import Leased
-from ingestion.runs.states import DELIVERY_MOVES, PARTITION_MOVES, RUN_MOVES
+from ingestion.runs.states import DELIVERY_MOVES, DELIVERY_PART_MOVES, PARTITION_MOVES, RUN_MOVES
 
 _MOVES: Mapping[type[Leased], Mapping[str, frozenset[str]]] = {
     Run: RUN_MOVES,
     Partition: PARTITION_MOVES,
-    DeliveryPart: PARTITION_MOVES,
+    DeliveryPart: DELIVERY_PART_MOVES,
     Delivery: DELIVERY_MOVES,
 }
 
