@@ -115,19 +115,26 @@ def _validate(partition: Partition, lease: Lease) -> None:
 
 
 def _contract(run: Run, partition: Partition, table: "pa.Table", stream: Stream) -> ContractBody:
-    """Return the run's contract; without one, lane 0 drafts it from its data and the others wait for that."""
+    """Return the run's contract; without one, the first partition drafts it and the others wait for that."""
     if run.contract is None:
         run.contract = Contract.objects.filter(runs=run.pk).first()
     if run.contract is not None:
         return ContractBody.model_validate(run.contract.body)
     if stream.schema is not None:
         body = stream.schema
-    elif (partition.lane, partition.link) == (0, 0):
+    elif _is_first(partition):
         body = _with_key(draft_contract(table, name=run.pipeline.name), stream)
     else:
         raise RateLimited("contract.awaited", retry_after_s=CONTRACT_WAIT_S)
     run.contract = contracts.adopt_draft(run, body)
     return ContractBody.model_validate(run.contract.body)
+
+
+def _is_first(partition: Partition) -> bool:
+    """Return whether no partition before this one may still succeed."""
+    candidates = Partition.objects.filter(run=partition.run_id).exclude(state=PartitionState.FAILED)
+    first = candidates.order_by("lane", "link").values_list("pk", flat=True).first()
+    return first == partition.pk
 
 
 def _with_key(draft: ContractBody, stream: Stream) -> ContractBody:
