@@ -118,7 +118,8 @@ def _complete(lease: Lease) -> None:
         total=Count("pk"),
         failed=Count("pk", filter=Q(state=PartitionState.FAILED)),
     )
-    if counts["failed"] and not run.pipeline.allow_partial:
+    # Of nothing a destination would make an empty publication, and a full refresh would remove what is there.
+    if counts["failed"] and (not run.pipeline.allow_partial or counts["failed"] == counts["total"]):
         _fail_with_first(run, lease, failed=counts["failed"], total=counts["total"])
         return
     settling.settle_duplicates(run, lease)

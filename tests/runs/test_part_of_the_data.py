@@ -34,3 +34,14 @@ def test_partitions_do_not_wait_for_a_draft_from_one_that_has_failed(
     assert (run.state, run.code) == (RunState.PARTIAL, "source.rejected")
     assert run.accepted == 24
     assert run.contract is not None
+
+
+def test_a_run_of_which_nothing_succeeded_is_not_published(driver: Driver, make_pipeline: MakePipeline) -> None:
+    run = start(make_pipeline(config={"lanes": 2}, allow_partial=True))
+    plugins.TROUBLE["fetch.rejected"] = 2
+
+    driver.drain()
+
+    run.refresh_from_db()
+    assert (run.state, run.code) == (RunState.FAILED, "source.rejected")
+    assert plugins.MemorySink.committed == {}
