@@ -71,7 +71,7 @@ def _publish(run: Run, lease: Lease) -> None:
 
 def _advance_checkpoint(run: Run) -> None:
     """Move the pipeline's checkpoint to the end of what this run has read, in the caller's transaction."""
-    if run.mode != Pipeline.Mode.INCREMENTAL or run.republishes_id:
+    if run.mode != Pipeline.Mode.INCREMENTAL or run.republishes_id or not _has_read_all(run):
         return
     connector = registry.build_connector(run.pipeline.source)
     lanes: dict[int, Partition] = {}
@@ -83,3 +83,14 @@ def _advance_checkpoint(run: Run) -> None:
         cursor = connector.checkpoint(spec_of(partition), run.since, high_water or None)
         if cursor is not None:
             checkpoints.advance_checkpoint(run, stream=run.pipeline.stream, cursor=dict(cursor))
+
+
+def _has_read_all(run: Run) -> bool:
+    """Return whether the run has read all that the pipeline's next one is not to read again.
+
+    What lies beyond a limit, or outside of a narrower question, would be behind the checkpoint and never be read.
+    """
+    asked, usual = run.query, run.pipeline.query
+    if any((asked.get(name) or None) != (usual.get(name) or None) for name in ("filter", "fields", "options")):
+        return False
+    return asked.get("limit") is None or run.fetched < asked["limit"]

@@ -45,3 +45,24 @@ def test_a_run_of_which_nothing_succeeded_is_not_published(driver: Driver, make_
     run.refresh_from_db()
     assert (run.state, run.code) == (RunState.FAILED, "source.rejected")
     assert plugins.MemorySink.committed == {}
+
+
+@pytest.mark.parametrize("query", [{"limit": 4}, {"filter": "name = 1"}], ids=["limit", "filter"])
+def test_a_run_that_reads_less_than_its_pipeline_leaves_the_checkpoint(
+    driver: Driver, make_pipeline: MakePipeline, query: dict[str, Any]
+) -> None:
+    run = start(make_pipeline(mode=Pipeline.Mode.INCREMENTAL), query=query)
+
+    driver.drain()
+
+    run.refresh_from_db()
+    assert run.state == RunState.SUCCEEDED
+    assert not Checkpoint.objects.exists()
+
+
+def test_a_limit_that_was_not_reached_advances_the_checkpoint(driver: Driver, make_pipeline: MakePipeline) -> None:
+    start(make_pipeline(mode=Pipeline.Mode.INCREMENTAL), query={"limit": 100})
+
+    driver.drain()
+
+    assert Checkpoint.objects.exists()
