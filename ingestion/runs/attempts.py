@@ -72,6 +72,7 @@ def _settle(lease: Lease, call: Call, error: Exception, *, back_to: str, fail: F
     try:
         return _decide(lease, call, error, back_to=back_to, fail=fail)
     except (LeaseLost, Cancelled):
+        logger.info("%s %s is not ours to settle", call.name, call.ids, exc_info=error)
         return Outcome.STOPPED
     except (DatabaseError, InterfaceError):
         logger.info("%s %s could not be settled; its lease runs out", call.name, call.ids)
@@ -84,6 +85,7 @@ def _decide(lease: Lease, call: Call, error: Exception, *, back_to: str, fail: F
     if isinstance(error, LeaseLost) or lease.was_revoked:
         logger.info("%s %s was stopped: %s", call.name, call.ids, type(error).__name__)
         return Outcome.STOPPED
+    lease.look_again()
     terms = _terms_of_retry(lease, error)
     if terms is not None:
         wait_s, counts = terms

@@ -102,6 +102,14 @@ class Lease:
         self.state = target
         self.progress()
 
+    def look_again(self) -> None:
+        """Take the row's state from the table, after work that broke and may have rolled back; LeaseLost if not held."""
+        rows = _rows(self.model).filter(pk=self.pk, fence=self.fence, lease_until__isnull=False)
+        state = rows.values_list("state", flat=True).first()
+        if state is None:
+            raise self._reason()
+        self.state = state
+
     def release(self, *, to: str | None = None, **changes: Any) -> None:
         """Write like `change` and give the row back, so that the next claim need not wait for the lease to end."""
         self.change(to=to, lease_until=None, **changes)

@@ -1,0 +1,65 @@
+"""What becomes of work whose worker slot is used up, and of work that breaks inside of its transaction."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ingestion.models import Delivery, Partition, PartitionState, Pipeline, Run, RunState
+from ingestion.ports.batch import Query
+from ingestion.ports.context import Context
+from ingestion.ports.errors import ConfigError
+from ingestion.ports.sink import DeliveryView, PartView, Receipt
+from ingestion.runs import delivering, planning, publishing, validation
+from ingestion.runs.attempts import Outcome
+from ingestion.runs.creation import create_run
+from tests.fakes import plugins
+from tests.runs.driver import Driver
+
+MakePipeline = Callable[..., Pipeline]
+
+
+def start(pipeline: Pipeline, **values: Any) -> Run:
+    run, _ = create_run(pipeline, trigger=Run.Trigger.API, **values)
+    return run
+
+
+def test_an_error_inside_of_the_publication_is_settled_like_any_other(
+    driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(make_pipeline(mode=Pipeline.Mode.INCREMENTAL))
+    while Run.objects.get(pk=run.pk).state != RunState.PUBLISHING:
+        driver.step()
+
+    def broken(self: object, *_: object) -> None:
+        raise ConfigError("config.invalid", where="pages", detail="asked for")
+
+    monkeypatch.setattr(plugins.PagesConnector, "checkpoint", broken)
+
+    outcome = publishing.publish_run(run.pk)
+
+    run.refresh_from_db()
+    assert outcome is Outcome.FAILED
+    assert (run.state, run.code) == (RunState.FAILED, "config.invalid")
+
+
+def test_a_time_limit_inside_of_a_transaction_puts_the_work_back(
+    driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(make_pipeline())
+    while not Partition.objects.filter(run=run, stage="validate").exists():
+        driver.step()
+
+    def late(name: str) -> None:
+        if name == "validate.before_commit":
+            raise validation_limit
+
+    validation_limit = delivering.dispatch.TimeLimitReached()
+    monkeypatch.setattr(validation, "failpoint", late)
+    partition = Partition.objects.get(run=run)
+
+    outcome = validation.validate_partition(partition.pk)
+
+    partition.refresh_from_db()
+    assert outcome is Outcome.PUT_BACK
+    assert (partition.state, partition.lease_until) == (PartitionState.PENDING, None)
