@@ -42,8 +42,8 @@ class DatabaseCatalog:
     without a key, make every accepted row this run's row, so all are `inserted`. A row that may not be shown since
     a newer run's row holds its place counts as unchanged. So inserted + updated is what `count` returns.
 
-    Between two batches `progress` is called, and `should_stop` asked: DeadlineReached is raised then, and the next
-    call goes on where this one stopped.
+    Between two batches `progress` is called, and `should_stop` asked: DeadlineReached is raised then. The next call
+    goes on with a merge or a removal where this one stopped; a part that is not loaded whole is loaded anew.
     """
 
     progress: Callable[[], None] = field(default=lambda: None)

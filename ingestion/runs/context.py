@@ -50,10 +50,14 @@ def queue_limiter(queue: str) -> Limiter | None:
 
 
 @contextmanager
-def source_context(source: Source, lease: Lease | None = None) -> Iterator[Context]:
-    """Give the context of a connector; under a lease, its calls are broken off when the work must stop."""
+def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bool = True) -> Iterator[Context]:
+    """Give the context of a connector; under a lease, its calls are broken off when the work must stop.
+
+    Work that is not resumed where it stopped does not hear of the end of its worker slot: begun anew each time, it
+    would never be done. Its queue's time limit ends it.
+    """
     rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
-    should_stop = lease.should_stop if lease else _never
+    should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
     limiter = shared_limiter(rate, should_stop=should_stop)
     http = Http(
         egress_policy(),
@@ -79,9 +83,9 @@ def source_context(source: Source, lease: Lease | None = None) -> Iterator[Conte
         http.close()
 
 
-def sink_context(lease: Lease | None = None) -> Context:
-    """Return the context of a sink."""
-    should_stop = lease.should_stop if lease else _never
+def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Context:
+    """Return the context of a sink; `is_resumed` as for a source."""
+    should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
     progress = lease.progress if lease else _nothing
     limiter = shared_limiter(None, should_stop=should_stop)
     return Context(
@@ -95,6 +99,12 @@ def sink_context(lease: Lease | None = None) -> Context:
         log=partial(events.record, lease.run_id) if lease else _nothing,
         scratch=settings.HEADGATE_DATA_DIR / "scratch",
     )
+
+
+def _reason_to_stop(lease: Lease | None, *, is_resumed: bool) -> Callable[[], bool]:
+    if lease is None:
+        return _never
+    return lease.should_stop if is_resumed else lambda: lease.was_revoked
 
 
 def _never() -> bool:

@@ -83,7 +83,8 @@ def deliver_part(delivery_part_id: int) -> Outcome:
 def _deliver(row: DeliveryPart, lease: Lease) -> None:
     delivery = row.delivery
     sink = registry.build_sink(delivery.destination)
-    receipt = sink.stage(part_view(row.part), delivery_view(delivery, delivery.run), sink_context(lease))
+    ctx = sink_context(lease, is_resumed=False)
+    receipt = sink.stage(part_view(row.part), delivery_view(delivery, delivery.run), ctx)
     failpoint("deliver.staged")
     with transaction.atomic():
         lease.release(to=PartitionState.DONE, rows=row.part.rows or 0, refused=receipt.refused)

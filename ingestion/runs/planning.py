@@ -99,7 +99,7 @@ def _plan(run: Run, lease: Lease) -> None:
     since = None
     if run.mode == Pipeline.Mode.INCREMENTAL:
         since = checkpoints.read_checkpoint(run.pipeline_id, run.pipeline.stream)
-    with source_context(source, lease) as ctx:
+    with source_context(source, lease, is_resumed=False) as ctx:
         specs = list(registry.build_connector(source).plan(query_of(run), since, ctx))
     failpoint("plan.before_commit")
     with transaction.atomic():

@@ -24,6 +24,44 @@ def start(pipeline: Pipeline, **values: Any) -> Run:
     return run
 
 
+def test_staging_which_begins_at_the_first_row_again_is_not_stopped_by_the_end_of_its_slot(
+    driver: Driver, make_pipeline: MakePipeline, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(make_pipeline())
+    while not Delivery.objects.filter(run=run).exists():
+        driver.step()
+    told_to_stop = []
+
+    def stage(self: plugins.MemorySink, part: PartView, delivery: DeliveryView, ctx: Context) -> Receipt:
+        told_to_stop.append(ctx.should_stop())
+        return Receipt(inserted=part.rows)
+
+    monkeypatch.setattr(plugins.MemorySink, "stage", stage)
+    settings.HEADGATE_SLOT_S = 0
+
+    delivering.deliver_part(Delivery.objects.get(run=run).parts.get().pk)
+
+    assert told_to_stop == [False]
+
+
+def test_planning_which_begins_anew_is_not_stopped_by_the_end_of_its_slot(
+    driver: Driver, make_pipeline: MakePipeline, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(make_pipeline())
+    told_to_stop = []
+
+    def plan(self: plugins.PagesConnector, query: Query, since: object, ctx: Context) -> list[object]:
+        told_to_stop.append(ctx.should_stop())
+        return []
+
+    monkeypatch.setattr(plugins.PagesConnector, "plan", plan)
+    settings.HEADGATE_SLOT_S = 0
+
+    planning.plan_run(run.pk)
+
+    assert told_to_stop == [False]
+
+
 def test_an_error_inside_of_the_publication_is_settled_like_any_other(
     driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
