@@ -1,9 +1,13 @@
 """Starting the pipelines that waited for a publication."""
 
+import logging
+
 from ingestion.models import TERMINAL_RUN_STATES, PipelineDependency, Run
-from ingestion.ports.errors import Refused
+from ingestion.ports.errors import IngestError
 from ingestion.runs.creation import create_run
 from ingestion.runs.dependencies import unmet_dependency
+
+logger = logging.getLogger(__name__)
 
 
 def start_dependents(upstream_run: Run) -> list[Run]:
@@ -20,7 +24,9 @@ def start_dependents(upstream_run: Run) -> list[Run]:
                 trigger=Run.Trigger.DEPENDENCY,
                 idempotency_key=f"dependency:{pipeline.pk}:{upstream_run.pk}",
             )
-        except Refused:
+        except IngestError as error:
+            # Its settings do not hold any more; that is no reason to keep the other pipelines from theirs.
+            logger.warning("Pipeline %s cannot run after its upstream: %s", pipeline.name, error)
             continue
         if is_new:
             created.append(run)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
@@ -25,6 +25,7 @@ from ingestion.models import (
     DeliveryPart,
     Partition,
     PartitionState,
+    Pipeline,
     Run,
     RunState,
 )
@@ -248,8 +249,11 @@ def _abort_deliveries() -> Iterator[Repair]:
 
 
 def _start_dependents() -> Iterator[Repair]:
-    since = Now() - timedelta(days=7)
-    newest = Run.objects.filter(published_at__gte=since, pipeline__dependents__isnull=False)
-    for run in newest.order_by("pipeline_id", "-published_at").distinct()[:200]:
+    """Start what a lost call left out; only the newest publication counts, older ones have had their turn."""
+    published = Run.objects.filter(pipeline=OuterRef("pk"), published_at__gte=Now() - timedelta(days=7))
+    newest = Pipeline.objects.filter(dependents__isnull=False).values(
+        run=Subquery(published.order_by("-published_at").values("pk")[:1])
+    )
+    for run in Run.objects.filter(pk__in=newest).order_by("pk"):
         for dependent in dependents.start_dependents(run):
             yield Repair("dependent", dependent.pk)

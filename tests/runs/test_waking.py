@@ -1,0 +1,54 @@
+"""Who is woken, and how often: no pipeline stands in another's way, and nothing is sent without end."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from ingestion.models import Partition, Pipeline, PipelineDependency, Run, RunState
+from ingestion.runs import cancellation, ending, reconcile
+from ingestion.runs.creation import create_run
+from tests.runs.driver import Driver
+
+MakePipeline = Callable[..., Pipeline]
+
+
+def start(pipeline: Pipeline, **values: Any) -> Run:
+    run, _ = create_run(pipeline, trigger=Run.Trigger.API, **values)
+    return run
+
+
+def test_a_pipeline_that_cannot_run_does_not_keep_other_dependents_from_theirs(
+    driver: Driver, make_pipeline: MakePipeline
+) -> None:
+    upstream, broken, sound = make_pipeline("upstream"), make_pipeline("broken"), make_pipeline("sound")
+    for pipeline in (broken, sound):
+        PipelineDependency.objects.create(pipeline=pipeline, upstream=upstream)
+    Pipeline.objects.filter(pk=broken.pk).update(stream="gone")
+
+    start(upstream)
+    driver.drain()
+    reconcile.reconcile()
+    driver.drain()
+
+    assert list(Run.objects.filter(pipeline=sound).values_list("state", flat=True)) == [RunState.SUCCEEDED]
+
+
+def test_a_dependent_run_that_was_cancelled_is_not_made_again_from_an_older_publication(
+    driver: Driver, make_pipeline: MakePipeline
+) -> None:
+    upstream = make_pipeline("upstream")
+    start(upstream)
+    driver.drain()
+    start(upstream)
+    driver.drain()
+    dependent = make_pipeline("dependent")
+    PipelineDependency.objects.create(pipeline=dependent, upstream=upstream)
+    reconcile.reconcile()
+    cancellation.cancel_run(Run.objects.get(pipeline=dependent).pk)
+
+    reconcile.reconcile()
+
+    assert Run.objects.filter(pipeline=dependent).count() == 1
