@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 _AGEING_COPIES = 2
 """Messages that one long-waiting run gets a step higher, at each tick."""
 
+_WOKEN_AT_ONCE = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Repair:
@@ -121,7 +123,7 @@ def _end_overdue_runs() -> Iterator[Repair]:
 
 
 def _wake_pending_runs() -> Iterator[Repair]:
-    for run in _stale(Run.objects.filter(state=RunState.PENDING)).order_by("-priority", "pk")[:20]:
+    for run in ending.next_in_line(_stale(Run.objects.all()), limit=_WOKEN_AT_ONCE):
         Run.objects.filter(pk=run.pk).update(nudged_at=Now())
         step = _steps(run.created_at)
         if dispatch.publish(ending.plan_call(run.pk, priority=run.priority, step=step)) and run.not_before is None:

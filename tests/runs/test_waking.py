@@ -52,3 +52,20 @@ def test_a_dependent_run_that_was_cancelled_is_not_made_again_from_an_older_publ
     reconcile.reconcile()
 
     assert Run.objects.filter(pipeline=dependent).count() == 1
+
+
+def test_many_runs_of_one_pipeline_do_not_keep_another_from_being_woken(
+    driver: Driver, make_pipeline: MakePipeline, settings: Any
+) -> None:
+    settings.HEADGATE_MAX_ACTIVE_RUNS = 1
+    crowded, other = make_pipeline("crowded"), make_pipeline("other")
+    for _ in range(25):
+        start(crowded)
+    last = start(other)
+    driver.waiting.clear()
+    Run.objects.update(nudged_at=timezone.now() - timedelta(seconds=3600))
+
+    ending.nudge_waiting_runs()
+
+    assert {call.ids["run_id"] for call in driver.waiting} >= {last.pk}
+    assert len(driver.waiting) == 2
