@@ -46,7 +46,7 @@ from ingestion.runs.transitions import move
 logger = logging.getLogger(__name__)
 
 _AGEING_COPIES = 2
-"""Messages that one long-waiting run gets a step higher, at each tick."""
+"""Partitions of one long-waiting run that are sent a step higher."""
 
 _WOKEN_AT_ONCE = 20
 
@@ -123,7 +123,8 @@ def _end_overdue_runs() -> Iterator[Repair]:
 
 
 def _wake_pending_runs() -> Iterator[Repair]:
-    for run in ending.next_in_line(_stale(Run.objects.all()), limit=_WOKEN_AT_ONCE):
+    waiting = ending.next_in_line(_stale(Run.objects.all()), limit=_WOKEN_AT_ONCE)
+    for run in waiting[: _room(len(waiting), "plan")]:
         Run.objects.filter(pk=run.pk).update(nudged_at=Now())
         step = _steps(run.created_at)
         if dispatch.publish(ending.plan_call(run.pk, priority=run.priority, step=step)) and run.not_before is None:
@@ -131,18 +132,18 @@ def _wake_pending_runs() -> Iterator[Repair]:
 
 
 def _resume_run_stages() -> Iterator[Repair]:
-    calls: dict[str, Callable[[Run], Call]] = {
-        RunState.PLANNING: lambda run: ending.plan_call(run.pk, priority=run.priority),
-        RunState.COMPLETING: lambda run: completion.complete_call(run.pk, priority=run.priority),
-        RunState.PUBLISHING: loading.publish_call,
-    }
-    for state, call in calls.items():
-        for run in _stale(Run.objects.filter(state=state)):
+    calls: tuple[tuple[str, str, Callable[[Run], Call]], ...] = (
+        (RunState.PLANNING, "plan", lambda run: ending.plan_call(run.pk, priority=run.priority)),
+        (RunState.COMPLETING, "plan", lambda run: completion.complete_call(run.pk, priority=run.priority)),
+        (RunState.PUBLISHING, "load", loading.publish_call),
+    )
+    for state, queue, call in calls:
+        for run in _short_of(_stale(Run.objects.filter(state=state)), queue):
             Run.objects.filter(pk=run.pk).update(nudged_at=Now())
             dispatch.publish(call(run))
             yield Repair(state, run.pk)
     unfinished = Partition.objects.filter(run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
-    for run in Run.objects.filter(~Exists(unfinished), state=RunState.RUNNING):
+    for run in _short_of(Run.objects.filter(~Exists(unfinished), state=RunState.RUNNING), "plan"):
         if dispatch.publish(completion.complete_call(run.pk, priority=run.priority)):
             yield Repair("fan_in", run.pk)
     for state in (RunState.DELIVERING, RunState.LOADING):
@@ -205,17 +206,23 @@ def _renudge_deliveries() -> Iterator[Repair]:
 
 
 def _renudge(rows: "QuerySet[Any]", queue: str, call: Callable[..., Call]) -> Iterator[Repair]:
-    """Send again what is stale, but no more than the queue is short of, so that a broken worker floods nothing."""
-    short = rows.count()
-    if not short:
-        return
-    short -= dispatch.queue_depth(queue)
-    for row in rows[: max(0, min(short, settings.HEADGATE_CHORD_SIZE))]:
+    """Send again what is stale."""
+    for row in _short_of(rows, queue):
         lease_lost = row.lease_until is not None
         row._meta.default_manager.filter(pk=row.pk).update(nudged_at=Now())
         if dispatch.publish(call(row)):
             detail = f"{row._meta.model_name} {row.pk}{' (its worker is gone)' if lease_lost else ''}"
             yield Repair("lease" if lease_lost else "message", _run_id(row), detail)
+
+
+def _short_of(rows: "QuerySet[Any]", queue: str) -> "QuerySet[Any]":
+    """Return no more of the rows than the queue is short of, so that a broken worker floods nothing."""
+    return rows[: _room(rows.count(), queue)]
+
+
+def _room(count: int, queue: str) -> int:
+    """Return how many of `count` messages may be sent again: those that cannot be waiting in the queue."""
+    return max(0, min(count - dispatch.queue_depth(queue), settings.HEADGATE_CHORD_SIZE)) if count else 0
 
 
 def _run_id(row: Any) -> int:
@@ -224,15 +231,17 @@ def _run_id(row: Any) -> int:
 
 
 def _age_waiting_runs() -> Iterator[Repair]:
-    """Send a long-waiting run's next partitions once more, a step higher for every HEADGATE_AGEING_S it waited."""
+    """Send a long-waiting run's next partitions once more for every HEADGATE_AGEING_S it waited, a step higher."""
     leased = Partition.objects.filter(run=OuterRef("pk"), lease_until__gte=Now())
     waiting = Run.objects.filter(~Exists(leased), state=RunState.RUNNING).annotate(
         moved_at=Coalesce(Max("partitions__finished_at"), F("started_at"))
     )
-    ageing = timedelta(seconds=settings.HEADGATE_AGEING_S)
-    for run in waiting.filter(moved_at__lt=Now() - ageing):
+    before = Now() - timedelta(seconds=settings.HEADGATE_AGEING_S)
+    for run in waiting.filter(moved_at__lt=before):
         rows = Partition.objects.filter(is_free(), is_due(), run=run, state=PartitionState.PENDING)
         for row in rows.filter(nudged_at__isnull=False).select_related("run").order_by("lane", "link")[:_AGEING_COPIES]:
+            if not Partition.objects.filter(pk=row.pk, nudged_at__lt=before).update(nudged_at=Now()):
+                continue
             make = fetching.fetch_call if row.stage == Partition.Stage.FETCH else fetching.validate_call
             dispatch.publish(make(row, step=_steps(run.moved_at)))
     return iter(())
@@ -244,7 +253,8 @@ def _steps(since: datetime) -> int:
 
 
 def _abort_deliveries() -> Iterator[Repair]:
-    for delivery in Delivery.objects.filter(is_free(), is_due(), needs_abort=True).filter(_not_nudged_lately()):
+    waiting = Delivery.objects.filter(is_free(), is_due(), needs_abort=True).filter(_not_nudged_lately())
+    for delivery in _short_of(waiting, "load"):
         Delivery.objects.filter(pk=delivery.pk).update(nudged_at=Now())
         dispatch.publish(cancellation.abort_call(delivery.pk))
         yield Repair("abort", delivery.run_id)

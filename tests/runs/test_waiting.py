@@ -147,12 +147,14 @@ def test_the_most_urgent_pending_run_is_woken_first(driver: Driver, make_pipelin
 
 
 def test_long_waiting_work_is_sent_again_a_step_higher(
-    driver: Driver, make_pipeline: MakePipeline, settings: Any
+    driver: Driver, make_pipeline: MakePipeline, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = start(make_pipeline(config={"lanes": 5}), priority=1)
     driver.step()
     sent = len(driver.history)
     Run.objects.update(started_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
+    Partition.objects.update(nudged_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
+    monkeypatch.setattr("ingestion.dispatch.queue_depth", lambda _queue: 5)
 
     reconcile.reconcile()
 

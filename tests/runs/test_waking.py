@@ -69,3 +69,32 @@ def test_many_runs_of_one_pipeline_do_not_keep_another_from_being_woken(
 
     assert {call.ids["run_id"] for call in driver.waiting} >= {last.pk}
     assert len(driver.waiting) == 2
+
+
+def test_waiting_work_is_not_sent_again_at_every_look(
+    driver: Driver, make_pipeline: MakePipeline, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.dispatch.queue_depth", lambda _queue: 1000)
+    start(make_pipeline(config={"lanes": 5}), priority=1)
+    driver.step()
+    Run.objects.update(started_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
+    Partition.objects.update(nudged_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
+    sent = len(driver.history)
+
+    for _ in range(10):
+        reconcile.reconcile()
+
+    assert 0 < len(driver.history) - sent <= 2
+
+
+def test_runs_that_nobody_plans_are_not_nudged_into_a_full_queue(
+    driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(make_pipeline())
+    sent = len(driver.history)
+    monkeypatch.setattr("ingestion.dispatch.queue_depth", lambda _queue: 5)
+    Run.objects.update(nudged_at=timezone.now() - timedelta(seconds=3600))
+
+    reconcile.reconcile()
+
+    assert len(driver.history) == sent
