@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from ingestion.catalog import collect_garbage
-from ingestion.models import Part, Upload
+from ingestion.models import TERMINAL_RUN_STATES, Part, Run, Upload
 from ingestion.runs.lake import open_lake
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def clean_up(*, now: datetime | None = None, grace: timedelta = _GRACE) -> dict[
 
 
 def _remove_orphans(before: datetime) -> int:
-    """Delete the objects of the zones that no part names; a killed worker leaves one, at most, each time."""
+    """Delete the objects of ended runs that no part names; a killed worker leaves one, at most, each time."""
     lake, removed = open_lake(), 0
     for zone in _ZONES:
         batch: list[str] = []
@@ -42,12 +42,25 @@ def _remove_orphans(before: datetime) -> int:
 
 
 def _remove_unnamed(keys: list[str]) -> int:
+    # Looked at before the rows: work may name an object that an earlier attempt stored days ago.
+    at_work = set(
+        Run.objects.filter(pk__in=map(_run_id, keys))
+        .exclude(state__in=TERMINAL_RUN_STATES)
+        .values_list("pk", flat=True)
+    )
+    keys = [key for key in keys if _run_id(key) not in at_work]
     named = set(Part.objects.filter(key__in=keys).values_list("key", flat=True))
     named |= set(Part.objects.filter(hashes_key__in=keys).values_list("hashes_key", flat=True))
     orphans = [key for key in keys if key not in named]
     for key in orphans:
         open_lake().delete(key)
     return len(orphans)
+
+
+def _run_id(key: str) -> int:
+    """Return the run that a part's key names, 0 where it names none."""
+    run = key.split("/")[2:3]
+    return int(run[0]) if run and run[0].isdecimal() else 0
 
 
 def _remove_unfinished_uploads(before: datetime) -> int:

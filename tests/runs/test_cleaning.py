@@ -1,0 +1,59 @@
+"""What is removed, and what is not."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from ingestion.models import Delivery, DeliveryPart, Part, PartitionState, Pipeline, Run, RunState
+from ingestion.runs import cancellation, cleaning, fetching, recovery
+from ingestion.runs.attempts import Outcome
+from ingestion.runs.creation import create_run
+from ingestion.runs.lake import open_lake
+from ingestion.runs.leases import claim
+from tests.fakes import plugins
+from tests.runs.driver import Driver
+
+MakePipeline = Callable[..., Pipeline]
+LATER = timedelta(days=3)
+
+
+def start(pipeline: Pipeline, **values: Any) -> Run:
+    run, _ = create_run(pipeline, trigger=Run.Trigger.API, **values)
+    return run
+
+
+def test_an_object_of_a_run_at_work_is_kept_however_old_it_is(
+    driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(make_pipeline())
+    driver.step()
+
+    def clean(name: str) -> None:
+        # Between the object and its row; an earlier attempt may have stored the object days ago.
+        if name == "fetch.after_put":
+            cleaning.clean_up(now=datetime.now(UTC) + LATER)
+
+    monkeypatch.setattr(fetching, "failpoint", clean)
+    driver.drain()
+
+    run.refresh_from_db()
+    assert run.state == RunState.SUCCEEDED
+    assert all(open_lake().head(key) for key in Part.objects.filter(run=run).values_list("key", flat=True))
+
+
+def test_what_a_run_that_has_ended_names_is_kept_and_the_rest_goes(driver: Driver, make_pipeline: MakePipeline) -> None:
+    run = start(make_pipeline(config={"lanes": 2, "repeat_id": 7}))
+    driver.drain()
+    again = recovery.roll_back(run.pk)
+    driver.drain()
+    orphan = f"raw/items/{run.pk}/9-0/000000-dead.zst"
+    open_lake().put_if_absent(orphan, b"x")
+
+    cleaning.clean_up(now=datetime.now(UTC) + LATER)
+
+    named = [key for part in Part.objects.filter(run__in=[run, again]) for key in (part.key, part.hashes_key) if key]
+    assert all(open_lake().head(key) for key in [*named, run.manifest_key or Run.objects.get(pk=run.pk).manifest_key])
+    assert open_lake().head(orphan) is None
