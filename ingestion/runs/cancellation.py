@@ -1,7 +1,7 @@
 """Cancelling: one compare-and-set takes the work away from everybody; what was staged is removed afterwards."""
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
 
 from ingestion import dispatch, registry
@@ -91,7 +91,9 @@ def abort_call(delivery_id: int, *, step: int = 0) -> Call:
 
 def abort_delivery(delivery_id: int) -> Outcome:
     """Remove what a cancelled delivery had staged. Safe to call twice, at once and late."""
-    lease = claim(Delivery, delivery_id, expected=(DeliveryState.FAILED,), needs_abort=True)
+    # A worker that still stages a part would leave behind what it writes after the removal.
+    staging = DeliveryPart.objects.filter(delivery=OuterRef("pk"), lease_until__gte=Now())
+    lease = claim(Delivery, delivery_id, expected=(DeliveryState.FAILED,), only_if=~Exists(staging), needs_abort=True)
     if lease is None:
         return Outcome.NOT_MINE
     return attempt(

@@ -57,3 +57,22 @@ def test_what_a_run_that_has_ended_names_is_kept_and_the_rest_goes(driver: Drive
     named = [key for part in Part.objects.filter(run__in=[run, again]) for key in (part.key, part.hashes_key) if key]
     assert all(open_lake().head(key) for key in [*named, run.manifest_key or Run.objects.get(pk=run.pk).manifest_key])
     assert open_lake().head(orphan) is None
+
+
+def test_a_cancelled_delivery_is_cleared_away_after_its_last_worker_has_stopped(
+    driver: Driver, make_pipeline: MakePipeline
+) -> None:
+    run = start(make_pipeline())
+    while not Delivery.objects.filter(run=run).exists():
+        driver.step()
+    part = DeliveryPart.objects.get(delivery__run=run)
+    assert claim(DeliveryPart, part.pk, expected=(PartitionState.PENDING,), to=PartitionState.LEASED)
+    cancellation.cancel_run(run.pk)
+    delivery = Delivery.objects.get(run=run)
+
+    early = cancellation.abort_delivery(delivery.pk)
+    DeliveryPart.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    late = cancellation.abort_delivery(delivery.pk)
+
+    assert (early, late) == (Outcome.NOT_MINE, Outcome.DONE)
+    assert plugins.CALLS.count(f"abort {run.pk}") == 1
