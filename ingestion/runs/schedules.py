@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -88,9 +89,11 @@ def _create_runs(schedule: Schedule, now: datetime) -> Iterator[Run]:
         if schedule.max_runs is not None and schedule.runs_created >= schedule.max_runs:
             Schedule.objects.filter(pk=schedule.pk).update(is_enabled=False)
             return
-        run, is_new = create_run(schedule.pipeline, trigger=Run.Trigger.SCHEDULE, slot=slot, schedule=schedule)
+        with transaction.atomic():
+            run, is_new = create_run(schedule.pipeline, trigger=Run.Trigger.SCHEDULE, slot=slot, schedule=schedule)
+            if is_new:
+                Schedule.objects.filter(pk=schedule.pk).update(runs_created=F("runs_created") + 1)
         if is_new:
-            Schedule.objects.filter(pk=schedule.pk).update(runs_created=F("runs_created") + 1)
             schedule.runs_created += 1
             yield run
     moved = Schedule.objects.filter(pk=schedule.pk)
