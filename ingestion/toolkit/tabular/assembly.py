@@ -20,7 +20,9 @@ def assemble(data: "pa.Table", rows: "npt.ArrayLike", bad: Sequence[BadRow]) -> 
     if not bad:
         nulls = pa.nulls(len(numbers), pa.string())
         names = [*data.schema.names, ROW, ERROR_CODE, ERROR, RAW]
-        whole = pa.Table.from_arrays([*data.columns, pa.array(numbers), nulls, nulls, nulls], names=names)
+        # Not pa.array: that loads pandas, which costs a worker more than reading a small file.
+        at = pl.Series(numbers, dtype=pl.Int64).to_arrow()
+        whole = pa.Table.from_arrays([*data.columns, at, nulls, nulls, nulls], names=names)
     else:
         whole = _merge(data, numbers, bad)
     # A table built from arrays, or by polars, has lost what the fields say of their columns.
