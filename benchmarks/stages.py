@@ -14,6 +14,7 @@ from ingest_project.queues import SINGLE_WORKER
 from ingest_project.stack.processes import READY_LINE
 
 CONCURRENCY = 2
+RUN_PATIENCE_S = 300
 GOAL_CPU = 1.25
 GOAL_WALL = 1.5
 
@@ -144,7 +145,7 @@ class _Arena:
             run.refresh_from_db(fields=["state"])
             return bool(run.is_terminal)
 
-        wait_until(has_ended, what="the end of the run", of=self._ours)
+        wait_until(has_ended, what="the end of the run", of=self._ours, patience_s=RUN_PATIENCE_S)
         wall_s = time.perf_counter() - began
         assert run.state == RunState.SUCCEEDED, self._ours.output[-3000:]
         return Cost(wall_s, cpu_of_tree(self._ours.pid) - before + own_s)
@@ -186,7 +187,9 @@ class _Bare:
         began, own_began = time.perf_counter(), time.process_time()
         self._send("plan", copy, size)
         own_s = time.process_time() - own_began
-        wait_until(lambda: counter.get("done") is not None, what="the bare chord", of=self._process)
+        wait_until(
+            lambda: counter.get("done") is not None, what="the bare chord", of=self._process, patience_s=RUN_PATIENCE_S
+        )
         wall_s = time.perf_counter() - began
         assert "Traceback" not in self._process.output, self._process.output[-3000:]
         return Cost(wall_s, cpu_of_tree(self._process.pid) - before + own_s)
