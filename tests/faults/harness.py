@@ -104,6 +104,11 @@ def used(folder: Path) -> int:
     return len(list(folder.glob("used-*"))) if folder.is_dir() else 0
 
 
+def used_points(folder: Path) -> set[str]:
+    """Return the points at which a rule has acted."""
+    return {path.name.removeprefix("used-").partition("#")[0] for path in folder.glob("used-*")}
+
+
 def check(cluster: Cluster, runs: Sequence[Run], expected: Sequence[Sequence[object]]) -> tuple[int, int, int]:
     """Assert the common bar of all faults and return rows expected, found and doubled.
 

@@ -18,6 +18,7 @@ from tests.faults.harness import (
     resume,
     stopped_processes,
     used,
+    used_points,
     wait_for_end,
 )
 from tests.worker.material import published_ids
@@ -74,7 +75,8 @@ def test_a_kill_at_every_boundary_loses_and_doubles_nothing(
     rows = check(load.cluster, load.runs, load.expected)
     kills = used(tmp_path / "kills")
     note(fault, load.cluster, injections=kills, rows=rows, started=started)
-    assert kills == len(found)
+    # A kill behind the last commit of a stage takes the boundaries after it away, so not every number comes again.
+    assert used_points(tmp_path / "kills") == {at.partition("#")[0] for at in found}
     assert sum(provider.requests.values()) <= provider.pages + kills
     if "fetch" not in fault and "plan" not in fault:
         assert sum(provider.requests.values()) == provider.pages, "raw data were fetched again"
