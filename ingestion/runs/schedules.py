@@ -1,6 +1,7 @@
 """Schedules: which slots are due, and the runs they create; two evaluations at once create one run a slot."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -14,6 +15,8 @@ from ingestion.models import Pipeline, Run, Schedule
 from ingestion.ports.errors import ConfigError, IngestError
 from ingestion.runs.creation import create_run
 from ingestion.runs.ending import nudge_waiting_runs
+
+logger = logging.getLogger(__name__)
 
 MIN_INTERVAL_S = 10
 _MOST_MISSED = 100
@@ -66,9 +69,11 @@ def create_due_runs(now: datetime | None = None) -> list[Run]:
     due = Schedule.objects.filter(is_enabled=True, pipeline__is_paused=False).select_related("pipeline__source")
     for schedule in due:
         try:
+            check_schedule(schedule)
             created.extend(_create_runs(schedule, now))
-        except IngestError:
-            # A setting was broken since it was saved; its check shows that, the other schedules go on.
+        except IngestError as error:
+            # A setting was broken since it was saved; the other schedules go on.
+            logger.warning("The schedule %s of %s cannot be evaluated: %s", schedule.pk, schedule.pipeline.name, error)
             continue
     return created
 

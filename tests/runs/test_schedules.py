@@ -136,3 +136,15 @@ def test_a_paused_pipeline_makes_no_runs(driver: Driver, make_pipeline: Callable
     schedules.pause_pipeline(pipeline.pk)
 
     assert schedules.create_due_runs(NOW + timedelta(seconds=61)) == []
+
+
+@pytest.mark.parametrize("values", [{"cron": "99 99 * * *"}, {"cron": "0 0 * * *", "timezone": "Nowhere/Else"}])
+def test_a_schedule_that_became_unusable_keeps_no_other_from_its_runs(
+    driver: Driver, make_pipeline: Callable[..., Pipeline], values: dict[str, Any]
+) -> None:
+    make(make_pipeline("broken"), **values)
+    make(make_pipeline("sound"), cron="* * * * *")
+
+    created = schedules.create_due_runs(NOW + timedelta(minutes=5))
+
+    assert [run.pipeline.name for run in created] == ["sound"]
