@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import Enum
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connection
 from django.db.models.functions import Now
 
 from ingestion import dispatch
@@ -58,6 +58,9 @@ def attempt(lease: Lease, call: Call, work: Callable[[], None], *, back_to: str,
             return Outcome.FAILED
         with bind(run=lease.run_id, task=call.name, **call.ids), watched(lease):
             work()
+    except (DataError, IntegrityError) as error:
+        # The database works, but not with these values; nor will it when the lease has run out.
+        return _settle(lease, call, error, back_to=back_to, fail=fail)
     except (DatabaseError, InterfaceError):
         # Nothing can be written now; the lease runs out and the reconciler starts the work again.
         logger.warning("The database failed during %s %s", call.name, call.ids, exc_info=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import DataError
 
 from ingestion.models import Delivery, Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.ports.batch import Query
@@ -101,3 +102,23 @@ def test_a_time_limit_inside_of_a_transaction_puts_the_work_back(
     partition.refresh_from_db()
     assert outcome is Outcome.PUT_BACK
     assert (partition.state, partition.lease_until) == (PartitionState.PENDING, None)
+
+
+def test_values_that_the_database_refuses_fail_the_work_with_an_incident(
+    driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(make_pipeline())
+
+    def refuse(name: str) -> None:
+        if name == "validate.before_commit":
+            raise DataError("unsupported Unicode escape sequence")
+
+    monkeypatch.setattr(validation, "failpoint", refuse)
+
+    driver.drain()
+    Partition.objects.update(not_before=None)
+    driver.publish(validation.validate_call(Partition.objects.select_related("run").get(run=run)))
+    driver.drain()
+
+    run.refresh_from_db()
+    assert (run.state, run.code) == (RunState.FAILED, "worker.errored")
