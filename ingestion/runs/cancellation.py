@@ -1,7 +1,7 @@
 """Cancelling: one compare-and-set takes the work away from everybody; what was staged is removed afterwards."""
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 
 from ingestion import dispatch, registry
@@ -107,12 +107,18 @@ def abort_delivery(delivery_id: int) -> Outcome:
 
 def _abort(delivery_id: int, lease: Lease) -> None:
     delivery = Delivery.objects.select_related("destination", "run__pipeline", "run__contract").get(pk=delivery_id)
-    manifest = manifest_of(delivery.run)
-    registry.build_sink(delivery.destination).abort(
-        manifest, delivery_view(delivery, delivery.run), sink_context(lease)
-    )
+    manifest, view, ctx = manifest_of(delivery.run), delivery_view(delivery, delivery.run), sink_context(lease)
+    sink = registry.build_sink(delivery.destination)
+    sink.abort(manifest, view, ctx)
     failpoint("abort.done")
-    lease.release(needs_abort=False)
+    left = sink.count(manifest, view, ctx)
+    with transaction.atomic():
+        lease.release(needs_abort=False, counted=left)
+        if left:
+            # The commit came through while the run was cancelled, before its answer could be noted.
+            message = _name_what_was_taken(delivery.run_id)
+            Run.objects.filter(pk=delivery.run_id).update(message=message)
+            events.record(delivery.run_id, "delivery.not_aborted", level="warning", message=message, rows=left)
 
 
 def _give_up(lease: Lease, code: str, message: str) -> None:
@@ -122,10 +128,10 @@ def _give_up(lease: Lease, code: str, message: str) -> None:
 
 
 def _name_what_was_taken(run_id: int) -> str:
-    committed = Delivery.objects.filter(
-        run_id=run_id,
-        state__in=(DeliveryState.PUBLISHED, DeliveryState.AVAILABLE, DeliveryState.VERIFIED),
-    )
+    has_committed = Q(state__in=(DeliveryState.PUBLISHED, DeliveryState.AVAILABLE, DeliveryState.VERIFIED))
+    for counts in ("inserted", "updated", "unchanged", "counted"):
+        has_committed |= Q(**{f"{counts}__gt": 0})
+    committed = Delivery.objects.filter(has_committed, run_id=run_id)
     names = sorted(committed.values_list("destination__name", flat=True))
     if not names:
         return "The run was cancelled before any destination had taken its rows."

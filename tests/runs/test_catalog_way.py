@@ -9,7 +9,7 @@ from ingestion.catalog import query_records
 from ingestion.catalog.store import DatabaseCatalog
 from ingestion.models import Delivery, DeliveryPart, Destination, Pipeline, Run, RunState
 from ingestion.ports.errors import SinkRejected
-from ingestion.runs import reconcile, recovery
+from ingestion.runs import cancellation, loading, reconcile, recovery
 from ingestion.runs.creation import create_run
 from tests.runs.driver import TASKS, Driver
 
@@ -100,3 +100,23 @@ def test_a_run_that_finds_the_catalog_taken_waits_and_does_not_fail(driver: Driv
     assert waiting == (RunState.DELIVERING, "")
     assert state_of(first) == (RunState.SUCCEEDED, "")
     assert state_of(second) == (RunState.SUCCEEDED, "")
+
+
+def test_a_cancel_between_the_commit_and_its_note_names_what_the_destination_took(
+    driver: Driver, catalog_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(catalog_pipeline)
+
+    def cancel(name: str) -> None:
+        if name == "load.committed":
+            cancellation.cancel_run(run.pk)
+
+    monkeypatch.setattr(loading, "failpoint", cancel)
+
+    driver.drain()
+    Delivery.objects.update(lease_until=None)
+    cancellation.abort_delivery(Delivery.objects.get(run=run).pk)
+
+    assert state_of(run) == (RunState.CANCELLED, "")
+    assert len(query_records(limit=100, pipeline_id=catalog_pipeline.pk)) == 24
+    assert run.message == "The run was cancelled after catalog had taken its rows."
