@@ -113,7 +113,8 @@ def check(cluster: Cluster, runs: Sequence[Run], expected: Sequence[Sequence[obj
     """Assert the common bar of all faults and return rows expected, found and doubled.
 
     (1) the published set is the one served, (2) no id twice, (3) a terminal state, (4) balanced books, (5) every
-    object that a row names is there, (6) the destinations show the same, (7) a second reconciliation finds nothing.
+    object that a row names is there, (6) the destinations show the same, (7) a second reconciliation finds nothing,
+    (8) work done twice left one object: no clean or rejected object without a row.
     """
     rows = found = doubled = 0
     for run, ids in zip(runs, expected, strict=True):
@@ -129,9 +130,18 @@ def check(cluster: Cluster, runs: Sequence[Run], expected: Sequence[Sequence[obj
         assert sorted(catalog_ids(run.pipeline)) == sorted(ids)  # type: ignore[type-var]
         for key in Part.objects.filter(run=run).values_list("key", flat=True):
             assert open_lake().head(key) is not None
+        assert orphans(run) == set(), "the same work was stored under two names"
     reconcile.reconcile()
     assert reconcile.reconcile() == []
     return rows, found, doubled
+
+
+def orphans(run: Run) -> set[str]:
+    """Return the clean and rejected objects of the run that no row names."""
+    rows = Part.objects.filter(run=run).values_list("key", "hashes_key")
+    named = {key for pair in rows for key in pair}
+    zones = (Part.Zone.CLEAN, Part.Zone.REJECTED)
+    return {info.key for zone in zones for info in open_lake().list(f"{zone}/{run.pipeline.name}/{run.pk}/")} - named
 
 
 def note(fault: str, cluster: Cluster, *, injections: int, rows: tuple[int, int, int], started: float) -> None:
