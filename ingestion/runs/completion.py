@@ -142,4 +142,5 @@ def _fail_with_first(run: Run, lease: Lease, *, failed: int, total: int) -> None
     """Fail the run with its first failed partition's own code, so that a person sees the cause where they look first."""
     first = Partition.objects.filter(run=run, state=PartitionState.FAILED).order_by("lane", "link")[0]
     values = {"failed": failed, "total": total, "code": first.code, "message": first.message}
-    ending.fail_run(lease, first.code, sentence("run.partition_failed", values))
+    message = first.message if total == 1 else sentence("run.partition_failed", values)
+    ending.fail_run(lease, first.code, message)

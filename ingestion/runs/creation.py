@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from ingestion import dispatch, registry
-from ingestion.models import Contract, Pipeline, Run, Schedule, Upload
+from ingestion.models import PUBLISHED_RUN_STATES, Contract, Pipeline, Run, Schedule, Upload
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.runs import contracts, events
 from ingestion.runs.ending import plan_call
@@ -45,17 +45,18 @@ def create_run(
             return _same_request(found, pipeline, asked, uploads), False
     if pipeline.is_paused and trigger != Run.Trigger.ROLLBACK:
         raise Refused("pipeline.paused", pipeline=pipeline.name)
+    contract = contract_for(pipeline)
     try:
         with transaction.atomic():
             run = Run.objects.create(
                 pipeline=pipeline,
-                contract=contract_for(pipeline),
+                contract=contract,
                 trigger=trigger,
                 slot=slot,
                 schedule=schedule,
                 idempotency_key=idempotency_key,
                 query=asked,
-                mode=pipeline.mode,
+                mode=_mode(pipeline, contract),
                 priority=priority or pipeline.priority,
                 republishes=republishes,
                 nudged_at=Now(),
@@ -72,6 +73,19 @@ def create_run(
 def contract_for(pipeline: Pipeline) -> Contract | None:
     """Return the newest version of the pipeline's contract, or None where the first run is to draft it."""
     return contracts.latest_version(pipeline.contract) if pipeline.contract else None
+
+
+def _mode(pipeline: Pipeline, contract: Contract | None) -> str:
+    """Return the pipeline's mode; full refresh where the key is another than that of what was published.
+
+    Rows that were published under another key, or none, cannot be merged with: they would stay beside the new ones.
+    """
+    published = Run.objects.filter(pipeline=pipeline, state__in=PUBLISHED_RUN_STATES).select_related("contract")
+    newest = published.order_by("-pk").first()
+    if contract is None or newest is None or newest.contract is None:
+        return pipeline.mode
+    same_key = newest.contract.body.get("key", []) == contract.body.get("key", [])
+    return pipeline.mode if same_key else Pipeline.Mode.FULL_REFRESH
 
 
 def _last_uploads(pipeline: Pipeline) -> list[Upload]:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Max
 
 from ingestion import registry
 from ingestion.models import Part, Partition, Run
@@ -29,10 +29,6 @@ from ingestion.toolkit.failpoints import failpoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_ACROSS_SEQ = 1
-"""Sequence number of the rejected part that holds a partition's duplicates of other partitions."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
@@ -88,12 +84,19 @@ def _rewrite(run: Run, part: Part, positions: Any, contract: ContractBody) -> _R
         Part.Zone.REJECTED,
         lane=part.lane,
         link=part.link,
-        seq=_ACROSS_SEQ,
+        seq=_next_rejected_seq(part),
         table=reject_duplicates(dropped, key=contract.key),
         write=write_rejected,
     )
     failpoint("settle.after_put")
     return _Rewritten(part, clean, rejected, dropped.num_rows)
+
+
+def _next_rejected_seq(part: Part) -> int:
+    """Return the number of the partition's next rejected part: a retried run may settle the same part again."""
+    rejected = Part.objects.filter(run_id=part.run_id, zone=Part.Zone.REJECTED, lane=part.lane, link=part.link)
+    last = rejected.aggregate(last=Max("seq"))["last"]
+    return 1 if last is None else int(last) + 1
 
 
 def _replace(run: Run, lease: Lease, rewritten: list[_Rewritten]) -> None:

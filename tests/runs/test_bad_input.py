@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingestion.catalog import query_records
 from ingestion.models import Part, Pipeline, Run, RunState, Source, Upload
 from ingestion.ports.errors import ConfigError, IngestError, Refused
 from ingestion.runs import contracts, pipelines, uploads
@@ -158,3 +159,16 @@ def test_a_run_without_a_file_takes_the_last_ones_or_is_refused(driver: Driver) 
     assert refusal.value.code == "upload.awaited"
     assert list(run.uploads.all()) == list(first.uploads.all())
     assert (run.state, run.accepted) == (RunState.SUCCEEDED, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_that_were_published_without_a_key_do_not_stay_beside_keyed_ones(driver: Driver) -> None:
+    ingest(driver, b"number,name\n1,a\n1,b\n", "a.csv")
+    keyed = {"name": "bad", "key": ["number"], "columns": [{"name": "number", "type": "integer"}]}
+
+    replaced = ingest(driver, b"number,name\n1,a\n2,b\n", "b.csv", keyed)
+    merged = ingest(driver, b"number,name\n3,c\n", "c.csv", keyed)
+
+    visible = query_records(pipeline_id=merged.pipeline_id, limit=10)
+    assert (replaced.mode, merged.mode) == ("full_refresh", "incremental")
+    assert sorted(row["record"]["number"] for row in visible) == [1, 2, 3]

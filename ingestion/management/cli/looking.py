@@ -243,7 +243,8 @@ def _lines(told: Mapping[str, Any]) -> Iterable[str]:
             yield f"{stage['stage']:<10} {stage['done']} of {stage['total']}{failed}"
     for delivery in told["deliveries"]:
         counts = ", ".join(f"{delivery[name]} {name}" for name in ("inserted", "updated", "unchanged", "refused"))
-        yield f"delivery   {delivery['destination']}: {delivery['state']}; {counts}; {delivery['counted']} counted there"
+        counted = "" if delivery["counted"] is None else f"; {delivery['counted']} counted there"
+        yield f"delivery   {delivery['destination']}: {delivery['state']}; {counts}{counted}"
     for event in told["events"]:
         text = event["message"] or ", ".join(f"{name}={value}" for name, value in event["values"].items())
         yield f"{as_text(event['at'])}  {event['kind']}  {text}".rstrip()
