@@ -142,7 +142,7 @@ def test_f12_an_immediate_restart_of_postgresql_fails_no_run(
 def test_f14_two_finalizers_and_two_reconcilers_end_one_run_once(
     make_load: Callable[..., Load], tmp_path: Path
 ) -> None:
-    load = make_load(HEADGATE_SWITCH_OFF="last_partition_check,reconciler")
+    load = make_load(HEADGATE_SWITCH_OFF="reconciler")
     worker = load.cluster.start_worker(queues="plan,fetch,validate")
     load.start()
     load.cluster.wait(
