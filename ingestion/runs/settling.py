@@ -30,6 +30,7 @@ from ingestion.toolkit.failpoints import failpoint
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
     """A clean part without its duplicates, and these as a rejected part; both objects are stored."""
