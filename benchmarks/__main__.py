@@ -21,8 +21,7 @@ from benchmarks.table import Row, render
 CASES: dict[str, Callable[..., Iterator[Row]]] = {
     "stages-sqlite": partial(measure_stages, database=SQLITE),
     "stages-postgres": partial(measure_stages, database=POSTGRES),
-    "chord-sqlite": partial(measure_chord, database=SQLITE),
-    "chord-postgres": partial(measure_chord, database=POSTGRES),
+    "chord": partial(measure_chord, database=SQLITE),
     "file": measure_file,
     "catalog-sqlite": partial(measure_catalog, database=SQLITE),
     "catalog-postgres": partial(measure_catalog, database=POSTGRES),
