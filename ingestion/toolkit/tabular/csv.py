@@ -85,7 +85,8 @@ def read(open_file: Opener, span: Span, *, name: str) -> pa.Table:
     dialect = Dialect(**span.layout)
     bad: list[BadRow] = []
     frame = _parse_regular(buffer, span.columns, dialect)
-    if frame is None:
+    # Splitting has counted the records; another number means that a blank line or a long record was misread.
+    if frame is None or (span.row_count is not None and frame.height != span.row_count):
         frame, rows, bad = _parse_irregular(buffer, span, dialect, name=name)
     else:
         rows = np.arange(span.first_row, span.first_row + frame.height, dtype=np.int64)
@@ -205,8 +206,10 @@ def _parse_regular(buffer: bytes, columns: tuple[str, ...], dialect: Dialect) ->
             check_quotes(data, np.flatnonzero(data == ord(dialect.quote)), dialect)
         except StrayQuote:
             return None
+    # Without a line end polars takes a last record that is too long for one of the right length.
+    newline = dialect.newline.encode()
     try:
-        frame = _parse(buffer, columns, dialect)
+        frame = _parse(buffer if buffer.endswith(newline) else buffer + newline, columns, dialect)
     except pl.exceptions.PolarsError:
         return None  # polars refuses longer records, and a first record of another length
     if not frame.height or not frame.to_series(-1).null_count():

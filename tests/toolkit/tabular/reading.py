@@ -43,6 +43,7 @@ def cells_of(data: bytes, *, name: str, target_bytes: int = 1_000_000, **options
     ]
 
 
-def errors_of(data: bytes, *, name: str, **options: str) -> list[tuple[int, str]]:
+def errors_of(data: bytes, *, name: str, target_bytes: int = 1_000_000, **options: str) -> list[tuple[int, str]]:
     """Return row number and code of the unreadable records."""
-    return [(row[ROW], row[ERROR_CODE]) for row in rows_of(data, name=name, **options) if row[ERROR_CODE] is not None]
+    rows = rows_of(data, name=name, target_bytes=target_bytes, **options)
+    return [(row[ROW], row[ERROR_CODE]) for row in rows if row[ERROR_CODE] is not None]

@@ -80,6 +80,11 @@ def test_bad_lines_at_both_ends_are_found() -> None:
     ]
 
 
+@pytest.mark.parametrize("target_bytes", [1, 1_000_000])
+def test_a_long_last_line_without_an_end_is_found_behind_a_blank_one(target_bytes: int) -> None:
+    assert errors_of(b"a,b\n,\n\n,,", name="a.csv", target_bytes=target_bytes) == [(1, "row.too_many_fields")]
+
+
 def test_a_file_of_bad_lines_alone_has_rows() -> None:
     assert errors_of(b"a,b\n1\n", name="a.csv") == [(0, "row.too_few_fields")]
 
