@@ -39,7 +39,7 @@ test: install-dev ## The tests on SQLite, then those that touch the database on 
 	@$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and (not faults or choice)"
 	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
 		echo "Once more on PostgreSQL, what touches the database:"
-		$(BIN)/python -m pytest -q $(PARALLEL) -m "(database or worker or choice) and not slow and (not faults or choice)" --database postgres
+		$(BIN)/python -m pytest -q $(PARALLEL) -m "choice or (database and not slow and not faults and not worker)" --database postgres
 	elif [ "$${REQUIRE_ALL:-}" = 1 ]; then
 		echo "PostgreSQL is not installed, so the tests were not run on it." >&2
 		exit 1
