@@ -1,13 +1,10 @@
 """Removing what nothing refers to: objects that no row names, unfinished uploads, retired records."""
 
-import logging
 from datetime import UTC, datetime, timedelta
 
 from ingestion.catalog import collect_garbage
 from ingestion.models import TERMINAL_RUN_STATES, Part, Run, Upload
 from ingestion.runs.lake import open_lake
-
-logger = logging.getLogger(__name__)
 
 _GRACE = timedelta(days=1)
 """An object younger than this may belong to work that has not committed its row yet."""

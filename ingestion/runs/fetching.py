@@ -1,27 +1,23 @@
 """The fetch stage: what arrives becomes raw parts, committed together with the cursor, page by page."""
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
 from django.db.models.functions import Now
 
 from ingestion import dispatch, registry
 from ingestion.dispatch import Call
-from ingestion.models import Part, Partition, PartitionState, Run, RunState
+from ingestion.models import Part, Partition, PartitionState, Run
 from ingestion.ports.batch import Page, PartitionSpec
 from ingestion.ports.errors import SourceChanged
 from ingestion.runs import completion, events
 from ingestion.runs.attempts import Outcome, attempt
 from ingestion.runs.context import source_context
 from ingestion.runs.lake import open_lake, part_key, sha256_hex
-from ingestion.runs.leases import Lease, claim
+from ingestion.runs.leases import Lease, claim_partition
 from ingestion.toolkit.failpoints import failpoint
-
-logger = logging.getLogger(__name__)
 
 _ZSTD_LEVEL = 3
 
@@ -31,14 +27,7 @@ def fetch_partition(partition_id: int, *, is_chained: bool) -> Outcome:
 
     Safe to call twice, at once and late: only the holder of the lease writes, and only while it holds it.
     """
-    lease = claim(
-        Partition,
-        partition_id,
-        expected=(PartitionState.PENDING, PartitionState.LEASED),
-        to=PartitionState.LEASED,
-        stage=Partition.Stage.FETCH,
-        only_if=Q(run__state=RunState.RUNNING),
-    )
+    lease = claim_partition(partition_id, stage=Partition.Stage.FETCH)
     if lease is None:
         return Outcome.NOT_MINE
     failpoint("fetch.claimed")

@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
-from ingestion.models import Delivery, DeliveryPart, Partition, Run, RunState
+from ingestion.models import Delivery, DeliveryPart, Partition, PartitionState, Run, RunState
 from ingestion.models.leased import Leased
 from ingestion.ports.errors import Cancelled, DeadlineReached, LeaseLost, Signal
 from ingestion.runs.transitions import check_move
@@ -163,6 +163,18 @@ def claim(
         attempt=row["attempt"] + 1,
         state=target,
         slot_ends=time.monotonic() + settings.HEADGATE_SLOT_S,
+    )
+
+
+def claim_partition(partition_id: int, *, stage: str) -> Lease | None:
+    """Return a lease on the partition if that stage of it is to be done and its run is running; else None."""
+    return claim(
+        Partition,
+        partition_id,
+        expected=(PartitionState.PENDING, PartitionState.LEASED),
+        to=PartitionState.LEASED,
+        stage=stage,
+        only_if=Q(run__state=RunState.RUNNING),
     )
 
 

@@ -1,7 +1,5 @@
 """The publication: manifest first, then everything that makes the run count in one transaction."""
 
-import logging
-
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -16,8 +14,6 @@ from ingestion.runs.leases import Lease, claim
 from ingestion.runs.loading import publish_call
 from ingestion.runs.manifests import manifest_bytes, manifest_of
 from ingestion.toolkit.failpoints import failpoint
-
-logger = logging.getLogger(__name__)
 
 
 def publish_run(run_id: int) -> Outcome:

@@ -6,11 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from django.db import transaction
-from django.db.models import Q
 from django.db.models.functions import Now
 
 from ingestion import registry
-from ingestion.models import Contract, Part, Partition, PartitionState, Run, RunState
+from ingestion.models import Contract, Part, Partition, PartitionState, Run
 from ingestion.ports.batch import Query, RawPage, Records, StoredInput
 from ingestion.ports.connector import Stream
 from ingestion.ports.errors import RateLimited, StoreCorrupt
@@ -24,7 +23,7 @@ from ingestion.runs import completion, contracts, events
 from ingestion.runs.attempts import Outcome, attempt
 from ingestion.runs.fetching import spec_of, validate_call
 from ingestion.runs.lake import open_lake, sha256_hex
-from ingestion.runs.leases import Lease, claim
+from ingestion.runs.leases import Lease, claim_partition
 from ingestion.runs.parts import make_part, put_hashes
 from ingestion.toolkit.failpoints import failpoint
 
@@ -40,14 +39,7 @@ def validate_partition(partition_id: int) -> Outcome:
     Safe to call twice, at once and late: the same raw parts give the same objects under the same keys, and only
     the holder of the lease writes their rows.
     """
-    lease = claim(
-        Partition,
-        partition_id,
-        expected=(PartitionState.PENDING, PartitionState.LEASED),
-        to=PartitionState.LEASED,
-        stage=Partition.Stage.VALIDATE,
-        only_if=Q(run__state=RunState.RUNNING),
-    )
+    lease = claim_partition(partition_id, stage=Partition.Stage.VALIDATE)
     if lease is None:
         return Outcome.NOT_MINE
     failpoint("validate.claimed")
