@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from ingestion.ports.connector import CheckReport
-    from ingestion.ports.sink import DeliveryView, PartView, Receipt
+    from ingestion.ports.sink import DeliveryView, Manifest, PartView, Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,14 @@ class CatalogStore(Protocol):
         ...
 
 
+class PublishedRuns(Protocol):
+    """The manifests of earlier runs, for a sink that has to write rows of theirs again."""
+
+    def manifest(self, run_id: int, *, pipeline_id: int) -> "Manifest | None":
+        """Return what the run published, or None where it is no run of that pipeline or has published nothing."""
+        ...
+
+
 def _no_event(kind: str, /, **values: Any) -> None: ...
 
 
@@ -173,6 +181,7 @@ class Context:
     lake: Lake
     clock: Callable[[], datetime]
     catalog: CatalogStore | None = None
+    published: PublishedRuns | None = None
     should_stop: Callable[[], bool] = lambda: False
     progress: Callable[[], None] = lambda: None
     log: Callable[..., None] = field(default=_no_event)

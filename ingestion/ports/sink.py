@@ -1,6 +1,6 @@
 """The contract of a sink: how a published run reaches a place."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -41,6 +41,8 @@ class Capabilities:
     formats: frozenset[str] = frozenset({"parquet"})
     is_transactional: bool = False
     needs_lake: bool = True
+    orders_runs: bool = False
+    """Whether a late full refresh of an older run finds its place by itself, so that it need not be refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,11 @@ class PartView:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a run publishes: every clean part, in (lane, link, seq) order, and how to understand it."""
+    """What a run publishes: every clean part, in (lane, link, seq) order, and how to understand it.
+
+    The column `_run` in the parts names the run that read the rows. That is another one where a publication is made
+    again (a roll back), so a destination that tells runs apart writes `run_id` in its place.
+    """
 
     run_id: int
     pipeline: str
@@ -81,6 +87,7 @@ class DeliveryView:
     """One run on its way into one destination, as its sink sees it.
 
     `refs` is the sink's own notebook (task ids, keys): JSON, given back by CommitStep and kept between calls.
+    `looks` counts the looks at its commit so far. `observed` is what `ObservingSink.observe` saw of it just now.
     """
 
     id: int
@@ -94,17 +101,35 @@ class DeliveryView:
     attempt: int
     logical_time: str
     refs: Mapping[str, Any] = field(default_factory=dict)
+    looks: int = 0
+    observed: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One row that the destination would not take: where it stands, which rule of the destination it broke, and why."""
+
+    part: str
+    """Name of the part (PartView.name)."""
+    index: int
+    """Position in the part, from 0."""
+    rule: str
+    message: str
+    column: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a destination took: rows by what became of them; accepted = the sum of the four counts."""
+    """What a destination took: rows by what became of them; accepted = the sum of the four counts.
+
+    `refusals` names the refused rows, one each, in the receipt of a commit; they go to quarantine.
+    """
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     refused: int = 0
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
 
     @property
     def visible(self) -> int:
@@ -114,7 +139,11 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class CommitStep:
-    """One step of a commit: the state reached, when to look again, and the receipt once there is one."""
+    """One step of a commit: the state reached, when to look again, and the receipt once there is one.
+
+    `refs` are added to the delivery's and stored before anything is done on the strength of the step: a sink that is
+    about to cause an outside effect returns what names it first, with look_again_s 0, and causes it in the next call.
+    """
 
     state: DeliveryState
     look_again_s: float | None = None
@@ -148,4 +177,108 @@ class Sink(Protocol):
 
     def abort(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> None:
         """Remove what was staged and is not visible. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class ObservingSink(Sink, Protocol):
+    """A sink that can look at many deliveries with one question to the destination."""
+
+    def observe(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:
+        """Return what the destination says of these deliveries now, by delivery id; one it does not know is left out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What a piece of upkeep did, or in a dry run would do: a line each, and what it comes to."""
+
+    actions: tuple[str, ...] = ()
+    object_count: int = 0
+    size_bytes: int = 0
+    is_dry_run: bool = False
+
+
+@runtime_checkable
+class DroppingSink(Sink, Protocol):
+    """A sink that can remove all it holds of a pipeline; a person has confirmed it by name before."""
+
+    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+        """Remove everything of the pipeline from the destination. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class StoringSink(Sink, Protocol):
+    """A sink of files, which pile up."""
+
+    def compact(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+        """Write the small files of the published state together into larger ones; readers see the same rows."""
+        ...
+
+    def retain(
+        self, pipeline: str, ctx: Context, *, keep_runs: int | None, keep_days: int | None, dry_run: bool = False
+    ) -> Upkeep:
+        """Remove publications that are neither part of the published state nor to be kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """One difference between a table and a contract, and what bringing them together does.
+
+    `id` names an applied change, which can be reverted until `revertible_until` (ISO time); both are empty in a plan.
+    """
+
+    column: str
+    what: str
+    statement: str
+    id: str = ""
+    revertible_until: str = ""
+
+
+@runtime_checkable
+class TableSink(Sink, Protocol):
+    """A sink into tables, whose columns follow the contract."""
+
+    def plan_schema(self, pipeline: str, contract: ContractBody, ctx: Context) -> Sequence[SchemaChange]:
+        """Return what the next delivery under this contract would change in the pipeline's table, in order."""
+        ...
+
+    def schema_changes(self, pipeline: str, ctx: Context) -> Sequence[SchemaChange]:
+        """Return the applied changes that can still be reverted, newest first."""
+        ...
+
+    def revert_schema(self, pipeline: str, change_id: str, ctx: Context) -> SchemaChange:
+        """Undo one applied change with the data it set aside, and return it; ConfigError where it cannot be any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideTask:
+    """A task that a destination runs for us."""
+
+    id: str
+    state: str
+    dataset: str
+    created_at: str
+    duration_ms: int | None
+    message: str = ""
+    link: str = ""
+
+
+@runtime_checkable
+class TaskSink(Sink, Protocol):
+    """A sink whose destination works in tasks of its own, which a person may want to see."""
+
+    def tasks(self, ctx: Context, *, limit: int) -> Sequence[OutsideTask]:
+        """Return our tasks there, newest first."""
+        ...
+
+    def task_log(self, task_id: str, ctx: Context, *, tail_bytes: int) -> str:
+        """Return the end of the task's log; empty where there is none yet."""
+        ...
+
+    def cancel_task(self, task_id: str, ctx: Context) -> None:
+        """Stop the task; ConfigError where it is none of ours."""
         ...
