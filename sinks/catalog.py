@@ -31,7 +31,9 @@ class CatalogSink:
 
     kind: ClassVar[str] = "catalog"
     Config: ClassVar[type[BaseModel]] = CatalogConfig
-    capabilities: ClassVar[Capabilities] = Capabilities(write_modes=frozenset(WriteMode), is_transactional=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        write_modes=frozenset(WriteMode), is_transactional=True, orders_runs=True
+    )
 
     def __init__(self, config: CatalogConfig | None = None) -> None:
         self.config = config or CatalogConfig()

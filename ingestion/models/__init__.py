@@ -11,7 +11,7 @@ from ingestion.models.configuration import (
     Source,
     Upload,
 )
-from ingestion.models.deliveries import OPEN_DELIVERY_STATES, Delivery, DeliveryPart
+from ingestion.models.deliveries import OPEN_DELIVERY_STATES, UNDELIVERED_STATES, Delivery, DeliveryPart
 from ingestion.models.runs import (
     ACTIVE_RUN_STATES,
     PUBLISHED_RUN_STATES,
@@ -31,6 +31,7 @@ __all__ = [
     "OPEN_DELIVERY_STATES",
     "PUBLISHED_RUN_STATES",
     "TERMINAL_RUN_STATES",
+    "UNDELIVERED_STATES",
     "UNFINISHED_PARTITION_STATES",
     "CatalogPart",
     "CatalogPublication",

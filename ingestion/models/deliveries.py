@@ -8,7 +8,9 @@ from ingestion.models.leased import Leased
 from ingestion.models.runs import Part, PartitionState, Run
 from ingestion.ports.sink import DeliveryState
 
-OPEN_DELIVERY_STATES = frozenset(set(DeliveryState) - {DeliveryState.VERIFIED, DeliveryState.FAILED})
+UNDELIVERED_STATES = frozenset({DeliveryState.FAILED, DeliveryState.PUBLISHED_NOT_LOADED})
+"""The run goes on without such a delivery; a retry takes it up again."""
+OPEN_DELIVERY_STATES = frozenset(set(DeliveryState) - {DeliveryState.VERIFIED} - UNDELIVERED_STATES)
 
 
 class Delivery(Leased):
@@ -31,6 +33,12 @@ class Delivery(Leased):
     code = models.CharField(max_length=60, blank=True)
     message = models.TextField(blank=True)
     needs_abort = models.BooleanField(default=False, help_text="What was staged is still to be removed.")
+    is_redelivery = models.BooleanField(
+        default=False, help_text="Made after the run was published, from the lake; the run itself stays as it is."
+    )
+    holds = models.CharField(  # noqa: DJ001 (null where nothing is held, so that it can be unique)
+        max_length=60, null=True, blank=True, unique=True, editable=False, help_text="Whose turn it is there."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 

@@ -162,6 +162,7 @@ class Part(models.Model):
         RAW = "raw"
         CLEAN = "clean"
         REJECTED = "rejected"
+        REFUSED = "refused"
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="parts")
     zone = models.CharField(max_length=8, choices=Zone.choices)
@@ -177,11 +178,28 @@ class Part(models.Model):
         default=list, blank=True, help_text="Page index of a raw part: url, status, headers, range."
     )
     hashes_key = models.CharField(max_length=500, blank=True, help_text="Sorted key hashes of a clean part.")
+    delivery = models.ForeignKey(
+        "Delivery",
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="refused_parts",
+        help_text="The delivery whose destination refused these rows.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["run", "zone", "lane", "link", "seq"]
-        constraints = [models.UniqueConstraint(fields=["run", "zone", "lane", "link", "seq"], name="part_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "zone", "lane", "link", "seq"], condition=Q(delivery__isnull=True), name="part_once"
+            ),
+            models.UniqueConstraint(
+                fields=["delivery", "lane", "link", "seq"],
+                condition=Q(delivery__isnull=False),
+                name="refused_part_once",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.key

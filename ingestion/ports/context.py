@@ -1,6 +1,6 @@
 """What a plugin is handed to cause effects with; nothing else of the core reaches it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -53,6 +53,10 @@ class HttpClient(Protocol):
 
     def probe(self, url: str, *, headers: Mapping[str, str] | None = None) -> "CheckReport":
         """Return which layer between here and a GET of the URL fails: dns, tcp, tls, http, auth."""
+        ...
+
+    def variant(self, *, ca_file: str | None = None, deadline_s: float | None = None) -> "HttpClient":
+        """Return a client that trusts another authority, or gives up sooner; it ends with this one."""
         ...
 
 
@@ -159,8 +163,12 @@ class CatalogStore(Protocol):
 class PublishedRuns(Protocol):
     """The manifests of earlier runs, for a sink that has to write rows of theirs again."""
 
-    def manifest(self, run_id: int, *, pipeline_id: int) -> "Manifest | None":
-        """Return what the run published, or None where it is no run of that pipeline or has published nothing."""
+    def manifests(self, run_ids: Collection[int], *, pipeline_id: int) -> Mapping[int, "Manifest | None"]:
+        """Return by run id what the run has published or is about to.
+
+        None stands for a run of the pipeline that was cancelled or has failed: none of its rows may be seen. A run of
+        another pipeline, or an unknown one, is left out.
+        """
         ...
 
 

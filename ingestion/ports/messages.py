@@ -116,6 +116,11 @@ MESSAGES: dict[str, str] = {
     "sink.rejected": "Destination {destination} refused the delivery: {detail}.",
     "sink.busy": "Destination {destination} is taking another publication of this pipeline; this one follows by itself.",
     "sink.count_mismatch": "Destination {destination} shows {found} rows of this run where {expected} were handed over: {short} are missing after the stage {stage}. Retry the delivery.",
+    "sink.not_loaded": "Destination {destination} has taken the rows, but no reader sees them yet. Look at what keeps it from loading them, then retry the run: nothing is sent twice.",
+    "sink.refusals_unnamed": "Destination {destination} refused {refused} rows and named {named} of them. Report this: each refused row must be found again.",
+    "delivery.superseded": "Destination {destination} already shows run {later}, which is newer; these rows would take the place of newer ones. Roll back to this run instead, if that is what you want.",
+    "delivery.incomplete": "Destination {destination} has not got run {base}, the full refresh that these rows add to. Mend the destination, then fill it: 'ingest fill'.",
+    "delivery.exists": "Run {run} is delivered to {destination} already ({state}).",
     "delivery.failed": "Delivery to {destination} failed with {code}: {message}",
     # the command line
     "stack.not_running": "No stack is running here, so nothing works on it yet. Start one with 'python manage.py up', or give --local; what is stored is worked on then.",

@@ -42,7 +42,7 @@ class Capabilities:
     is_transactional: bool = False
     needs_lake: bool = True
     orders_runs: bool = False
-    """Whether a late full refresh of an older run finds its place by itself, so that it need not be refused."""
+    """Whether it takes several runs of a pipeline at once, in any order, and lets none of them undo a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +143,15 @@ class CommitStep:
 
     `refs` are added to the delivery's and stored before anything is done on the strength of the step: a sink that is
     about to cause an outside effect returns what names it first, with look_again_s 0, and causes it in the next call.
+    PUBLISHED_NOT_LOADED ends the delivery for its run: the rows are there and no reader sees them; a retry looks again.
     """
 
     state: DeliveryState
     look_again_s: float | None = None
     receipt: Receipt | None = None
     refs: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    """What a person should read about it in the run's log."""
 
 
 @runtime_checkable

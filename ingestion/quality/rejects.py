@@ -12,10 +12,11 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.ports.batch import CLEAN_COLUMNS, PAGE, ROW
+from ingestion.ports.sink import Refusal
 from ingestion.quality.texts import as_text, records_as_json
 
 VALUE_CHARACTERS = 200
-REJECTED, DUPLICATE = "rejected", "duplicate"
+REJECTED, DUPLICATE, REFUSED = "rejected", "duplicate", "refused"
 KEY_DUPLICATE = "key.duplicate"
 
 ERROR_TYPE = pa.struct([(name, pa.string()) for name in ("column", "rule", "value", "message")])
@@ -110,6 +111,35 @@ def reject_duplicates(dropped: pa.Table, *, key: Sequence[str]) -> pa.Table:
     message = "Another partition of this run has a row with the same key, which was kept."
     violation = Violation(",".join(key), KEY_DUPLICATE, message, everywhere, key_text([frame[name] for name in key]))
     return build_rejected([violation], rows=frame[ROW], pages=frame[PAGE], raw=None, records=frame.drop(CLEAN_COLUMNS))
+
+
+def refuse_rows(clean: pa.Table, refusals: Sequence[Refusal]) -> pa.Table:
+    """Return the rejected table of clean rows that a destination refused; `refusals` are in the order of their rows."""
+    frame = _frame(clean)[[refusal.index for refusal in refusals]]
+    errors = pl.DataFrame(
+        {
+            "column": [refusal.column for refusal in refusals],
+            "rule": [refusal.rule for refusal in refusals],
+            "value": [_value_at(frame, refusal.column, row) for row, refusal in enumerate(refusals)],
+            "message": [refusal.message for refusal in refusals],
+        },
+        schema=dict.fromkeys(("column", "rule", "value", "message"), pl.String),
+    )
+    offsets = cast(pa.Int32Array, _arrow(np.arange(frame.height + 1, dtype=np.int32)))
+    columns = [
+        frame[ROW].cast(pl.Int64).to_arrow(),
+        frame[PAGE].cast(pl.Int32).to_arrow(),
+        _arrow([REFUSED] * frame.height).cast(pa.string()),
+        pa.ListArray.from_arrays(offsets, _structs(errors)),
+        records_as_json(frame.drop(CLEAN_COLUMNS)).to_arrow().cast(pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=REJECTED_SCHEMA)
+
+
+def _value_at(frame: pl.DataFrame, column: str, row: int) -> str:
+    if column not in frame.columns:
+        return ""
+    return str(as_text(frame[column].slice(row, 1))[0] or "")[:VALUE_CHARACTERS]
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -1,13 +1,16 @@
 """Cancelling: one compare-and-set takes the work away from everybody; what was staged is removed afterwards."""
 
+from typing import Any
+
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from ingestion import dispatch, registry
 from ingestion.dispatch import Call
 from ingestion.models import (
     OPEN_DELIVERY_STATES,
+    UNFINISHED_PARTITION_STATES,
     Delivery,
     DeliveryPart,
     Partition,
@@ -16,6 +19,7 @@ from ingestion.models import (
     RunState,
 )
 from ingestion.ports.errors import Refused
+from ingestion.ports.messages import sentence
 from ingestion.ports.sink import DeliveryState
 from ingestion.runs import ending, events
 from ingestion.runs.attempts import Outcome, attempt
@@ -24,9 +28,8 @@ from ingestion.runs.leases import Lease, claim
 from ingestion.runs.manifests import delivery_view, manifest_of
 from ingestion.runs.states import CANCELLABLE_RUN_STATES
 from ingestion.runs.transitions import move
+from ingestion.runs.turns import pass_on
 from ingestion.toolkit.failpoints import failpoint
-
-_UNFINISHED = (PartitionState.PENDING, PartitionState.LEASED)
 
 
 def cancel_run(run_id: int, *, by: str = "") -> Run:
@@ -46,42 +49,62 @@ def cancel_run(run_id: int, *, by: str = "") -> Run:
             if run is None:
                 raise Refused("run.not_found", run=run_id)
             raise Refused("run.not_cancellable", run=run_id, state=run.state)
-        for state in _UNFINISHED:
-            for model, rows_of_run in (
-                (Partition, Partition.objects.filter(run_id=run_id)),
-                (DeliveryPart, DeliveryPart.objects.filter(delivery__run_id=run_id)),
-            ):
-                # The ids first: an update over a join is a subquery that some databases cannot take.
-                ids = list(rows_of_run.filter(state=state).values_list("pk", flat=True))
-                move(
-                    model._default_manager.filter(pk__in=ids),
-                    expected=state,
-                    to=PartitionState.SKIPPED,
-                    fence=F("fence") + 1,
-                )
+        _skip(Partition, Partition.objects.filter(run_id=run_id))
         message = _name_what_was_taken(run_id)
-        for delivery_state in OPEN_DELIVERY_STATES:
-            # The lease stays: what is to be removed is removed after the last holder has stopped.
-            move(
-                Delivery.objects.filter(run_id=run_id),
-                expected=delivery_state,
-                to=DeliveryState.FAILED,
-                fence=F("fence") + 1,
-                needs_abort=True,
-                code="run.cancelled",
-                message="The run was cancelled.",
-                not_before=None,
-                attempt=0,
-                finished_at=Now(),
-            )
+        withdraw_deliveries(Delivery.objects.filter(run_id=run_id), code="run.cancelled")
         rows.update(message=message)
         events.record(run_id, "run.cancelled", level="warning", message=message, by=by)
         failpoint("cancel.before_commit")
-        for delivery_id in Delivery.objects.filter(run_id=run_id, needs_abort=True).values_list("pk", flat=True):
-            dispatch.publish_after_commit(abort_call(delivery_id))
         transaction.on_commit(ending.nudge_waiting_runs, robust=True)
     failpoint("cancel.after_commit")
     return Run.objects.get(pk=run_id)
+
+
+def withdraw_deliveries(deliveries: QuerySet[Delivery], *, code: str, **values: Any) -> None:
+    """End those of the deliveries that are under way, and have what they staged removed; in the caller's transaction.
+
+    Their leases stay: what is to be removed is removed after the last holder has stopped (see `let_go`).
+    """
+    ids = list(deliveries.filter(state__in=OPEN_DELIVERY_STATES).values_list("pk", flat=True))
+    _skip(DeliveryPart, DeliveryPart.objects.filter(delivery__in=ids))
+    for state in OPEN_DELIVERY_STATES:
+        move(
+            Delivery.objects.filter(pk__in=ids),
+            expected=state,
+            to=DeliveryState.FAILED,
+            fence=F("fence") + 1,
+            needs_abort=True,
+            code=code,
+            message=sentence(code, values),
+            not_before=None,
+            attempt=0,
+            finished_at=Now(),
+        )
+    for delivery_id in ids:
+        dispatch.publish_after_commit(abort_call(delivery_id))
+
+
+def _skip(model: type[Partition | DeliveryPart], rows: QuerySet[Any]) -> None:
+    for state in UNFINISHED_PARTITION_STATES:
+        # The ids first: an update over a join is a subquery that some databases cannot take.
+        ids = list(rows.filter(state=state).values_list("pk", flat=True))
+        move(
+            model._default_manager.filter(pk__in=ids),
+            expected=state,
+            to=PartitionState.SKIPPED,
+            fence=F("fence") + 1,
+        )
+
+
+def let_go(lease: Lease, delivery_id: int) -> None:
+    """Say that this worker has stopped, where its delivery was withdrawn: what it staged need not wait for the lease.
+
+    Nobody claims a withdrawn row before its lease has ended, so the fence is one above ours exactly then.
+    """
+    withdrawn = Delivery.objects.filter(pk=delivery_id, state=DeliveryState.FAILED, needs_abort=True)
+    rows = withdrawn if lease.model is Delivery else DeliveryPart.objects.filter(state=PartitionState.SKIPPED)
+    if rows.filter(pk=lease.pk, fence=lease.fence + 1).update(lease_until=None) and withdrawn.exists():
+        dispatch.publish(abort_call(delivery_id))
 
 
 def abort_call(delivery_id: int, *, step: int = 0) -> Call:
@@ -96,24 +119,28 @@ def abort_delivery(delivery_id: int) -> Outcome:
     lease = claim(Delivery, delivery_id, expected=(DeliveryState.FAILED,), only_if=~Exists(staging), needs_abort=True)
     if lease is None:
         return Outcome.NOT_MINE
-    return attempt(
+    outcome = attempt(
         lease,
         abort_call(delivery_id),
         lambda: _abort(delivery_id, lease),
         back_to=DeliveryState.FAILED,
         fail=_give_up,
     )
+    if outcome in (Outcome.DONE, Outcome.FAILED):
+        pass_on(Delivery.objects.select_related("run").get(pk=delivery_id))
+    return outcome
 
 
 def _abort(delivery_id: int, lease: Lease) -> None:
     delivery = Delivery.objects.select_related("destination", "run__pipeline", "run__contract").get(pk=delivery_id)
-    manifest, view, ctx = manifest_of(delivery.run), delivery_view(delivery, delivery.run), sink_context(lease)
+    manifest, view = manifest_of(delivery.run), delivery_view(delivery, delivery.run)
     sink = registry.build_sink(delivery.destination)
-    sink.abort(manifest, view, ctx)
-    failpoint("abort.done")
-    left = sink.count(manifest, view, ctx)
+    with sink_context(lease) as ctx:
+        sink.abort(manifest, view, ctx)
+        failpoint("abort.done")
+        left = sink.count(manifest, view, ctx)
     with transaction.atomic():
-        lease.release(needs_abort=False, counted=left)
+        lease.release(needs_abort=False, counted=left, holds=None)
         if left:
             # The commit came through while the run was cancelled, before its answer could be noted.
             message = _name_what_was_taken(delivery.run_id)
@@ -123,7 +150,7 @@ def _abort(delivery_id: int, lease: Lease) -> None:
 
 def _give_up(lease: Lease, code: str, message: str) -> None:
     """Stop trying to remove what was staged: no reader sees it, and a person is told where it lies."""
-    lease.release(needs_abort=False)
+    lease.release(needs_abort=False, holds=None)
     events.record(lease.run_id, "delivery.not_aborted", level="error", message=message, code=code)
 
 

@@ -9,7 +9,7 @@ from ingestion.runs.lake import open_lake
 _GRACE = timedelta(days=1)
 """An object younger than this may belong to work that has not committed its row yet."""
 _RECORDS_AT_ONCE = 100_000
-_ZONES = (Part.Zone.RAW, Part.Zone.CLEAN, Part.Zone.REJECTED)
+_ZONES = (Part.Zone.RAW, Part.Zone.CLEAN, Part.Zone.REJECTED, Part.Zone.REFUSED)
 
 
 def clean_up(*, now: datetime | None = None, grace: timedelta = _GRACE) -> dict[str, int]:

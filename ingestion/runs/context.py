@@ -16,6 +16,7 @@ from ingestion.ratelimit.rule import Rate
 from ingestion.runs import events
 from ingestion.runs.lake import open_lake
 from ingestion.runs.leases import Lease
+from ingestion.runs.manifests import PublishedManifests
 from ingestion.toolkit.egress import EgressPolicy
 from ingestion.toolkit.http import Http
 
@@ -83,22 +84,29 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
         http.close()
 
 
-def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Context:
-    """Return the context of a sink; `is_resumed` as for a source."""
+@contextmanager
+def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iterator[Context]:
+    """Give the context of a sink; `is_resumed` as for a source."""
     should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
     progress = lease.progress if lease else _nothing
-    limiter = shared_limiter(None, should_stop=should_stop)
-    return Context(
-        http=Http(egress_policy(), limiter=None, limit_key=None, should_stop=should_stop),
-        limiter=limiter,
-        lake=open_lake(),
-        clock=_utc_now,
-        catalog=DatabaseCatalog(progress=progress, should_stop=should_stop),
-        should_stop=should_stop,
-        progress=progress,
-        log=partial(events.record, lease.run_id) if lease else _nothing,
-        scratch=settings.HEADGATE_DATA_DIR / "scratch",
-    )
+    http = Http(egress_policy(), should_stop=should_stop, progress=progress)
+    if lease is not None:
+        lease.on_stop(http.abort)
+    try:
+        yield Context(
+            http=http,
+            limiter=shared_limiter(None, should_stop=should_stop),
+            lake=open_lake(),
+            clock=_utc_now,
+            catalog=DatabaseCatalog(progress=progress, should_stop=should_stop),
+            published=PublishedManifests(),
+            should_stop=should_stop,
+            progress=progress,
+            log=partial(events.record, lease.run_id) if lease else _nothing,
+            scratch=settings.HEADGATE_DATA_DIR / "scratch",
+        )
+    finally:
+        http.close()
 
 
 def _reason_to_stop(lease: Lease | None, *, is_resumed: bool) -> Callable[[], bool]:

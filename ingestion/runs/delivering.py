@@ -1,32 +1,30 @@
 """The deliver stage: clean parts are staged at every destination; nothing left our lake before."""
 
 from django.db import transaction
-from django.db.models import Q
-from django.db.models.functions import Now
 
 from ingestion import dispatch, registry
-from ingestion.dispatch import Call
-from ingestion.models import Delivery, DeliveryPart, Part, PartitionState, Run, RunState
-from ingestion.runs import loading
+from ingestion.models import Delivery, DeliveryPart, PartitionState, Run, RunState
+from ingestion.runs import cancellation, loading
 from ingestion.runs.attempts import Outcome, attempt
 from ingestion.runs.context import sink_context
+from ingestion.runs.deliveries import plan_delivery
 from ingestion.runs.leases import Lease, claim
 from ingestion.runs.manifests import delivery_view, part_view
+from ingestion.runs.redelivery import fill_new_destinations
+from ingestion.runs.turns import deliver_call, is_under_way, load_call
 from ingestion.toolkit.failpoints import failpoint
 
 
 def prepare_deliveries(run: Run) -> RunState:
     """Write one delivery per destination with a row per clean part; return the state the run goes on to.
 
-    Called in the transaction that completes the run; rows that are there already stay as they are.
+    Called in the transaction that completes the run; rows that are there already stay as they are. A destination
+    that was added to the pipeline since its last run is filled with what was published before.
     """
     destinations = list(run.pipeline.destinations.order_by("pk"))
-    parts = list(Part.objects.filter(run=run, zone=Part.Zone.CLEAN, rows__gt=0).order_by("lane", "link", "seq"))
     for destination in destinations:
-        delivery, _ = Delivery.objects.get_or_create(run=run, destination=destination)
-        DeliveryPart.objects.bulk_create(
-            [DeliveryPart(delivery=delivery, part=part, nudged_at=Now()) for part in parts], ignore_conflicts=True
-        )
+        plan_delivery(run, destination)
+    fill_new_destinations(run)
     return RunState.DELIVERING if destinations else RunState.PUBLISHING
 
 
@@ -40,16 +38,11 @@ def start_deliveries(run_id: int) -> None:
     for delivery in deliveries if run.state == RunState.DELIVERING else ():
         parts = delivery.parts.filter(state=PartitionState.PENDING).values_list("pk", flat=True)
         calls = [[deliver_call(pk, priority=run.priority)] for pk in parts]
-        load = loading.load_call(delivery.pk, priority=run.priority)
+        load = load_call(delivery.pk, priority=run.priority)
         if calls:
             dispatch.publish_chord(calls, load)
         else:
             dispatch.publish(load)
-
-
-def deliver_call(delivery_part_id: int, *, priority: int = 5, step: int = 0) -> Call:
-    """Return the nudge that delivers the part."""
-    return Call("ingestion.deliver", {"delivery_part_id": delivery_part_id}, priority, step)
 
 
 def deliver_part(delivery_part_id: int) -> Outcome:
@@ -59,7 +52,7 @@ def deliver_part(delivery_part_id: int) -> Outcome:
         delivery_part_id,
         expected=(PartitionState.PENDING, PartitionState.LEASED),
         to=PartitionState.LEASED,
-        only_if=Q(delivery__run__state=RunState.DELIVERING),
+        only_if=is_under_way((RunState.DELIVERING,), through="delivery__"),
     )
     if lease is None:
         return Outcome.NOT_MINE
@@ -75,6 +68,8 @@ def deliver_part(delivery_part_id: int) -> Outcome:
         back_to=PartitionState.PENDING,
         fail=_fail_part,
     )
+    if outcome is Outcome.STOPPED:
+        cancellation.let_go(lease, row.delivery_id)
     if outcome in (Outcome.DONE, Outcome.FAILED):
         loading.load_if_staged(row.delivery_id, priority=priority)
     return outcome
@@ -83,8 +78,8 @@ def deliver_part(delivery_part_id: int) -> Outcome:
 def _deliver(row: DeliveryPart, lease: Lease) -> None:
     delivery = row.delivery
     sink = registry.build_sink(delivery.destination)
-    ctx = sink_context(lease, is_resumed=False)
-    receipt = sink.stage(part_view(row.part), delivery_view(delivery, delivery.run), ctx)
+    with sink_context(lease, is_resumed=False) as ctx:
+        receipt = sink.stage(part_view(row.part), delivery_view(delivery, delivery.run), ctx)
     failpoint("deliver.staged")
     with transaction.atomic():
         lease.release(to=PartitionState.DONE, rows=row.part.rows or 0, refused=receipt.refused)

@@ -1,8 +1,9 @@
 """What a run publishes, as sinks and readers of the lake see it."""
 
 import json
+from collections.abc import Collection, Mapping
 
-from ingestion.models import Delivery, Part, Pipeline, Run
+from ingestion.models import PUBLISHED_RUN_STATES, Delivery, Part, Pipeline, Run, RunState
 from ingestion.ports.schema import ContractBody
 from ingestion.ports.sink import DeliveryState, DeliveryView, Manifest, PartView, WriteMode
 
@@ -71,7 +72,18 @@ def delivery_view(delivery: Delivery, run: Run) -> DeliveryView:
         attempt=delivery.attempt,
         logical_time=logical_time(run),
         refs=delivery.refs,
+        looks=delivery.looks,
     )
+
+
+class PublishedManifests:
+    """The manifests of a pipeline's runs, as `ports.context.PublishedRuns` gives them to a sink."""
+
+    def manifests(self, run_ids: Collection[int], *, pipeline_id: int) -> Mapping[int, Manifest | None]:
+        """Return what each run of the pipeline published or is about to; None for one that was withdrawn."""
+        shown = {*PUBLISHED_RUN_STATES, RunState.DELIVERING, RunState.LOADING, RunState.PUBLISHING}
+        runs = Run.objects.select_related("pipeline", "contract").filter(pk__in=run_ids, pipeline=pipeline_id)
+        return {run.pk: manifest_of(run) if run.state in shown else None for run in runs}
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

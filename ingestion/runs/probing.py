@@ -20,7 +20,8 @@ def check_source(source: Source) -> CheckReport:
 def check_destination(destination: Destination) -> CheckReport:
     """Return what the destination's own check finds; settings that do not validate are the first finding."""
     try:
-        return registry.build_sink(destination).check(sink_context())
+        with sink_context() as ctx:
+            return registry.build_sink(destination).check(ctx)
     except IngestError as error:
         return _failed(error)
 

@@ -8,6 +8,7 @@ from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from ingestion.models import (
+    UNDELIVERED_STATES,
     UNFINISHED_PARTITION_STATES,
     Delivery,
     Part,
@@ -66,7 +67,7 @@ def measure_progress(run: Run) -> Progress:
     loads = Delivery.objects.filter(run=run).aggregate(
         total=Count("pk"),
         done=Count("pk", filter=Q(state=DeliveryState.VERIFIED)),
-        failed=Count("pk", filter=Q(state=DeliveryState.FAILED)),
+        failed=Count("pk", filter=Q(state__in=UNDELIVERED_STATES)),
     )
     records = counts["records"] or _records_fetched(run)
     elapsed_s = _elapsed_s(run)

@@ -18,14 +18,17 @@ FORMATS = {
     "jsonl": "application/x-ndjson",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-_CSV_COLUMNS = ("part", "row", "page", "outcome", "column", "rule", "value", "message", "raw")
+_CSV_COLUMNS = ("part", "row", "page", "outcome", "destination", "column", "rule", "value", "message", "raw")
 _XLSX_ROWS = 1_000_000
 
 
 def iterate_rejected(
     run: Run, *, rule: str | None = None, column: str | None = None, outcome: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the run's rejected and duplicate rows in (lane, link, row) order: part, row, page, outcome, errors, raw."""
+    """Yield the run's rows in quarantine in (lane, link, row) order: part, row, page, outcome, errors, raw.
+
+    Rows were rejected by the contract, are duplicates, or were refused by a destination, which is named then.
+    """
     for row in _walk(run, after=None, rule=rule, column=column, outcome=outcome, block=1000):
         del row["position"]
         yield row
@@ -55,7 +58,8 @@ def _walk(
     block: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows as `iterate_rejected` does, each with its position: the part's number, the row's in the part."""
-    parts = list(Part.objects.filter(run=run, zone=Part.Zone.REJECTED).order_by("lane", "link", "seq"))
+    held = Part.objects.filter(run=run, zone__in=(Part.Zone.REJECTED, Part.Zone.REFUSED))
+    parts = list(held.select_related("delivery__destination").order_by("lane", "link", "zone", "seq", "pk"))
     if after is not None:
         parts = list(dropwhile(lambda part: part.pk != after[0], parts))
     for part in parts:
@@ -66,7 +70,9 @@ def _walk(
                 for row in rows:
                     last = row.pop("position")
                     if outcome is None or row["outcome"] == outcome:
-                        yield {"part": f"{part.lane}-{part.link}", "position": (part.pk, last), **row}
+                        destination = part.delivery.destination.name if part.delivery else None
+                        where = {"part": f"{part.lane}-{part.link}", "destination": destination}
+                        yield {**where, "position": (part.pk, last), **row}
                 if len(rows) < block:
                     break
 
@@ -101,7 +107,8 @@ def count_rules(run: Run) -> dict[str, int]:
 
 def _flat(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for row in rows:
-        base = {"part": row["part"], "row": row["_row"], "page": row["_page"], "outcome": row["outcome"]}
+        base = {name: row[name] for name in ("part", "outcome", "destination")}
+        base |= {"row": row["_row"], "page": row["_page"]}
         for error in row["errors"]:
             yield {**base, **error, "raw": row["raw"]}
 

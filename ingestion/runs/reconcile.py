@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
@@ -33,7 +34,6 @@ from ingestion.ports.messages import sentence
 from ingestion.runs import (
     cancellation,
     completion,
-    delivering,
     dependents,
     ending,
     events,
@@ -42,6 +42,7 @@ from ingestion.runs import (
 )
 from ingestion.runs.leases import is_due, is_free
 from ingestion.runs.transitions import move
+from ingestion.runs.turns import LOADING_STATES, deliver_call, is_under_way, load_call
 
 logger = logging.getLogger(__name__)
 
@@ -101,25 +102,24 @@ def _end_overdue_runs() -> Iterator[Repair]:
     )
     for run in overdue.select_related("pipeline"):
         message = sentence("run.deadline", {"seconds": run.pipeline.run_timeout_s})
-        if move(
-            Run.objects.filter(pk=run.pk),
-            expected=run.state,
-            to=RunState.FAILED,
-            fence=F("fence") + 1,
-            code="run.deadline",
-            message=message,
-            finished_at=Now(),
-            lease_until=None,
-        ):
-            for model, rows in (
-                (Partition, Partition.objects.filter(run=run)),
-                (DeliveryPart, DeliveryPart.objects.filter(delivery__run=run)),
-                (Delivery, Delivery.objects.filter(run=run, state__in=OPEN_DELIVERY_STATES)),
+        with transaction.atomic():
+            if not move(
+                Run.objects.filter(pk=run.pk),
+                expected=run.state,
+                to=RunState.FAILED,
+                fence=F("fence") + 1,
+                code="run.deadline",
+                message=message,
+                finished_at=Now(),
+                lease_until=None,
             ):
-                ids = list(rows.filter(lease_until__isnull=False).values_list("pk", flat=True))
-                model._default_manager.filter(pk__in=ids).update(fence=F("fence") + 1)
+                continue
+            Partition.objects.filter(run=run, lease_until__isnull=False).update(fence=F("fence") + 1)
+            # What a destination does for a run that is over must end, or it would keep later runs out.
+            deliveries = Delivery.objects.filter(run=run)
+            cancellation.withdraw_deliveries(deliveries, code="run.deadline", seconds=run.pipeline.run_timeout_s)
             events.record(run.pk, "run.failed", level="error", code="run.deadline", message=message)
-            yield Repair("overdue", run.pk)
+        yield Repair("overdue", run.pk)
 
 
 def _wake_pending_runs() -> Iterator[Repair]:
@@ -146,7 +146,7 @@ def _resume_run_stages() -> Iterator[Repair]:
     for run in _short_of(Run.objects.filter(~Exists(unfinished), state=RunState.RUNNING), "plan"):
         if dispatch.publish(completion.complete_call(run.pk, priority=run.priority)):
             yield Repair("fan_in", run.pk)
-    for state in (RunState.DELIVERING, RunState.LOADING):
+    for state in LOADING_STATES:
         for run in Run.objects.filter(state=state):
             before = run.state
             loading.go_on_if_loaded(run)
@@ -180,28 +180,26 @@ def _renudge_partitions() -> Iterator[Repair]:
 
 def _renudge_delivery_parts() -> Iterator[Repair]:
     rows = _stale(
-        DeliveryPart.objects.filter(delivery__run__state=RunState.DELIVERING, state__in=UNFINISHED_PARTITION_STATES)
+        DeliveryPart.objects.filter(
+            is_under_way((RunState.DELIVERING,), through="delivery__"), state__in=UNFINISHED_PARTITION_STATES
+        )
     )
     yield from _renudge(
         rows.select_related("delivery__run").order_by("-delivery__run__priority", "pk"),
         "deliver",
-        lambda row: delivering.deliver_call(row.pk, priority=row.delivery.run.priority),
+        lambda row: deliver_call(row.pk, priority=row.delivery.run.priority),
     )
 
 
 def _renudge_deliveries() -> Iterator[Repair]:
     unfinished = DeliveryPart.objects.filter(delivery=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
     rows = _stale(
-        Delivery.objects.filter(
-            ~Exists(unfinished),
-            run__state__in=(RunState.DELIVERING, RunState.LOADING),
-            state__in=OPEN_DELIVERY_STATES,
-        )
+        Delivery.objects.filter(is_under_way(LOADING_STATES), ~Exists(unfinished), state__in=OPEN_DELIVERY_STATES)
     )
     yield from _renudge(
         rows.select_related("run").order_by("pk"),
         "load",
-        lambda row: loading.load_call(row.pk, priority=row.run.priority),
+        lambda row: load_call(row.pk, priority=row.run.priority),
     )
 
 

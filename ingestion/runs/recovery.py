@@ -10,7 +10,6 @@ from ingestion import dispatch
 from ingestion.models import (
     PUBLISHED_RUN_STATES,
     Delivery,
-    DeliveryPart,
     Part,
     Partition,
     PartitionState,
@@ -19,7 +18,8 @@ from ingestion.models import (
 )
 from ingestion.ports.errors import Refused
 from ingestion.ports.sink import DeliveryState
-from ingestion.runs import completion, creation, delivering, events, loading
+from ingestion.runs import completion, creation, events
+from ingestion.runs.deliveries import reopen_deliveries, send_delivery
 from ingestion.runs.ending import plan_call
 from ingestion.runs.transitions import move
 
@@ -62,9 +62,9 @@ def _reopen(run: Run) -> RunState:
     if run.state == RunState.PARTIAL:
         if Partition.objects.filter(run=run, state=PartitionState.FAILED).exists():
             raise Refused("run.published_without_partitions", run=run.pk)
-        _reopen_deliveries(run)
+        reopen_deliveries(Delivery.objects.filter(run=run))
         return RunState.DELIVERING
-    _reopen_deliveries(run)
+    reopen_deliveries(Delivery.objects.filter(run=run))
     partitions = Partition.objects.filter(run=run)
     if not partitions.exists():
         return RunState.PENDING
@@ -88,25 +88,6 @@ def _reopen(run: Run) -> RunState:
     return RunState.RUNNING if any(reopened) else RunState.COMPLETING
 
 
-def _reopen_deliveries(run: Run) -> None:
-    """Let the failed deliveries begin anew."""
-    deliveries = Delivery.objects.filter(run=run, state=DeliveryState.FAILED)
-    fresh = {
-        "code": "",
-        "message": "",
-        "attempt": 0,
-        "not_before": None,
-        "lease_until": None,
-        "fence": F("fence") + 1,
-    }
-    # The ids first: an update over a join is a subquery that some databases cannot take.
-    parts = list(DeliveryPart.objects.filter(delivery__in=deliveries).values_list("pk", flat=True))
-    # All of them: what was staged may have made way for a later run, and staging what is there costs a look.
-    for state in (PartitionState.DONE, PartitionState.FAILED):
-        move(DeliveryPart.objects.filter(pk__in=parts), expected=state, to=PartitionState.PENDING, **fresh)
-    move(deliveries, expected=DeliveryState.FAILED, to=DeliveryState.PLANNED, finished_at=None, **fresh)
-
-
 def _go_on(run_id: int) -> None:
     """Send what resumes the run; chords are left to the workers, so that a web request sends single messages."""
     run = Run.objects.get(pk=run_id)
@@ -114,10 +95,7 @@ def _go_on(run_id: int) -> None:
         dispatch.publish(plan_call(run_id, priority=run.priority))
     elif run.state == RunState.DELIVERING:
         for delivery in Delivery.objects.filter(run=run, state=DeliveryState.PLANNED):
-            parts = delivery.parts.filter(state=PartitionState.PENDING).values_list("pk", flat=True)
-            for part_id in parts:
-                dispatch.publish(delivering.deliver_call(part_id, priority=run.priority))
-            loading.load_if_staged(delivery.pk, priority=run.priority)
+            send_delivery(delivery.pk, priority=run.priority)
     else:
         dispatch.publish(completion.complete_call(run_id, priority=run.priority))
 

@@ -32,14 +32,19 @@ PARTITION_MOVES: Mapping[str, frozenset[str]] = {
 }
 
 # staged again by a retry: what was staged may have been cleared away since
-DELIVERY_PART_MOVES: Mapping[str, frozenset[str]] = {**PARTITION_MOVES, P.DONE: frozenset({P.PENDING})}
+DELIVERY_PART_MOVES: Mapping[str, frozenset[str]] = {
+    **PARTITION_MOVES,
+    P.DONE: frozenset({P.PENDING}),
+    P.SKIPPED: frozenset({P.PENDING}),
+}
 
 DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
     D.PLANNED: frozenset({D.STAGED, D.FAILED}),
     D.STAGED: frozenset({D.SUBMITTED, D.PUBLISHED, D.AVAILABLE, D.VERIFIED, D.FAILED}),
     D.SUBMITTED: frozenset({D.PUBLISHED, D.AVAILABLE, D.VERIFIED, D.PUBLISHED_NOT_LOADED, D.FAILED}),
     D.PUBLISHED: frozenset({D.AVAILABLE, D.VERIFIED, D.PUBLISHED_NOT_LOADED, D.FAILED}),
-    D.PUBLISHED_NOT_LOADED: frozenset({D.AVAILABLE, D.VERIFIED, D.FAILED}),
+    # taken up again by a retry, which looks at what is there before it does anything
+    D.PUBLISHED_NOT_LOADED: frozenset({D.PLANNED, D.FAILED}),
     D.AVAILABLE: frozenset({D.VERIFIED, D.FAILED}),
     D.VERIFIED: frozenset(),
     D.FAILED: frozenset({D.PLANNED}),

@@ -8,7 +8,7 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from ingestion.models import PUBLISHED_RUN_STATES, Delivery, Run, RunState
+from ingestion.models import PUBLISHED_RUN_STATES, UNDELIVERED_STATES, Delivery, Run, RunState
 from ingestion.runs.progress import BOOKS
 
 _TAKEN = ("inserted", "updated", "unchanged", "refused")
@@ -47,7 +47,7 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
             .values(name=F("destination__name"))
             .annotate(
                 deliveries=Count("pk"),
-                failed=Count("pk", filter=Q(state=Delivery.State.FAILED)),
+                failed=Count("pk", filter=Q(state__in=UNDELIVERED_STATES)),
                 **{f"sum_{name}": Sum(name, default=0) for name in _TAKEN},
             )
             .order_by("name")

@@ -108,7 +108,9 @@ class Http:
         self._abort_reason: Signal | None = None
         self._sleep = self._wait if sleep is None else sleep
         self._ssl_context = ssl_context
+        self._transport = transport
         self._is_dialling = transport is None
+        self._variants: list[Http] = []
         guard = EgressGuard(policy, connections=self._connections)
         self._client = httpx.Client(
             transport=transport or GuardedTransport(guard, ssl_context=ssl_context),
@@ -158,15 +160,43 @@ class Http:
             return probe(url, self.policy, ask=ask, ssl_context=self._ssl_context)
         return probe_http(url, ask=ask)
 
+    def variant(self, *, ca_file: str | None = None, deadline_s: float | None = None) -> "Http":
+        """Return a client under the same policy that trusts another authority, or gives up sooner.
+
+        It is aborted and closed with this one. ConfigError where the file holds no certificates.
+        """
+        try:
+            ssl_context = ssl.create_default_context(cafile=ca_file) if ca_file else self._ssl_context
+        except (OSError, ssl.SSLError) as error:
+            detail = f"the certificates in {ca_file} cannot be read ({type(error).__name__})"
+            raise ConfigError("config.invalid", where="the destination", detail=detail) from error
+        made = Http(
+            self.policy,
+            transport=self._transport,
+            timeout_s=min(self._timeout_s, deadline_s or self._timeout_s),
+            deadline_s=deadline_s or self._deadline_s,
+            max_body_bytes=self._max_body_bytes,
+            attempts=self._attempts,
+            ssl_context=ssl_context,
+            should_stop=self._should_stop,
+            progress=self._progress,
+        )
+        self._variants.append(made)
+        return made
+
     def abort(self, reason: Signal | None = None) -> None:
         """End the call in flight, and refuse all later ones, with `reason` (Cancelled); for another thread's use."""
         self._abort_reason = reason or Cancelled()
         self._aborted.set()
         self._connections.abort()
+        for variant in self._variants:
+            variant.abort(reason)
 
     def close(self) -> None:
         """Close the idle connections; the client is not used any more."""
         self._client.close()
+        for variant in self._variants:
+            variant.close()
 
     def __enter__(self) -> "Http":
         return self

@@ -125,6 +125,7 @@ class MemorySink:
     capabilities = Capabilities(frozenset(WriteMode))
     staged: ClassVar[dict[tuple[int, str], int]] = {}
     committed: ClassVar[dict[int, int]] = {}
+    look_again_s: ClassVar[float] = 0.01
 
     class Config(BaseModel):
         """Nothing to set."""
@@ -149,7 +150,7 @@ class MemorySink:
         if trouble("commit.rejected"):
             raise SinkRejected("sink.rejected", destination=delivery.destination, detail="asked for")
         if trouble("commit.later"):
-            return CommitStep(DeliveryState.SUBMITTED, look_again_s=0.01, refs={"task": "t1"})
+            return CommitStep(DeliveryState.SUBMITTED, look_again_s=self.look_again_s, refs={"task": "t1"})
         CALLS.append(f"commit {manifest.run_id}")
         self.committed[manifest.run_id] = sum(self.staged[manifest.run_id, part.name] for part in manifest.parts)
         return CommitStep(DeliveryState.AVAILABLE, receipt=Receipt(inserted=self.committed[manifest.run_id]))
