@@ -161,7 +161,14 @@ class CatalogStore(Protocol):
 
 
 class PublishedRuns(Protocol):
-    """The manifests of earlier runs, for a sink that has to write rows of theirs again."""
+    """The manifests of other runs, for a sink that has to write rows of theirs again."""
+
+    def delivered(self, delivery: "DeliveryView") -> Sequence["Manifest"]:
+        """Return what the destination holds of the pipeline beside this delivery, in the order of runs.
+
+        These are the verified deliveries into it since the last full refresh there, also those of later runs.
+        """
+        ...
 
     def manifests(self, run_ids: Collection[int], *, pipeline_id: int) -> Mapping[int, "Manifest | None"]:
         """Return by run id what the run has published or is about to.

@@ -1,7 +1,7 @@
 """What a run publishes, as sinks and readers of the lake see it."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ingestion.models import PUBLISHED_RUN_STATES, Delivery, Part, Pipeline, Run, RunState
 from ingestion.ports.schema import ContractBody
@@ -78,6 +78,18 @@ def delivery_view(delivery: Delivery, run: Run) -> DeliveryView:
 
 class PublishedManifests:
     """The manifests of a pipeline's runs, as `ports.context.PublishedRuns` gives them to a sink."""
+
+    def delivered(self, delivery: DeliveryView) -> Sequence[Manifest]:
+        """Return what the destination holds of the pipeline beside this delivery, in the order of runs."""
+        verified = Delivery.objects.filter(
+            destination__name=delivery.destination, run__pipeline=delivery.pipeline_id, state=DeliveryState.VERIFIED
+        ).exclude(pk=delivery.id)
+        found: list[Manifest] = []
+        for row in verified.select_related("run__pipeline", "run__contract").order_by("-run").iterator():
+            found.append(manifest_of(row.run))
+            if found[-1].mode is WriteMode.REPLACE:
+                break
+        return found[::-1]
 
     def manifests(self, run_ids: Collection[int], *, pipeline_id: int) -> Mapping[int, Manifest | None]:
         """Return what each run of the pipeline published or is about to; None for one that was withdrawn."""

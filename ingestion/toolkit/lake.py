@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from ingestion.ports.context import Lake, LakeWriter
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake_local import LocalLake
-from ingestion.toolkit.lake_s3_options import parse_s3_url
+from ingestion.toolkit.lake_s3_options import BucketPlace, parse_s3_url
 
 
 class ObjectWriter(LakeWriter, Protocol):
@@ -61,3 +61,10 @@ def open_lake(url: str, *, access_key: str | None = None, secret_key: str | None
 def local_path(lake: Lake, key: str) -> Path | None:
     """Return the local file that holds the object, or None: then read it through `lake.open`."""
     return lake.local_path(key) if isinstance(lake, LocalLake) else None
+
+
+def bucket_place(lake: Lake, key: str) -> BucketPlace | None:
+    """Return where in a bucket the object lies, or None where the lake is no bucket."""
+    locate = getattr(lake, "place", None)  # asked for by name: importing the S3 lake takes a second
+    place: BucketPlace | None = locate(key) if locate is not None else None
+    return place

@@ -39,7 +39,7 @@ from ingestion.toolkit.lake_s3_errors import (
     code_of,
     translate,
 )
-from ingestion.toolkit.lake_s3_options import S3Options
+from ingestion.toolkit.lake_s3_options import BucketPlace, S3Options
 from ingestion.toolkit.lake_s3_reader import open_ranges, read_range
 from ingestion.toolkit.lake_s3_upload import PART_BYTES, MultipartUpload, part_bytes
 from ingestion.toolkit.lake_s3_writer import S3Writer
@@ -137,6 +137,11 @@ class S3Lake:
         params = {"Bucket": self._options.bucket, "Key": self._name(key)}
         with self.translated(key):
             return self.client.generate_presigned_url("get_object", Params=params, ExpiresIn=expires_s)
+
+    def place(self, key: str) -> BucketPlace:
+        """Return where the object lies, for another system that reads the bucket by itself."""
+        options = self._options
+        return BucketPlace(options.bucket, self._name(key), options.endpoint, options.region, options.path_style)
 
     def local_path(self, key: str) -> Path | None:
         """Return None: the object is elsewhere."""

@@ -29,6 +29,17 @@ class S3Options:
     secret_key: str | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class BucketPlace:
+    """Where one object of a bucket lies, for another system that reads it."""
+
+    bucket: str
+    path: str
+    endpoint: str | None
+    region: str | None
+    path_style: bool
+
+
 def parse_s3_url(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> S3Options:
     """Return the options of `s3://bucket/prefix?endpoint=&region=&path_style=&checksum=`, or a ConfigError.
 

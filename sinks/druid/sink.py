@@ -1,0 +1,140 @@
+"""Publishes a run into a datasource of Apache Druid, and counts the rows that its readers see."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from ingestion.ports.connector import CheckReport
+from ingestion.ports.context import Context
+from ingestion.ports.errors import ConfigError
+from ingestion.ports.sink import (
+    Capabilities,
+    CommitStep,
+    DeliveryView,
+    Manifest,
+    OutsideTask,
+    PartView,
+    Receipt,
+    Upkeep,
+    WriteMode,
+)
+from sinks.druid.client import DruidClient
+from sinks.druid.config import DruidConfig
+from sinks.druid.loading import Loading
+from sinks.druid.preflight import findings_of
+from sinks.druid.questions import count_run
+from sinks.druid.slots import is_ours
+from sinks.druid.staging import Staging, find_way
+
+
+class DruidSink:
+    """Loads by tasks of Druid's own; nothing here waits for one."""
+
+    kind: ClassVar[str] = "druid"
+    Config: ClassVar[type[DruidConfig]] = DruidConfig
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        write_modes=frozenset(WriteMode), formats=frozenset({"parquet", "json"})
+    )
+
+    def __init__(self, config: DruidConfig) -> None:
+        self.config = config
+
+    def check(self, ctx: Context) -> CheckReport:
+        """Return whether a load could succeed now: reached, let in, led, with slots, extensions and a way for the rows."""
+        return CheckReport(tuple(findings_of(self.config, ctx)))
+
+    def stage(self, part: PartView, delivery: DeliveryView, ctx: Context) -> Receipt:
+        """Take stock of the part, and write its rows where Druid can read them if it cannot read the part itself."""
+        client = self._client(ctx, delivery.destination)
+        staging = self._staging(client, delivery, ctx)
+        # What a merge hands over is known when it meets the rows that are there.
+        is_copied = delivery.mode is not WriteMode.MERGE or not delivery.contract.key
+        staging.prepare(part, time_column=delivery.contract.time, with_rows=is_copied)
+        return Receipt(inserted=part.rows)
+
+    def observe(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:
+        """Return how far the deliveries' tasks are, asked with one question."""
+        waiting = {
+            delivery.id: str(delivery.refs["task"])
+            for delivery in deliveries
+            if delivery.refs.get("task") and delivery.refs.get("submitted_at") and not delivery.refs.get("published_at")
+        }
+        if not waiting:
+            return {}
+        client = self._client(ctx, deliveries[0].destination)
+        found = client.task_statuses(sorted(set(waiting.values())))
+        return {
+            delivery_id: {"status": asdict(found[task_id]) if task_id in found else None}
+            for delivery_id, task_id in waiting.items()
+        }
+
+    def commit(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
+        """Take the load one step further: planned, submitted, published, available."""
+        client = self._client(ctx, delivery.destination)
+        staging = self._staging(client, delivery, ctx)
+        return Loading(self.config, client, staging, manifest, delivery, ctx).advance()
+
+    def count(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> int:
+        """Return how many rows of this run the Broker counts."""
+        client = self._client(ctx, delivery.destination)
+        return count_run(client, self.config.datasource_of(manifest.pipeline), manifest.run_id)
+
+    def abort(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> None:
+        """Stop the delivery's task and remove what was written for it; what Druid has published stays."""
+        task_id = delivery.refs.get("task")
+        client = self._client(ctx, delivery.destination)
+        if task_id and not delivery.refs.get("published_at"):
+            client.shutdown(str(task_id))
+        self._staging(client, delivery, ctx).remove()
+
+    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+        """Take all segments out of the pipeline's datasource; a task of ours that is at it is stopped first."""
+        client = self._client(ctx, "druid")
+        datasource = self.config.datasource_of(pipeline)
+        segments = client.segments(datasource)
+        actions = (f"mark {len(segments)} segments of datasource {datasource} unused",) if segments else ()
+        if not dry_run:
+            for task in client.tasks(limit=200):
+                if task.get("dataSource") == datasource and is_ours(str(task.get("id"))):
+                    client.shutdown(str(task["id"]))
+            client.mark_all_unused(datasource)
+        return Upkeep(actions=actions, object_count=len(segments), is_dry_run=dry_run)
+
+    def tasks(self, ctx: Context, *, limit: int) -> Sequence[OutsideTask]:
+        """Return our tasks there, newest first."""
+        client = self._client(ctx, "druid")
+        found = [task for task in client.tasks(limit=limit) if is_ours(str(task.get("id")))]
+        return [
+            OutsideTask(
+                id=str(task["id"]),
+                state=str(task.get("statusCode") or ""),
+                dataset=str(task.get("dataSource") or ""),
+                created_at=str(task.get("createdTime") or ""),
+                duration_ms=task["duration"]
+                if isinstance(task.get("duration"), int) and task["duration"] >= 0
+                else None,
+                message=(str(task.get("errorMsg") or "").splitlines() or [""])[0][:400],
+                link=f"{client.overlord}/unified-console.html#ingestion",
+            )
+            for task in sorted(found, key=lambda task: str(task.get("createdTime")), reverse=True)
+        ]
+
+    def task_log(self, task_id: str, ctx: Context, *, tail_bytes: int) -> str:
+        """Return the end of the task's log; empty where Druid keeps none."""
+        self._refuse_foreign(task_id)
+        return self._client(ctx, "druid").log_tail(task_id, tail_bytes=tail_bytes)
+
+    def cancel_task(self, task_id: str, ctx: Context) -> None:
+        """Stop the task; its delivery finds that out by itself."""
+        self._refuse_foreign(task_id)
+        self._client(ctx, "druid").shutdown(task_id)
+
+    def _refuse_foreign(self, task_id: str) -> None:
+        if not is_ours(task_id):
+            raise ConfigError("sink.foreign_task", task=task_id[:100])
+
+    def _client(self, ctx: Context, destination: str) -> DruidClient:
+        return DruidClient(self.config, ctx.http, destination=destination)
+
+    def _staging(self, client: DruidClient, delivery: DeliveryView, ctx: Context) -> Staging:
+        return Staging(self.config, ctx, delivery=delivery, find_way=lambda: find_way(self.config, client, ctx.lake))
