@@ -60,7 +60,9 @@ class Merge:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": 2,
             "memory_limit": MEMORY_LIMIT,
-            "TimeZone": "UTC",
+            # It must not look for extensions in the world: what is needed is built in.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
             "preserve_insertion_order": False,
         }
         if self._scratch is not None:
@@ -75,7 +77,7 @@ class Merge:
         names = sorted({name for stats in self._stats.values() for name in stats.types} - set(CLEAN_COLUMNS))
         keys = "".join(f", k{number} {_KEY_TYPE}" for number, _ in enumerate(self._key))
         self._connection.execute(
-            f"CREATE TABLE versions (run INT, part INT, row BIGINT, at BIGINT, content UHUGEINT{keys})"
+            f"CREATE TABLE versions (run INT, part INT, row BIGINT, moment BIGINT, content UHUGEINT{keys})"
         )
         for number, manifest in enumerate(self._manifests):
             for position, part in enumerate(manifest.parts):
@@ -91,7 +93,7 @@ class Merge:
 
     def span(self) -> tuple[int, int]:
         """Return the first and the last moment of all rows, in milliseconds."""
-        found = self._connection.execute("SELECT min(at), max(at) FROM versions").fetchone()
+        found = self._connection.execute("SELECT min(moment), max(moment) FROM versions").fetchone()
         return (int(found[0]), int(found[1])) if found and found[0] is not None else (0, 0)
 
     def settle(self, granularity: Granularity, extra_chunks: Sequence[Interval] = ()) -> MergeResult:
@@ -105,9 +107,9 @@ class Merge:
         run(f"CREATE TABLE before AS {self._visible(but=own)}")
         # What readers see with these rows and without them: where that differs, the chunk has to be written again.
         changed = run(
-            f"""SELECT DISTINCT epoch_ms(date_trunc('{granularity}', make_timestamp_ms(at))) FROM (
-                (SELECT run, part, row, at FROM visible EXCEPT SELECT run, part, row, at FROM before)
-                UNION ALL (SELECT run, part, row, at FROM before EXCEPT SELECT run, part, row, at FROM visible)
+            f"""SELECT DISTINCT epoch_ms(date_trunc('{granularity}', make_timestamp_ms(moment))) FROM (
+                (SELECT run, part, row, moment FROM visible EXCEPT SELECT run, part, row, moment FROM before)
+                UNION ALL (SELECT run, part, row, moment FROM before EXCEPT SELECT run, part, row, moment FROM visible)
             )"""  # noqa: S608
         ).fetchall()
         touched = {chunk_of(int(start), granularity) for (start,) in changed}
@@ -115,7 +117,9 @@ class Merge:
         run("CREATE TABLE chunks (start BIGINT, stop BIGINT)")
         ends = [[start for start, _ in intervals], [stop for _, stop in intervals]]
         run("INSERT INTO chunks SELECT unnest(?::BIGINT[]), unnest(?::BIGINT[])", ends)
-        run("CREATE TABLE written AS SELECT run, part, row, at FROM visible JOIN chunks ON at >= start AND at < stop")
+        run(
+            "CREATE TABLE written AS SELECT run, part, row, moment FROM visible JOIN chunks ON moment >= start AND moment < stop"
+        )
         shown = self._one("SELECT count(*) FROM visible WHERE run = ?", own)
         updated = self._updated(own) if self._key else 0
         return MergeResult(
@@ -134,7 +138,7 @@ class Merge:
         timed = [*columns, DruidColumn(TIME_KEY, TIME_KEY, DruidType.LONG)]
         for number, manifest in enumerate(self._manifests):
             for position, part in enumerate(manifest.parts):
-                question = "SELECT row, at FROM written WHERE run = ? AND part = ? ORDER BY row"
+                question = "SELECT row, moment FROM written WHERE run = ? AND part = ? ORDER BY row"
                 found = self._connection.execute(question, [number, position]).fetchnumpy()
                 if len(found["row"]):
                     yield from self._chosen(manifest, part, pl.DataFrame(found), timed)
@@ -152,7 +156,7 @@ class Merge:
                     frame = pl.from_arrow(batch)
                     assert isinstance(frame, pl.DataFrame)  # noqa: S101 (a batch has columns)
                     rows = frame[inside["row"] - start].with_columns(
-                        pl.lit(manifest.run_id, dtype=pl.Int64).alias(RUN), inside["at"].alias(TIME_KEY)
+                        pl.lit(manifest.run_id, dtype=pl.Int64).alias(RUN), inside["moment"].alias(TIME_KEY)
                     )
                     yield frame_as_json(rows, wanted), rows
                 start += batch.num_rows
@@ -205,11 +209,11 @@ class Merge:
         """
         others = "" if but is None else f"WHERE run <> {but}"
         if not self._key:
-            return f"SELECT run, part, row, at FROM versions {others}"  # noqa: S608
+            return f"SELECT run, part, row, moment FROM versions {others}"  # noqa: S608
         keys = ", ".join(f"k{number}" for number, _ in enumerate(self._key))
         of_key = f"PARTITION BY {keys} ORDER BY run, part, row"
         return f"""
-            SELECT run, part, row, at, {keys} FROM (
+            SELECT run, part, row, moment, {keys} FROM (
                 SELECT *, lead(run) OVER ({of_key}) IS NULL AS is_last FROM (
                     SELECT *, lag(run) OVER ({of_key}) IS NOT NULL
                         AND lag(content) OVER ({of_key}) = content AS is_equal FROM versions {others}

@@ -6,6 +6,7 @@ Looks at most for about five seconds, and stops at what makes everything after i
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ingestion.ports.connector import Finding
@@ -87,9 +88,7 @@ def _look_at_cluster(look: _Look) -> None:
     client, config = look.client, look.config
     places = {client.overlord: "overlord", client.coordinator: "coordinator", client.broker: "broker"}
     for base, name in places.items():
-        look.take(
-            name, lambda base=base: _reach(look, base), f"Correct the address {base}, or start the service there."
-        )
+        look.take(name, partial(_reach, look, base), f"Correct the address {base}, or start the service there.")
     look.take("leader", lambda: _leader(client), "Start an Overlord, or wait until one of them leads.")
     look.take("slots", lambda: _slots(config, client), "Start a MiddleManager or an Indexer, or raise its capacity.")
     look.take("query", lambda: _query(client), "Correct broker_url: queries go to the Broker or the Router.")
@@ -158,7 +157,7 @@ def _slots(config: DruidConfig, client: DruidClient) -> str:
 
 
 def _query(client: DruidClient) -> str:
-    client.sql("SELECT 1 AS one")
+    client.sql("SELECT 1 AS c")
     return "queries are answered"
 
 
