@@ -30,6 +30,7 @@ class Answer:
     status: int
     content_type: str | None
     body: Any
+    is_json: bool
 
 
 @dataclass
@@ -54,7 +55,9 @@ class Performance:
     def call(self, name: str, role: str, method: str, path: str, body: Any = None, *, raw: bytes | None = None) -> Any:
         """Make one call, keep its answer under a name and return its body."""
         response = self.ask(role, method, path, body, raw=raw)
-        answer = Answer(name, response.status_code, response.headers.get("Content-Type"), body_of(response))
+        body = body_of(response)
+        is_json = not isinstance(body, str) or response.text != body
+        answer = Answer(name, response.status_code, response.headers.get("Content-Type"), body, is_json)
         self.answers.append(answer)
         return answer.body
 
@@ -136,3 +139,13 @@ def body_of(response: httpx.Response) -> Any:
         return response.json()
     except ValueError:
         return response.text
+
+
+def columns(p: Performance, name: str, datasource: str) -> None:
+    """Keep a datasource's columns."""
+    p.sql(
+        name,
+        "SELECT COLUMN_NAME, DATA_TYPE FROM INFORMATION_SCHEMA.COLUMNS"
+        " WHERE TABLE_SCHEMA = 'druid' AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+        [("VARCHAR", datasource)],
+    )

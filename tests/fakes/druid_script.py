@@ -7,6 +7,8 @@
 """
 
 import gzip
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -16,7 +18,10 @@ from tests.fakes.druid_specs import day_rows, lines
 from tests.fakes.druid_steps import layout_steps, refusal_steps, removal_steps, sampler_steps, status_steps
 from tests.fakes.druid_steps_of_data import input_steps, query_steps, type_steps
 
-__all__ = ["FILES", "Addresses", "Answer", "perform"]
+__all__ = ["FILES", "UNCOMPARED", "Addresses", "Answer", "kept_answers", "perform", "write_answers"]
+
+UNCOMPARED = frozenset({"task_payload"})
+"""Answers that cannot be compared by value: a payload lists every default of the tuning."""
 
 ROWS = lines(*day_rows(1, 2, count=20)).encode() + b"\n"
 FILES: dict[str, bytes] = {
@@ -44,3 +49,27 @@ def perform(at: Addresses, *, prefix: str, folder: Path) -> list[Answer]:
         ):
             steps(performance)
         return performance.answers
+
+
+def kept_answers(path: Path) -> dict[str, Answer]:
+    """Return answers that were written before, by name."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: Answer(name, **answer) for name, answer in found.items()}
+
+
+def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+    """Write answers, one a line; of a page of HTML without its stack trace, of a long list of SQL words nothing."""
+    written = [f"{json.dumps(each.name)}: {_as_json(each)}" for each in answers]
+    path.write_text("{\n" + ",\n".join(written) + "\n}\n", encoding="utf-8")
+
+
+def _as_json(answer: Answer) -> str:
+    body = answer.body
+    if isinstance(body, str) and body.startswith("<html>"):
+        body = body.partition("<h3>")[0]
+    if isinstance(body, dict) and isinstance(body.get("errorMessage"), str):
+        for begin in ("acceptable options: ", "Was expecting one of:"):
+            before, found, _ = body["errorMessage"].partition(begin)
+            body = {**body, "errorMessage": f"{before}{found}.." if found else before}
+    kept = {"status": answer.status, "content_type": answer.content_type, "body": body, "is_json": answer.is_json}
+    return json.dumps(kept, ensure_ascii=False)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.fakes.druid_performance import Answer
+
 VOLATILE = frozenset(
     {
         # sizes and durations
@@ -28,6 +30,14 @@ _TIME = re.compile(r"(?<!\d)(?!2001-|1970-)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}
 _ADDRESS = re.compile(r"(?:https?://)?127\.0\.0\.1:\d+")
 _PLACE = re.compile(r" \((?:Path: [^,]*, )?(?:Record: \d+, )?Line: \d+\)")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
+
+
+def answer_differences(recorded: Answer, found: Answer) -> list[str]:
+    """Return how two answers to the same call differ: status, content type, JSON or not, and the body."""
+    heads = [
+        {"status": each.status, "content type": each.content_type, "JSON": each.is_json} for each in (recorded, found)
+    ]
+    return [*differences(*heads, at="answer"), *differences(recorded.body, found.body)]
 
 
 def same_shape(recorded: Any, found: Any) -> bool:
@@ -52,7 +62,7 @@ def neutral(text: str) -> str:
         return f"page: {title[1]}" if title else text
     first = text.partition("\n\tat ")[0].partition(", exceptions: ")[0]
     first = re.sub(r"Found unparseable columns in row: \[.*", "Found unparseable columns in row", first)
-    first = re.sub(r"acceptable options: .*", "acceptable options", first, flags=re.DOTALL)
+    first = re.sub(r"(acceptable options|Was expecting one of): ?.*", r"\1", first, flags=re.DOTALL)
     for pattern, name in ((_TIME, "<time>"), (_ADDRESS, "<address>"), (_PLACE, "")):
         first = pattern.sub(name, first)
     return first

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.fakes.druid_performance import SPAN, Performance
+from tests.fakes.druid_performance import SPAN, Performance, columns
 from tests.fakes.druid_specs import day_rows, inline, lines, task, without
 
 FIVE_DAYS = "2001-01-01/2001-01-06"
@@ -164,6 +164,35 @@ def layout_steps(p: Performance) -> None:
         drop=True,
     )
     state_of(p, "days", days)
+    p.sql("emptied_rows", 'SELECT * FROM "$t"', of=days)
+    p.sql("emptied_span", 'SELECT MIN(__time) AS a, COUNT(*) AS c FROM "$t"', of=days)
+    columns(p, "emptied_columns", days)
+    for name in ("HOUR", "WEEK", "QUARTER", "YEAR"):
+        lower = name.lower()
+        run(f"by_{lower}", p.datasource(f"by_{lower}"), base, rows=50, granularity=name, intervals=[FIVE_DAYS])
+    drifting = p.datasource("drifting")
+    for day, typed in ((1, {"type": "long", "name": "v"}), (2, {"type": "string", "name": "v"})):
+        row = {"t": f"2001-01-0{day}", "v": day, "w" if day == 1 else "x": 1.5}
+        dimensions = [typed, {"type": "double", "name": "w" if day == 1 else "x"}]
+        run(
+            f"drifting_{day}",
+            drifting,
+            inline([row]),
+            rows=day,
+            dimensions=dimensions,
+            intervals=[f"2001-01-0{day}/P1D"],
+        )
+    columns(p, "drifting_columns", drifting)
+    p.sql("drifting_rows", 'SELECT * FROM "$t"', of=drifting)
+    small = {"partitionsSpec": {"type": "dynamic", "maxRowsPerSegment": 4}}
+    run(
+        "small_segments",
+        p.datasource("small"),
+        inline(day_rows(1, count=10)),
+        rows=10,
+        tuning=small,
+        intervals=[FIVE_DAYS],
+    )
 
 
 def look(p: Performance, name: str, datasource: str) -> None:
@@ -194,6 +223,7 @@ def state_of(p: Performance, name: str, datasource: str) -> None:
     path = f"/druid/coordinator/v1/datasources/{datasource}"
     p.call("datasource", "coordinator", "GET", path)
     p.call("intervals", "coordinator", "GET", f"{path}/intervals")
+    p.call("loadstatus_full", "coordinator", "GET", f"{path}/loadstatus?full&forceMetadataRefresh=true&interval={SPAN}")
     p.call("loadstatus_percent", "coordinator", "GET", f"{path}/loadstatus?forceMetadataRefresh=true&interval={SPAN}")
     other = "2011-01-01_2011-02-01"
     p.call(

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from tests.fakes.druid_performance import Performance
+from tests.fakes.druid_performance import Performance, columns
 from tests.fakes.druid_specs import constant, http, inline, json_column, task
 
 DAY = "2001-01-01/2001-01-02"
 TIME = "2001-01-01T00:00:00Z"
 MILLIS = 978307200000
 ID = {"type": "long", "name": "id"}
+CASTS = {"a": "LONG", "b": "ARRAY<STRING>", "c": "ARRAY<DOUBLE>"}
 
 
 def load_and_read(p: Performance, name: str, source: dict[str, Any], *, rows: int | None, **options: Any) -> None:
@@ -18,16 +19,6 @@ def load_and_read(p: Performance, name: str, source: dict[str, Any], *, rows: in
     if rows is not None:
         columns(p, f"{name}_columns", datasource)
         p.sql(f"{name}_rows", 'SELECT * FROM "$t"', of=datasource)
-
-
-def columns(p: Performance, name: str, datasource: str) -> None:
-    """Keep a datasource's columns."""
-    p.sql(
-        name,
-        "SELECT COLUMN_NAME, DATA_TYPE FROM INFORMATION_SCHEMA.COLUMNS"
-        " WHERE TABLE_SCHEMA = 'druid' AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
-        [("VARCHAR", datasource)],
-    )
 
 
 def numbered(name: str, *values: Any) -> dict[str, Any]:
@@ -75,6 +66,20 @@ def type_steps(p: Performance) -> None:
         load_and_read(
             p, f"auto_{name}", numbered("v", *values), rows=len(values), dimensions=dimensions, intervals=[DAY]
         )
+    casts = [ID, *({"type": "auto", "name": name, "castToType": kind} for name, kind in CASTS.items())]
+    mixed = [
+        {"t": TIME, "id": 1, "a": True, "b": ["x"], "c": [1, 2]},
+        {"t": TIME, "id": 2, "a": "7", "b": "solo", "c": None},
+    ]
+    load_and_read(p, "casts", inline(mixed), rows=2, dimensions=casts, intervals=[DAY])
+    load_and_read(
+        p,
+        "as_float",
+        numbered("v", 1, 1.5, None),
+        rows=3,
+        dimensions=[ID, {"type": "float", "name": "v"}],
+        intervals=[DAY],
+    )
     time_steps(p)
     constant_steps(p)
     strict = {"maxParseExceptions": 0}
@@ -282,6 +287,34 @@ def query_steps(p: Performance) -> None:
         ("sums", 'SELECT AVG("e") AS a, SUM("n") AS s, MAX("n") AS m, SUM("e") AS d FROM t'),
         ("distinct_count", 'SELECT COUNT(DISTINCT "_run") AS c FROM t'),
         ("having", 'SELECT "name", COUNT(*) AS c FROM t GROUP BY 1 HAVING COUNT(*) > 1'),
+        (
+            "weeks",
+            "SELECT TIME_FLOOR(__time, 'P1W') AS w, TIME_FLOOR(__time, 'P1M') AS m, FLOOR(__time TO DAY) AS d, COUNT(*) AS c FROM t GROUP BY 1, 2, 3 ORDER BY 3",
+        ),
+        (
+            "quarters",
+            "SELECT TIME_FLOOR(__time, 'P3M') AS q, TIME_FLOOR(__time, 'P1Y') AS y, TIME_FLOOR(__time, 'PT15M') AS p FROM t ORDER BY __time LIMIT 1",
+        ),
+        (
+            "conversions",
+            'SELECT CAST(__time AS BIGINT) AS a, TIMESTAMP_TO_MILLIS(__time) AS b, CAST("n" AS VARCHAR) AS v, CAST("n" AS DOUBLE) AS d, "n" / 2 AS h, TIME_SHIFT(__time, \'P1D\', 1) AS s FROM t ORDER BY __time LIMIT 2',
+        ),
+        ("subselect", 'SELECT COUNT(*) AS c FROM (SELECT "n" FROM "$t" LIMIT 2)'),
+        ("among", 'SELECT COUNT(*) AS c FROM t WHERE "n" IN (?, ?)', ("BIGINT", 1), ("BIGINT", 2)),
+        ("most", 'SELECT "_run", COUNT(*) AS c FROM t WHERE "n" < 9 GROUP BY 1 ORDER BY COUNT(*) DESC, 1 LIMIT 1'),
+        ("unnamed", 'SELECT COUNT(*), "n" + 1 FROM t GROUP BY 2 ORDER BY 2 LIMIT 1'),
+        (
+            "branches",
+            "SELECT CASE WHEN \"n\" > 4 THEN 'many' ELSE 'few' END AS b, COUNT(*) AS c FROM t GROUP BY 1 ORDER BY 1",
+        ),
+        ("approximate", 'SELECT APPROX_COUNT_DISTINCT("_run") AS c FROM t'),
+        ("schema_named", 'SELECT COUNT(*) AS c FROM druid."$t"'),
+        ("no_function", 'SELECT STDDEV("n") AS s FROM t'),
+        ("reserved_alias", "SELECT COUNT(*) AS one FROM t"),
+        (
+            "time_between",
+            "SELECT COUNT(*) AS c FROM t WHERE __time BETWEEN TIMESTAMP '2001-01-02 00:00:00' AND TIMESTAMP '2001-01-02 23:59:59'",
+        ),
         ("null_parameter", 'SELECT COUNT(*) AS c FROM t WHERE "name" = ?', ("VARCHAR", None)),
         ("like", "SELECT COUNT(*) AS c FROM t WHERE \"name\" LIKE 'A%'"),
         ("json", 'SELECT JSON_VALUE("o", \'$.k\' RETURNING BIGINT) AS k, "o" FROM t ORDER BY __time LIMIT 1'),

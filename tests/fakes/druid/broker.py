@@ -118,6 +118,9 @@ def _explained(error: sqlite3.Error, query: Query) -> SqlError:
     if text.startswith("no such column: "):
         name = decoded(text.removeprefix("no such column: ").rpartition(".")[2]) or text
         return SqlError(f"Column '{name}' not found in any table", at=query.name_token(name))
+    if text.startswith("no such function: "):
+        name = text.removeprefix("no such function: ")
+        return SqlError(f"No match found for function signature {name}(<NUMERIC>)", at=query.call_token(name))
     return SqlError(f"Received an unexpected token: {text}")
 
 

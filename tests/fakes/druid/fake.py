@@ -254,5 +254,5 @@ class FakeDruid:
     def _leading(self, base: str, service: str) -> Routes:
         return {
             ("GET", f"{base}/isLeader"): lambda *_: json_reply({"leader": True}),
-            ("GET", f"{base}/leader"): lambda *_: json_reply(self._doors[service].url),
+            ("GET", f"{base}/leader"): lambda *_: Reply(self._doors[service].url.encode()),
         }

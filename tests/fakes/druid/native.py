@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.fakes.druid.inputs import Reader
 from tests.fakes.druid.rows import Dimension, RowRules, Tally, TaskFailedError, columns, printed, stored
-from tests.fakes.druid.segments import NoAllocationError, Row, Segment, SegmentStore
+from tests.fakes.druid.segments import NoAllocationError, Row, Segment, SegmentStore, schema
 from tests.fakes.druid.times import ETERNITY, Interval, chunk_of, chunks, condensed, iso
 
 ROWS_A_SEGMENT = 5_000_000
@@ -145,9 +145,10 @@ class Ingestion:
             found += self._segments(interval, version, 0, inside, dimensions)
         if self.io.get("dropExisting"):
             used = self.store.used(self.datasource)
+            kept = {name: kind for name, kind in schema(used).items() if name != "__time"}  # measured: still listed
             for chunk in chunk_list or ():
                 if chunk not in grouped and any(each.interval.overlaps(chunk) for each in used):
-                    found.append(Segment(self.datasource, chunk, version, 0, {}, ()))
+                    found.append(Segment(self.datasource, chunk, version, 0, kept, ()))
         return found
 
     def _chunk(self, ms: int, chunk_list: Sequence[Interval] | None) -> Interval:

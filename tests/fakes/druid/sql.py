@@ -130,6 +130,14 @@ class Query:
         """Return where a column's name stands."""
         return next((each for each in self.tokens if each.kind in ("name", "word") and each.value == name), None)
 
+    def call_token(self, name: str) -> Token | None:
+        """Return a call of a function as one word."""
+        for place, token in enumerate(self.tokens):
+            if token.upper == name.upper():
+                end = self.tokens[_closing(self.tokens, place + 1)]
+                return Token("word", " " * (end.column - token.column + 1), token.line, token.column)
+        return None
+
     def parameter_count(self) -> int:
         """Return how many values are to be bound."""
         return sum(1 for each in self.tokens if each.text == "?")
@@ -178,7 +186,10 @@ class Query:
                     f"Length of identifier '{token.value}' must be less than or equal to {LONGEST_NAME} characters"
                 )
             if before.upper == "AS" and token.upper in _RESERVED - set(_CASTS):
-                raise SqlError(f"Incorrect syntax near the keyword 'AS' at line {before.line}, column {before.column}.")
+                raise SqlError(
+                    f"Incorrect syntax near the keyword 'AS' at line {before.line}, column {before.column}.\n"
+                    "Was expecting one of: .."
+                )
             if token.text == ";":
                 raise SqlError("Received an unexpected token [;], acceptable options: []", at=token)
 

@@ -89,13 +89,14 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str) -> "Interval":
-        """Return the interval of ISO text, with "/" or "_" between the ends."""
+        """Return the interval of ISO text, with "/" or "_" between its ends, or a period as the second."""
         separator = "/" if "/" in text else "_"
         if separator not in text:
             msg = f"Format requires a '/' separator: {text}"
             raise ValueError(msg)
-        start, _, end = text.partition(separator)
-        return cls(parse_iso(start), parse_iso(end))
+        first, _, last = text.partition(separator)
+        start = parse_iso(first)
+        return cls(start, following(start, last) if last.startswith("P") else parse_iso(last))
 
     def __str__(self) -> str:
         return f"{iso(self.start)}/{iso(self.end)}"
