@@ -266,6 +266,16 @@ def test_a_report_can_be_missing(druid: FakeDruid) -> None:
     assert CLIENT.get(f"{druid.url}{TASK}/t1/reports").status_code == 404
 
 
+def test_a_log_is_what_the_test_wrote(druid: FakeDruid) -> None:
+    load(druid)
+    missing = CLIENT.get(f"{druid.url}{TASK}/t1/log")
+    druid.write_log("t1", "ERROR no space left")
+
+    found = CLIENT.get(f"{druid.url}{TASK}/t1/log?offset=-10")
+
+    assert (missing.status_code, found.status_code, found.text) == (404, 200, "space left")
+
+
 def test_segments_are_loaded_after_some_looks_and_old_rows_are_read_until_then(druid: FakeDruid) -> None:
     load(druid, "t0", rows=2)
     druid.load_after(2)

@@ -192,6 +192,10 @@ class FakeDruid:
         """Let the next task go right, before a fault that was asked for already reaches the one after."""
         self._add_task_fault(TaskFault())
 
+    def write_log(self, task_id: str, text: str) -> None:
+        """Let a task have a log; without one the answer is 404, as recorded."""
+        self._state.logs[task_id] = text
+
     def _add_task_fault(self, fault: TaskFault) -> None:
         self._state.task_faults.append(fault)
 

@@ -126,11 +126,16 @@ class Overlord:
         rest |= {"context": {**context, **rest.get("context", {})}, "dataSource": task.datasource}
         return json_reply({"task": task.task_id, "payload": {**named, **rest}})
 
-    def log(self, _: Request, match: Match[str]) -> Reply:
-        """Say that there is no log: an Indexer writes none of its own for a task (measured)."""
+    def log(self, request: Request, match: Match[str]) -> Reply:
+        """Give a log that a test wrote, or say that there is none: an Indexer keeps none (measured)."""
         if self._find(match["task"]) is None:
             return _unknown(match["task"])
-        return text_reply(_NO_LOG, status=404, content_type="text/plain;charset=utf-8")
+        text = self._state.logs.get(match["task"])
+        if text is None:
+            return text_reply(_NO_LOG, status=404, content_type="text/plain;charset=utf-8")
+        return text_reply(
+            text[int(request.query.get("offset", 0)) :], status=200, content_type="text/plain;charset=utf-8"
+        )
 
     def shut_down(self, _: Request, match: Match[str]) -> Reply:
         """End a task."""

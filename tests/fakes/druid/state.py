@@ -29,6 +29,7 @@ class State:
     ports: Callable[[], dict[str, int]]
     s3: Any = None
     task_faults: list[TaskFault] = field(default_factory=list)
+    logs: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def accept(self, task: Task) -> bool:
