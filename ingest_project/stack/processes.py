@@ -135,3 +135,13 @@ class Child:
         except ProcessLookupError:
             pass
         self.process.wait()
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Return the memory a process has in use, or None where it has ended or the system does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:")]
+    return int(sizes[0]) * 1024 if sizes else None
