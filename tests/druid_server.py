@@ -1,5 +1,6 @@
 """A real Druid for tests: the one that `manage.py druid up` starts, in a folder of its own."""
 
+import atexit
 import functools
 import json
 import os
@@ -148,6 +149,7 @@ class Druid(Server):
 def resolved_classpath() -> Path:
     """Return the file with the class path, resolved once in a session; a skip where that cannot be done here."""
     folder = Path(tempfile.mkdtemp(prefix="headgate-druid-classpath-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         resolve_classpath(folder, java=find_java(), version="", extensions=False, say=lambda _text: None)
     except ConfigError as error:
