@@ -43,6 +43,8 @@ class Host:
             text=True,
             timeout=60,
             check=False,
+            # Test workers ignore Ctrl-C, and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
     def call(self, *words: str) -> str:
