@@ -11,23 +11,24 @@ MANAGE := $(BIN)/python manage.py
 SOURCES := ingest_project ingestion connectors sinks sample benchmarks tests manage.py
 TYPED := ingestion/ports ingestion/toolkit ingestion/quality ingestion/ratelimit ingestion/runs connectors sinks ingest_project
 OPTIONS := $(if $(DATA),--data $(DATA)) $(if $(PORT),--port $(PORT))
+UP_OPTIONS := $(OPTIONS) $(if $(DRUID),--with-druid)
 
 PARALLEL := -n 3 --dist loadscope # many tests wait for processes more than they compute
 
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
-	echo "  DATA=folder and PORT=number choose where run, up and down work."
+	echo "  DATA=folder and PORT=number choose where run, up and down work; DRUID=1 gives run and up a Druid (Java 17, Maven)."
 
 .PHONY: run
 run: install ## Install, start everything, load the bundled sample and show where to look
-	@$(MANAGE) up --detach $(OPTIONS)
+	@$(MANAGE) up --detach $(UP_OPTIONS)
 	$(MANAGE) load_sample $(OPTIONS)
 	$(MANAGE) where $(OPTIONS)
 
 .PHONY: up
 up: install ## Start everything in this terminal; Ctrl-C stops it
-	@exec $(MANAGE) up $(OPTIONS)
+	@exec $(MANAGE) up $(UP_OPTIONS)
 
 .PHONY: down
 down: ## Stop what `make run` or `make up` started
@@ -36,10 +37,10 @@ down: ## Stop what `make run` or `make up` started
 
 .PHONY: test
 test: install-dev ## The tests on SQLite, then those that touch the database on PostgreSQL
-	@$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and (not faults or choice)"
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not druid and (not faults or choice)"
 	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
 		echo "Once more on PostgreSQL, what touches the database:"
-		$(BIN)/python -m pytest -q $(PARALLEL) -m "choice or (database and not slow and not faults and not worker)" --database postgres
+		$(BIN)/python -m pytest -q $(PARALLEL) -m "choice or (database and not slow and not faults and not worker and not druid)" --database postgres
 	elif [ "$${REQUIRE_ALL:-}" = 1 ]; then
 		echo "PostgreSQL is not installed, so the tests were not run on it." >&2
 		exit 1
@@ -49,12 +50,16 @@ test: install-dev ## The tests on SQLite, then those that touch the database on 
 
 .PHONY: slow
 slow: install-dev ## The tests that `make test` leaves out because they take long
-	@$(BIN)/python -m pytest -q -m "slow and not faults"
+	@$(BIN)/python -m pytest -q -m "slow and not faults and not druid"
 
 .PHONY: faults
 faults: install-dev ## Kill processes and servers at every boundary and count the rows
 	@$(BIN)/python -m pytest -q -m faults tests/faults
 	$(BIN)/python -m pytest -q -m faults tests/faults --database postgres -k "not 100"
+
+.PHONY: test-druid
+test-druid: install-dev ## The tests against a real Druid (needs Java 17 and Maven, and 2 GB of memory)
+	@$(BIN)/python -m pytest -q -m druid
 
 .PHONY: bench
 bench: install-dev ## Measure, as ratios in one run

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_ready
+from django.conf import settings
 
 from ingest_project.env import set_default
 from ingest_project.stack.parents import die_with_parent
@@ -19,8 +20,29 @@ set_default("DJANGO_SETTINGS_MODULE", "ingest_project.settings")
 # It warns of pickled messages under root; here only JSON is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
+_NAMESPACE = "CELERY"
+
+
+class CelerySettings:
+    """Those of Django's settings that are Celery's.
+
+    A worker shows its whole configuration to whoever may ask it, Flower for one: the addresses of lake and limiter are
+    none of theirs. And Celery, which takes every `broker_url` in it for its own, fails over that of Druid.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the setting of that name."""
+        if not name.startswith(f"{_NAMESPACE}_"):
+            raise AttributeError(name)
+        return getattr(settings, name)
+
+    def __dir__(self) -> list[str]:
+        """Return the names of the settings."""
+        return [name for name in dir(settings) if name.startswith(f"{_NAMESPACE}_")]
+
+
 app = Celery("headgate")
-app.config_from_object("django.conf:settings", namespace="CELERY")
+app.config_from_object(CelerySettings(), namespace=_NAMESPACE)
 app.autodiscover_tasks(["ingestion"])
 
 

@@ -140,7 +140,8 @@ def check_production(**_: Any) -> list[CheckMessage]:
         findings.append(
             Error(
                 f"These parts are embedded in production: {', '.join(embedded)}.",
-                hint="Set DATABASE_URL, BROKER_URL and HEADGATE_LAKE_URL, or HEADGATE_ALLOW_EMBEDDED=1 on one machine.",
+                hint="Set DATABASE_URL, BROKER_URL and HEADGATE_LAKE_URL, DRUID_URL where Druid is among them, "
+                "or HEADGATE_ALLOW_EMBEDDED=1 on one machine.",
                 id="ingestion.E030",
             )
         )

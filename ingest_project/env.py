@@ -8,9 +8,19 @@ import difflib
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from ingestion.ports.errors import ConfigError
 
@@ -27,8 +37,19 @@ SECRET_NAMES = frozenset(
         "DATABASE_URL",
         "BROKER_URL",
         "REDIS_URL",
+        "DRUID_PASSWORD",
     }
 )
+
+
+def _check_address(value: str) -> str:
+    """Return a web address as it is used; ValueError that does not repeat it, for it may carry a password."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("write an address such as http://router:8888")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("write the address without user, password and options")
+    return value.rstrip("/")
 
 
 def _split(value: Any) -> Any:
@@ -39,6 +60,7 @@ def _split(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Numbers = Annotated[tuple[int, ...], BeforeValidator(_split)]
+Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class Environment(BaseModel):
@@ -87,6 +109,22 @@ class Environment(BaseModel):
         "else <data>/lake.",
     )
 
+    # Druid; nothing set means the one of `manage.py druid up` where it runs, else none
+    druid_url: Address | None = Field(
+        None, description="Druid's Router, or its Coordinator and Overlord where there is no Router."
+    )
+    druid_broker_url: Address | None = Field(None, description="Druid's Broker; else the Router answers queries.")
+    druid_user: str = Field("", description="Druid's user, where it asks for one.")
+    druid_password: SecretStr | None = Field(None, description="Password of Druid's user.")
+    headgate_druid_version: str = Field(
+        "",
+        pattern=r"^[0-9A-Za-z.-]*$",
+        description="Version of the Druid that `manage.py druid up` starts; else the one of its pom.xml.",
+    )
+    headgate_druid_extensions: bool = Field(
+        False, description="Gives that Druid its S3 and Parquet extensions, where Maven can get them."
+    )
+
     # secrets
     headgate_secret_key: SecretStr | None = Field(
         None, description="Signs sessions; else made once in <data>/secrets/secret_key."
@@ -128,6 +166,14 @@ class Environment(BaseModel):
     headgate_failpoints: str = Field("", description="Points where tests stop or kill a process; empty in use.")
     headgate_switch_off: Names = Field((), description="Safety nets that tests switch off; empty in use.")
 
+    @model_validator(mode="after")
+    def _check_druid(self) -> Self:
+        if self.druid_broker_url and not self.druid_url:
+            raise ValueError("DRUID_BROKER_URL is set without DRUID_URL")
+        if bool(self.druid_user) != bool(self.druid_password):
+            raise ValueError("DRUID_USER and DRUID_PASSWORD belong together, only one is set")
+        return self
+
     @property
     def is_production(self) -> bool:
         """Return whether this installation serves others."""
@@ -157,7 +203,7 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
     try:
         return Environment.model_validate(given)
     except ValidationError as error:
-        detail = "; ".join(f"{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors())
+        detail = "; ".join(_describe(item["loc"], said=item["msg"]) for item in error.errors())
         raise ConfigError("config.invalid", where="the environment", detail=detail) from error
 
 
@@ -198,6 +244,22 @@ def set_default(name: str, value: str) -> None:
 def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
     """Return this process's variables with changes, for a process to be started."""
     return {**os.environ, **changes}
+
+
+def foreign_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's variables with changes, without those that only Headgate's own processes may know."""
+    secret = SECRET_NAMES | {f"{name}_FILE" for name in SECRET_NAMES}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith((PREFIX, "AWS_")) and name not in secret
+    }
+    return {**kept, **changes}
+
+
+def _describe(location: Sequence[int | str], *, said: str) -> str:
+    said = said.removeprefix("Value error, ")
+    return f"{'.'.join(map(str, location)).upper()}: {said}" if location else said
 
 
 def _nearest(name: str) -> str:

@@ -9,6 +9,7 @@ from ingest_project import plugins, queues
 from ingest_project.env import BASE_DIR, load_environment
 from ingest_project.keys import keep_secret, make_fernet_key, make_password, make_signing_key
 from ingest_project.redis_urls import next_database
+from ingest_project.stack.druid.place import find_druid
 from ingest_project.stack.state import read_state
 from ingestion.api import settings as api
 
@@ -169,6 +170,19 @@ if not ENVIRONMENT.headgate_lake_url:
     HEADGATE_EMBEDDED.append("lake")
 HEADGATE_LAKE_URL: str = ENVIRONMENT.headgate_lake_url or str(HEADGATE_DATA_DIR / "lake")
 
+# --- Druid
+
+HEADGATE_DRUID_VERSION: str = ENVIRONMENT.headgate_druid_version
+HEADGATE_DRUID_EXTENSIONS: bool = ENVIRONMENT.headgate_druid_extensions
+
+_druid = find_druid(ENVIRONMENT, data=HEADGATE_DATA_DIR)
+if _druid is not None and _druid.is_embedded:
+    HEADGATE_EMBEDDED.append("druid")
+HEADGATE_DRUID: dict[str, Any] | None = dict(_druid.config) if _druid else None
+"""The configuration of the default Druid destination, or None where no Druid is known."""
+
+HEADGATE_DRUID_SECRETS: dict[str, str] = dict(_druid.secrets) if _druid else {}
+
 # --- what may be reached and taken in
 
 HEADGATE_DEMO_PORT: int | None = _STACK.demo_port if _STACK else None
@@ -177,6 +191,8 @@ HEADGATE_DEMO_PORT: int | None = _STACK.demo_port if _STACK else None
 HEADGATE_EGRESS_ALLOW: list[str] = list(ENVIRONMENT.headgate_egress_allow)
 if HEADGATE_DEMO_PORT and not ENVIRONMENT.is_production:
     HEADGATE_EGRESS_ALLOW.append(f"127.0.0.1:{HEADGATE_DEMO_PORT}")
+if _druid is not None and (not _druid.is_embedded or not ENVIRONMENT.is_production or HEADGATE_ALLOW_EMBEDDED):
+    HEADGATE_EGRESS_ALLOW.extend(_druid.reached)
 HEADGATE_EGRESS_PORTS: list[int] = list(ENVIRONMENT.headgate_egress_ports)
 HEADGATE_UPLOAD_MAX_BYTES = ENVIRONMENT.headgate_upload_max_bytes
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sample.provider import load_structures
 
@@ -85,13 +86,18 @@ def make_rows() -> list[Row]:
     return rows
 
 
-def _books(fetched: int, *, accepted: int, rejected: int = 0, duplicate: int = 0) -> dict[str, int]:
+DESTINATIONS = ("lake", "catalog", "druid")
+"""Where every accepted row must be found; in Druid where one is configured."""
+
+
+def _books(fetched: int, *, accepted: int, rejected: int = 0, duplicate: int = 0) -> dict[str, Any]:
     return {
         "fetched": fetched,
         "accepted": accepted,
         "rejected": rejected,
         "duplicate": duplicate,
         "filtered": 0,
+        "destinations": dict.fromkeys(DESTINATIONS, accepted),
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
+from tests.druid_server import Druid
 from tests.environment import clean
 from tests.servers import Moto, Postgres, Valkey, VersityGateway
 
@@ -70,6 +71,13 @@ def moto() -> Iterator[Moto]:
 def versitygw() -> Iterator[VersityGateway]:
     """A real S3 server for the whole session; make a bucket of your own."""
     with VersityGateway() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def druid() -> Iterator[Druid]:
+    """A real Druid for the whole session, for tests marked `druid`; use datasources of your own."""
+    with Druid() as server:
         yield server
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import MutableMapping
 
-PREFIXES = ("HEADGATE_", "AWS_", "CELERY_", "FLOWER_", "DJANGO_")
+PREFIXES = ("HEADGATE_", "AWS_", "CELERY_", "FLOWER_", "DJANGO_", "DRUID_")
 NAMES = frozenset({"DATABASE_URL", "BROKER_URL", "REDIS_URL", "ENV"})
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 KEPT = frozenset({"DJANGO_SETTINGS_MODULE"})

@@ -71,6 +71,8 @@ class Server:
     """A server process that can be stopped, killed and started again on the same port with the same data."""
 
     name = "server"
+    patience_s = PATIENCE_S
+    """How long a start may take."""
 
     def __init__(self) -> None:
         """Choose a port and a folder."""
@@ -125,7 +127,7 @@ class Server:
                 pytest.fail(f"{self.name} ended at its start: {(self.folder / 'log').read_text()[-2000:]}")
             return self.is_ready()
 
-        wait_until(is_up, what=f"the start of {self.name}")
+        wait_until(is_up, what=f"the start of {self.name}", patience_s=self.patience_s)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End the process with a signal and wait for it."""

@@ -2,6 +2,7 @@
 
 import signal
 from contextlib import closing
+from pathlib import Path
 
 import boto3
 import psycopg
@@ -9,6 +10,8 @@ import pytest
 import redis
 from botocore.exceptions import ClientError
 
+from ingestion.ports.errors import ConfigError
+from tests import druid_server
 from tests.servers import Moto, Postgres, S3Server, Valkey, VersityGateway, accepts, missing
 
 
@@ -68,6 +71,18 @@ def test_a_server_leaves_nothing_behind() -> None:
 
     assert not accepts(port)
     assert not folder.exists()
+
+
+def test_a_druid_without_java_is_a_skip_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_java() -> Path:
+        raise ConfigError("druid.java_missing", wanted=17, found="none")
+
+    monkeypatch.delenv("REQUIRE_ALL", raising=False)
+    monkeypatch.setattr(druid_server, "find_java", find_java)
+    druid_server.resolved_classpath.cache_clear()
+
+    with pytest.raises(pytest.skip.Exception, match="apt install openjdk-17"):
+        druid_server.Druid()
 
 
 def test_what_a_machine_lacks_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:

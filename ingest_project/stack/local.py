@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from ingest_project.env import BASE_DIR
+from ingest_project.stack.background import INTERRUPTED
 from ingest_project.stack.parents import follower
 from ingest_project.stack.state import is_running, read_state
 from ingestion.ports.errors import Retryable
@@ -19,7 +20,6 @@ NEEDS_STACK = frozenset({"upload", "run", "fetch", "retry", "rollback", "show", 
 PARTS = "broker,worker"
 PATIENCE_S = 120.0
 GRACE_S = 60.0
-INTERRUPTED = 130
 LOOK_S = 0.1
 
 

@@ -5,7 +5,9 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from ingest_project.stack.logs import LogFile
 from ingest_project.stack.parents import follower
 
 READY_LINE = "[ready]"
@@ -21,7 +23,8 @@ class Program:
     """What is run, and what its being ready means.
 
     `is_ready` asks from outside; `ready_line` is a text in its output that says so; a program with neither is ready
-    at once. Lines that hold one of `hides` are not shown. `death_signal` is what the kernel sends where the supervisor was killed.
+    at once. Lines that hold one of `hides` are not shown; with a `log`, none is: they go to that file. `folder` is where
+    it runs. `death_signal` is what the kernel sends where the supervisor was killed.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Program:
     is_ready: Callable[[], bool] | None = None
     ready_line: str = ""
     hides: Sequence[str] = ()
+    log: Path | None = None
+    folder: Path | None = None
     grace_s: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
 
@@ -46,6 +51,11 @@ class Child:
     start_again_at: float | None = None
     backoff_s: float = FIRST_BACKOFF_S
     unfinished_line: bytes = field(default=b"", repr=False)
+    log: LogFile | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Open the log of a program that has one."""
+        self.log = LogFile(self.program.log) if self.program.log else None
 
     @property
     def name(self) -> str:
@@ -60,6 +70,7 @@ class Child:
         self.process = subprocess.Popen(  # noqa: S603 - the program is one of ours
             list(self.program.argv),
             env=dict(self.program.environment),
+            cwd=self.program.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -124,3 +135,13 @@ class Child:
         except ProcessLookupError:
             pass
         self.process.wait()
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Return the memory a process has in use, or None where it has ended or the system does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:")]
+    return int(sizes[0]) * 1024 if sizes else None

@@ -1,6 +1,7 @@
 """One stack from start to stop."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from os import getpid
 from pathlib import Path
@@ -8,11 +9,16 @@ from pathlib import Path
 from django.conf import settings
 
 from ingest_project.stack import broker
+from ingest_project.stack.druid.run import PATIENCE_S as DRUID_PATIENCE_S
+from ingest_project.stack.druid.run import STOP_ORDER as DRUID_STOP_ORDER
+from ingest_project.stack.druid.run import EmbeddedDruid
 from ingest_project.stack.login import make_operator
 from ingest_project.stack.names import OPERATOR
 from ingest_project.stack.parts import STOP_ORDER, Parts, is_free
+from ingest_project.stack.processes import Program
 from ingest_project.stack.state import StackState, hold_stack, write_state
 from ingest_project.stack.supervisor import StopRequested, Supervisor
+from ingestion.runs.pipelines import move_druid_destination
 from ingestion.runs.samples import move_demo_source
 
 ALL_PARTS = ("broker", "web", "workers", "beat", "flower", "demo")
@@ -29,6 +35,7 @@ class Choice:
     host: str
     port: int
     makes_login: bool = True
+    druid: EmbeddedDruid | None = None
 
 
 def run_stack(choice: Choice, *, show: Callable[[str, str], None]) -> None:
@@ -36,7 +43,10 @@ def run_stack(choice: Choice, *, show: Callable[[str, str], None]) -> None:
 
     StackRunningError where the data directory has a stack, PartFailedError where a part does not start.
     """
-    with hold_stack(choice.data):
+    with ExitStack() as held:
+        held.enter_context(hold_stack(choice.data))
+        if choice.druid is not None:
+            held.enter_context(hold_stack(choice.druid.home))
         stack = _Stack(choice, show=show)
         with stack.supervisor.signals():
             try:
@@ -46,7 +56,7 @@ def run_stack(choice: Choice, *, show: Callable[[str, str], None]) -> None:
             except StopRequested:
                 show("stack", "stopping before it was ready")
             finally:
-                stack.supervisor.stop(STOP_ORDER)
+                stack.supervisor.stop((*STOP_ORDER, *DRUID_STOP_ORDER))
         show("stack", "stopped")
 
 
@@ -58,7 +68,9 @@ class _Stack:
         self._show = show
         self._parts = Parts(data=choice.data)
         self._state = StackState(pid=getpid(), parts=choice.parts)
-        self.supervisor = Supervisor(show=show, on_change=lambda pids: self._tell(pids=pids))
+        self._druid = choice.druid
+        self._druid_programs: list[Program] = []
+        self.supervisor = Supervisor(show=show, on_change=self._tell_pids)
 
     def start(self) -> None:
         """Start the parts in order."""
@@ -66,12 +78,15 @@ class _Stack:
         self._show_remote_parts()
         if "demo" in self._choice.parts and settings.HEADGATE_ENV != "production":
             self._start_demo()
+        self._begin_druid()
         self._start_broker()
         self.supervisor.run_once(self._parts.migrate())
         if self._state.demo_port:
             move_demo_source(port=self._state.demo_port)
+        self._move_druid_destination()
         password = make_operator() if self._choice.makes_login and "web" in self._choice.parts else None
         self._start_others()
+        self._await_druid()
         self._tell(is_ready=True)
         if password:
             self._show("login", f"user {OPERATOR}, password {password} (shown this once)")
@@ -81,6 +96,29 @@ class _Stack:
         for part in ("database", "broker", "lake"):
             embedded = part in settings.HEADGATE_EMBEDDED
             self._show("stack", f"{part}: {'embedded' if embedded else 'remote, as configured'}")
+        if self._druid is not None or "druid" in settings.HEADGATE_EMBEDDED:
+            self._show("stack", "Druid: embedded")
+        elif settings.HEADGATE_DRUID is not None:
+            self._show("stack", "Druid: remote, as configured")
+
+    def _begin_druid(self) -> None:
+        """Start Druid first, for it takes longest; the parts after it find its addresses told already."""
+        if self._druid is not None:
+            self._druid.parts = self._choice.parts
+            self._druid_programs = self._druid.programs()
+            self.supervisor.begin(self._druid_programs)
+
+    def _await_druid(self) -> None:
+        if self._druid is not None:
+            self.supervisor.wait_ready(self._druid_programs, patience_s=DRUID_PATIENCE_S)
+            self._druid.finish_start(self._state.pids)
+
+    def _move_druid_destination(self) -> None:
+        if self._druid is not None:
+            # The settings of this process are from before its ports were chosen.
+            move_druid_destination(self._druid.place.config, secrets=self._druid.place.secrets)
+        elif settings.HEADGATE_DRUID is not None:
+            move_druid_destination(settings.HEADGATE_DRUID, secrets=settings.HEADGATE_DRUID_SECRETS)
 
     def _start_demo(self) -> None:
         # The sample's source names the port, so it stays the same where that is possible.
@@ -115,6 +153,11 @@ class _Stack:
             login = f"user {OPERATOR}, password in {choice.data / 'secrets' / 'flower_password'}"
             self.supervisor.start([self._parts.flower(port=port, login=login)], patience_s=PATIENCE_S)
             self._tell(flower_url=f"http://127.0.0.1:{port}/")
+
+    def _tell_pids(self, pids: dict[str, int]) -> None:
+        self._tell(pids=pids)
+        if self._druid is not None:
+            self._druid.tell(pids)
 
     def _tell(self, **changes: object) -> None:
         self._state = self._state.model_copy(update=changes)

@@ -29,6 +29,7 @@ class StackState(BaseModel):
     web_url: str | None = None
     flower_url: str | None = None
     demo_port: int | None = None
+    druid_ports: dict[str, int] = {}
     pids: dict[str, int] = {}
 
 

@@ -54,21 +54,28 @@ class Supervisor:
 
     def start(self, programs: Sequence[Program], *, patience_s: float) -> None:
         """Start programs together and return when all of them are ready."""
+        self.begin(programs)
+        self.wait_ready(programs, patience_s=patience_s)
+
+    def begin(self, programs: Sequence[Program]) -> None:
+        """Start programs together and return at once."""
         children = [Child(program) for program in programs]
         self._children.extend(children)
         for child in children:
             self._start(child)
+
+    def wait_ready(self, programs: Sequence[Program], *, patience_s: float) -> None:
+        """Return when programs that were begun are all ready; PartFailedError where one ends, or is not in time."""
+        children = [child for child in self._children if child.program in programs]
         deadline = time.monotonic() + patience_s
         while not all(child.is_ready for child in children):
             self._turn()
             for child in children:
                 if not child.is_alive():
                     self._read(child)
-                    msg = f"{child.name} ended with code {child.exit_code()} while it was starting; see its lines above"
-                    raise PartFailedError(msg)
+                    raise self._failed(child, f"ended with code {child.exit_code()} while it was starting")
                 if time.monotonic() > deadline and not child.is_ready:
-                    msg = f"{child.name} was not ready after {patience_s:.0f} s; see its lines above"
-                    raise PartFailedError(msg)
+                    raise self._failed(child, f"was not ready after {patience_s:.0f} s")
 
     def run_once(self, program: Program) -> None:
         """Run a program to its end; PartFailedError where that is not code 0."""
@@ -80,8 +87,7 @@ class Supervisor:
         self._read(child)
         self._forget(child)
         if child.exit_code() != 0:
-            msg = f"{child.name} ended with code {child.exit_code()}; see its lines above"
-            raise PartFailedError(msg)
+            raise self._failed(child, f"ended with code {child.exit_code()}")
         if program.says:
             self._show(program.name, program.says)
 
@@ -99,12 +105,13 @@ class Supervisor:
                     code = child.exit_code()
                     child.kill_all()
                     wait_s = child.plan_restart(now=now)
-                    self._show(child.name, f"ended with code {code}; it is started again in {wait_s:.0f} s")
+                    log = f"; its log is {child.log.path}" if child.log else ""
+                    self._show(child.name, f"ended with code {code}; it is started again in {wait_s:.0f} s{log}")
                 elif child.start_again_at <= now:
                     self._start(child)
 
     def stop(self, order: Sequence[Sequence[str]]) -> None:
-        """Stop the parts, one group after another; what does not end in its time is killed."""
+        """Stop the parts, one group after another; what does not end in its time is killed before the next group."""
         for names in order:
             group = [child for child in self._children if child.name in names]
             for child in group:
@@ -112,12 +119,26 @@ class Supervisor:
             deadline = time.monotonic() + max((child.program.grace_s for child in group), default=0)
             while any(child.is_alive() for child in group) and time.monotonic() < deadline and not self._hurried:
                 self._turn(raise_on_stop=False)
-        for child in self._children:
+            self._kill(group)
+        named = {name for names in order for name in names}
+        self._kill([child for child in self._children if child.name not in named])
+        self._selector.close()
+
+    def _kill(self, children: Sequence[Child]) -> None:
+        for child in children:
             if child.is_alive():
                 self._show(child.name, f"did not stop within {child.program.grace_s:.0f} s and is killed")
             child.kill_all()
             self._read(child)
-        self._selector.close()
+            self._close_log(child)
+
+    def _failed(self, child: Child, what: str) -> PartFailedError:
+        """Return the error that ends a start, after showing what a quiet part said last."""
+        if child.log is None:
+            return PartFailedError(f"{child.name} {what}; see its lines above")
+        for line in child.log.last_lines():
+            self._show(child.name, line)
+        return PartFailedError(f"{child.name} {what}; see its last lines above, and all of them in {child.log.path}")
 
     def _start(self, child: Child) -> None:
         descriptor = child.start(now=time.monotonic())
@@ -136,7 +157,9 @@ class Supervisor:
     def _read(self, child: Child) -> None:
         lines = child.read_lines()
         became_ready = child.notice_ready(lines)
-        for line in lines:
+        if child.log is not None:
+            child.log.write(lines)
+        for line in lines if child.log is None else ():
             hidden = (*child.program.hides, *filter(None, (child.program.ready_line,)))
             if line and not any(text in line for text in hidden):
                 self._show(child.name, line)
@@ -156,6 +179,11 @@ class Supervisor:
     def _forget(self, child: Child) -> None:
         self._forget_output(child)
         self._children.remove(child)
+        self._close_log(child)
+
+    def _close_log(self, child: Child) -> None:
+        if child.log is not None:
+            child.log.close()
 
     def _tell(self) -> None:
         pids = {child.name: child.process.pid for child in self._children if child.process is not None}

@@ -138,6 +138,9 @@ MESSAGES: dict[str, str] = {
     "stack.not_running": "No stack is running here, so nothing works on it yet. Start one with 'python manage.py up', or give --local; what is stored is worked on then.",
     "stack.lost": "The broker does not answer any more, so run {run} is not waited for; it goes on when a stack runs again. Look at it with 'python manage.py ingest show {run}'.",
     "stack.not_started": "The short-lived stack did not start. Its lines stand in {log}.",
+    "druid.java_missing": "A Druid of one's own needs Java {wanted}, and this machine has {found}. Install it (Debian: apt install openjdk-17-jre-headless), or name its folder in JAVA_HOME.",
+    "druid.maven_missing": "The jars of Druid are found by Maven, and there is no mvn on PATH. Install it (Debian: apt install maven); it is needed once.",
+    "druid.unresolvable": "Maven could not get the jars of Druid {version}: {detail}. Its output stands in {log}. Give this machine access to a Maven repository, or choose another version with HEADGATE_DRUID_VERSION.",
     "database.unavailable": "The database does not answer as it should ({detail}). Start it, or correct DATABASE_URL, then try again.",
     "database.outdated": "The tables of the database are not those of this version. Run 'python manage.py prepare', then try again.",
     # the API

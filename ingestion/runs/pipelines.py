@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from ingestion import registry
@@ -15,6 +16,9 @@ from ingestion.runs.dependencies import check_dependency
 UPLOAD_SOURCE = "uploads"
 LAKE_DESTINATION = "lake"
 CATALOG_DESTINATION = "catalog"
+DRUID_DESTINATION = "druid"
+DRUID_KIND = "druid"
+_SET_BY_SETTINGS = frozenset({"url", "broker_url", "username", "password", "shares_disk"})
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
 _NAME_ROOM = 57
 """A name has 63 characters; the rest is for a number."""
@@ -129,12 +133,39 @@ def upload_source() -> Source:
 
 
 def default_destinations() -> list[Destination]:
-    """Return where a pipeline delivers that was made by an upload: the published objects and the catalog."""
+    """Return where a pipeline delivers that was made by an upload: published objects, catalog, and Druid if there is one."""
     catalog, _ = Destination.objects.get_or_create(name=CATALOG_DESTINATION, defaults={"kind": "catalog"})
     lake, _ = Destination.objects.get_or_create(
         name=LAKE_DESTINATION, defaults={"kind": "objects", "config": {"url": registry.published_url()}}
     )
-    return [lake, catalog]
+    druid = druid_destination()
+    return [lake, catalog] if druid is None else [lake, catalog, druid]
+
+
+def druid_destination() -> Destination | None:
+    """Return the destination of the Druid that the settings name, made if there is none; None where they name none.
+
+    One of that name and another kind is somebody's own, and stays out of it.
+    """
+    config: Mapping[str, Any] | None = settings.HEADGATE_DRUID
+    if config is None:
+        return None
+    secrets: Mapping[str, str] = settings.HEADGATE_DRUID_SECRETS
+    move_druid_destination(config, secrets=secrets)
+    made: dict[str, Any] = {"kind": DRUID_KIND, "config": dict(config), "secrets": dict(secrets)}
+    druid, _ = Destination.objects.get_or_create(name=DRUID_DESTINATION, defaults=made)
+    return druid if druid.kind == DRUID_KIND else None
+
+
+def move_druid_destination(config: Mapping[str, Any], *, secrets: Mapping[str, str]) -> None:
+    """Tell the default Druid destination, if it was made, where Druid is now; what people set besides stays."""
+    for druid in Destination.objects.filter(name=DRUID_DESTINATION, kind=DRUID_KIND):
+        kept = {name: value for name, value in druid.config.items() if name not in _SET_BY_SETTINGS}
+        kept_secrets = {name: value for name, value in druid.secrets.items() if name not in _SET_BY_SETTINGS}
+        wanted, wanted_secrets = {**kept, **config}, {**kept_secrets, **secrets}
+        if (wanted, wanted_secrets) != (druid.config, druid.secrets):
+            druid.config, druid.secrets = wanted, wanted_secrets
+            druid.save(update_fields=["config", "secrets", "updated_at"])
 
 
 def _upload_mode(contract: Contract | None) -> str:

@@ -169,6 +169,62 @@ def test_lines_named_as_noise_are_not_shown(room: Room) -> None:
     assert not room.has("beat", "noise")
 
 
+def test_lines_of_a_part_with_a_log_go_there(room: Room, tmp_path: Path) -> None:
+    log = tmp_path / "quiet.log"
+    code = f"import os; print('line', os.getcwd()); open('up', 'w'); {SLEEP}"
+    program = python("quiet", code, is_ready=(tmp_path / "up").exists, log=log, folder=tmp_path)
+
+    room.supervisor.start([program], patience_s=20)
+    room.supervisor.stop([["quiet"]])
+
+    assert log.read_text() == f"line {tmp_path}\n"
+    assert room.lines == [("quiet", "ready")]
+
+
+def test_a_quiet_part_that_ends_while_starting_shows_its_last_lines(room: Room, tmp_path: Path) -> None:
+    code = "[print(f'line {number}') for number in range(100)]; raise SystemExit(3)"
+    program = python("quiet", code, is_ready=lambda: False, log=tmp_path / "quiet.log")
+
+    with pytest.raises(PartFailedError, match=r"quiet ended with code 3 .* all of them in .*quiet.log"):
+        room.supervisor.start([program], patience_s=20)
+    room.supervisor.stop([])
+
+    assert room.lines[0] == ("quiet", "line 85")
+    assert room.lines[-1] == ("quiet", "line 99")
+
+
+def test_a_part_that_will_not_stop_is_gone_before_the_next_group_is_asked(room: Room, tmp_path: Path) -> None:
+    stubborn = (
+        f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{READY_LINE}', flush=True); {SLEEP}"
+    )
+    keeper = f"""if True:
+        import os, pathlib, signal, sys, time
+        def stop(*_):
+            pathlib.Path({str(tmp_path / "seen")!r}).write_text(str(os.path.exists(f"/proc/{{other}}")))
+            sys.exit()
+        other = int(pathlib.Path({str(tmp_path / "pid")!r}).read_text())
+        signal.signal(signal.SIGTERM, stop); print("{READY_LINE}"); time.sleep(60)"""
+    room.supervisor.start([python("services", stubborn, ready_line=READY_LINE, grace_s=0.3)], patience_s=20)
+    (tmp_path / "pid").write_text(str(room.pids["services"]))
+    room.supervisor.start([python("keeper", keeper, ready_line=READY_LINE)], patience_s=20)
+
+    room.supervisor.stop([["services"], ["keeper"]])
+
+    assert (tmp_path / "seen").read_text() == "False"
+
+
+def test_parts_that_were_begun_are_waited_for_later(room: Room, tmp_path: Path) -> None:
+    slow = python("slow", SLEEP, is_ready=(tmp_path / "up").exists)
+    quick = python("quick", f"open({str(tmp_path / 'up')!r}, 'w'); {SLEEP}")
+
+    room.supervisor.begin([slow])
+    room.supervisor.start([quick], patience_s=20)
+    room.supervisor.wait_ready([slow], patience_s=20)
+    room.supervisor.stop([["slow", "quick"]])
+
+    assert room.has("slow", "ready")
+
+
 def test_a_one_time_program_that_fails_is_an_error(room: Room) -> None:
     room.supervisor.run_once(python("migrate", "print('done')", says="the tables are up to date"))
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from ingestion.models import Pipeline, Run, Source
+from ingestion import registry
+from ingestion.models import Destination, Pipeline, Run, Source
+from ingestion.runs.progress import summarize
 from ingestion.runs.samples import move_demo_source
 from sample.provider import serve
 from tests.runs.driver import Driver
@@ -46,6 +48,51 @@ def test_the_books_of_both_runs_balance_and_a_second_time_changes_nothing(
     ]
     assert printed.count("1000  =       988  +        10  +          2  +         0") == 2
     assert Pipeline.objects.get(name="demo-structures").mode == Pipeline.Mode.INCREMENTAL
+
+
+@pytest.fixture
+def druid_sink(settings: Any) -> None:
+    """A sink of the kind `druid` that works."""
+    settings.HEADGATE_SINKS = {**settings.HEADGATE_SINKS, "druid": "tests.fakes.plugins:MemorySink"}
+    registry._table.cache_clear()
+
+
+def test_it_is_delivered_to_druid_where_there_is_one(
+    transactional_db: None, stack: Driver, settings: Any, druid_sink: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.HEADGATE_DEMO_PORT, settings.HEADGATE_DRUID = None, {"url": "http://router:8888"}
+
+    call_command("load_sample")
+    call_command("load_sample")
+
+    run = Run.objects.get()
+    assert summarize(run)["destinations"] == {"lake": 988, "catalog": 988, "druid": 988}
+    assert "in druid" in capsys.readouterr().out
+
+
+def test_a_druid_that_came_later_gets_it_too(
+    transactional_db: None, stack: Driver, settings: Any, druid_sink: None
+) -> None:
+    settings.HEADGATE_DEMO_PORT, settings.HEADGATE_DRUID = None, None
+    call_command("load_sample")
+    settings.HEADGATE_DRUID = {"url": "http://router:8888"}
+
+    call_command("load_sample")
+    call_command("load_sample")
+
+    first, again = Run.objects.order_by("pk")
+    assert again.republishes == first
+    assert summarize(again)["destinations"] == {"lake": 988, "catalog": 988, "druid": 988}
+
+
+def test_a_druid_that_lacks_rows_is_an_error(
+    transactional_db: None, stack: Driver, settings: Any, druid_sink: None
+) -> None:
+    settings.HEADGATE_DEMO_PORT, settings.HEADGATE_DRUID = None, {"url": "http://router:8888"}
+    Destination.objects.create(name="druid", kind="memory")  # somebody's own, so nothing is delivered there
+
+    with pytest.raises(CommandError, match="Destination druid accounts for 0 of the 988"):
+        call_command("load_sample")
 
 
 def test_other_counts_than_expected_are_an_error(

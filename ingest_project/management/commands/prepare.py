@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand
 
 from ingest_project.stack.login import make_operator
 from ingest_project.stack.names import OPERATOR
+from ingestion.runs.pipelines import move_druid_destination
 
 
 class Command(BaseCommand):
@@ -19,6 +20,8 @@ class Command(BaseCommand):
         """Prepare the installation."""
         call_command("migrate", interactive=False, verbosity=0)
         self.stdout.write("The tables are up to date.")
+        if settings.HEADGATE_DRUID is not None:
+            move_druid_destination(settings.HEADGATE_DRUID, secrets=settings.HEADGATE_DRUID_SECRETS)
         if settings.HEADGATE_LAKE_URL.startswith("s3://"):
             from ingest_project.stack.bucket import make_bucket  # noqa: PLC0415 - loads boto3
 

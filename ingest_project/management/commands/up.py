@@ -1,9 +1,6 @@
 """Start everything on this machine and stay until told to stop."""
 
 import argparse
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +8,19 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ingest_project.env import BASE_DIR, child_environment
+from ingest_project.stack.background import INTERRUPTED, start_in_background
+from ingest_project.stack.druid.place import druid_home
+from ingest_project.stack.druid.run import PART as DRUID
+from ingest_project.stack.druid.run import EmbeddedDruid
 from ingest_project.stack.parents import die_with_parent
 from ingest_project.stack.parts import is_free
 from ingest_project.stack.run import ALL_PARTS, Choice, run_stack
-from ingest_project.stack.state import StackRunningError, is_running, read_state
-from ingest_project.stack.supervisor import PartFailedError
+from ingest_project.stack.state import StackRunningError, is_running
+from ingest_project.stack.supervisor import PartFailedError, StopRequested
 from ingestion.ports.errors import ConfigError
 
-DETACH_PATIENCE_S = 180.0
+OTHER_PARTS = ("worker", DRUID)
+"""Parts that run where they are asked for."""
 
 
 class Command(BaseCommand):
@@ -29,9 +30,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take which parts run and whether the command stays."""
-        parser.add_argument(
-            "--parts", default="", help=f"only these, by commas: {', '.join(ALL_PARTS)}, worker; ends with its parent"
-        )
+        known = ", ".join((*ALL_PARTS, *OTHER_PARTS))
+        parser.add_argument("--parts", default="", help=f"only these, by commas: {known}; ends with its parent")
+        parser.add_argument("--with-druid", action="store_true", help="a Druid of its own besides (needs Java 17)")
         parser.add_argument("--detach", action="store_true", help="return when everything is ready; `down` stops it")
         parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
 
@@ -39,8 +40,11 @@ class Command(BaseCommand):
         """Run the stack."""
         data: Path = settings.HEADGATE_DATA_DIR
         parts = tuple(part.strip() for part in options["parts"].split(",") if part.strip()) or ALL_PARTS
-        if unknown := set(parts) - {*ALL_PARTS, "worker"}:
-            msg = f"There is no part {', '.join(sorted(unknown))}. Choose from: {', '.join(ALL_PARTS)}, worker."
+        if options["with_druid"] and DRUID not in parts:
+            parts = (*parts, DRUID)
+        if unknown := set(parts) - {*ALL_PARTS, *OTHER_PARTS}:
+            known = ", ".join((*ALL_PARTS, *OTHER_PARTS))
+            msg = f"There is no part {', '.join(sorted(unknown))}. Choose from: {known}."
             raise CommandError(msg)
         host, port = settings.HEADGATE_HOST, settings.HEADGATE_PORT
         if is_running(data):
@@ -50,20 +54,36 @@ class Command(BaseCommand):
             msg = f"Port {port} of {host} is in use. Stop what listens there, or choose another: --port N."
             raise CommandError(msg)
         try:
+            druid = self._prepare_druid(data) if DRUID in parts else None
             if options["detach"]:
                 self._detach(data, parts=parts)
                 return
             if options["parts"] and not options["detached"]:
                 die_with_parent()
             run_stack(
-                Choice(data=data, parts=parts, host=host, port=port, makes_login=not options["detached"]),
+                Choice(data=data, parts=parts, host=host, port=port, makes_login=not options["detached"], druid=druid),
                 show=self._show,
             )
         except StackRunningError as error:
             msg = f"A stack already runs in {data}. Stop it with: manage.py down --data {data}"
             raise CommandError(msg) from error
-        except (PartFailedError, ConfigError) as error:
+        except ConfigError as error:
+            msg = f"{error} [{error.code}]"
+            raise CommandError(msg) from error
+        except PartFailedError as error:
             raise CommandError(str(error)) from error
+        except StopRequested as stop:
+            msg = "Stopped before it began."
+            raise CommandError(msg, returncode=INTERRUPTED) from stop
+
+    def _prepare_druid(self, data: Path) -> EmbeddedDruid:
+        if is_running(druid_home(data)):
+            msg = f"A Druid already runs in {data}, and the stack uses it without --with-druid."
+            raise CommandError(msg)
+        if settings.HEADGATE_DRUID is not None:
+            msg = "DRUID_URL names a Druid, so there is no use for another one. Unset it, or leave --with-druid out."
+            raise CommandError(msg)
+        return EmbeddedDruid.prepare(data, say=lambda text: self._show(DRUID, text))
 
     def _show(self, name: str, text: str) -> None:
         self.stdout.write(f"{name:<15} | {text}")
@@ -72,34 +92,12 @@ class Command(BaseCommand):
     def _detach(self, data: Path, *, parts: Sequence[str]) -> None:
         from ingest_project.stack.login import make_operator  # noqa: PLC0415 - reads the user model
 
-        log = data / "run" / "up.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as file:
-            process = subprocess.Popen(  # noqa: S603 - this program again
-                [sys.executable, str(BASE_DIR / "manage.py"), "up", "--detached", "--parts", ",".join(parts)],
-                env=child_environment({"HEADGATE_DATA": str(data), "PYTHONUNBUFFERED": "1"}),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + DETACH_PATIENCE_S
-        with log.open() as lines:
-            while True:
-                state = read_state(data)
-                self.stdout.write(lines.read(), ending="")
-                self.stdout.flush()
-                if state and state.is_ready:
-                    break
-                if process.poll() is not None:
-                    self.stdout.write(lines.read(), ending="")
-                    msg = "The stack did not start; its lines stand above."
-                    raise CommandError(msg)
-                if time.monotonic() > deadline:
-                    process.terminate()
-                    msg = f"The stack was not ready after {DETACH_PATIENCE_S:.0f} s; its lines stand in {log}."
-                    raise CommandError(msg)
-                time.sleep(0.1)
+        def echo(text: str) -> None:
+            self.stdout.write(text, ending="")
+            self.stdout.flush()
+
+        words = ["up", "--detached", "--parts", ",".join(parts)]
+        start_in_background(words, name="The stack", data=data, home=data, echo=echo)
         # Made here and not in the background: the password must not stay in the log.
         if "web" in parts and (password := make_operator()):
             self._show("login", f"user operator, password {password} (shown this once)")

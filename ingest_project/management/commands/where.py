@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from ingest_project.stack.druid.place import druid_home, embedded_place, read_druid
 from ingest_project.stack.names import OPERATOR
 from ingest_project.stack.state import read_state
 
@@ -29,6 +30,12 @@ class Command(BaseCommand):
         if state.flower_url:
             secret = data / "secrets" / "flower_password"
             lines["Flower"] = f"{state.flower_url} (user {OPERATOR}, password in {secret})"
+        if settings.HEADGATE_DRUID is not None and "druid" not in settings.HEADGATE_EMBEDDED:
+            lines["Druid"] = f"{settings.HEADGATE_DRUID['url']} (as configured)"
+        elif druid := read_druid(data):
+            place = embedded_place(druid.druid_ports).config
+            logs = druid_home(data) / "log"
+            lines["Druid"] = f"{place['broker_url']} (Broker), {place['url']} (Coordinator, Overlord); logs in {logs}"
         lines["log"] = str(data / "run" / "up.log")
         lines["stop"] = f"manage.py down --data {data}"
         for name, text in lines.items():

@@ -14,6 +14,7 @@ from ingestion.management.cli.output import Output, command_line
 from ingestion.management.cli.stack import prepare_tables
 from ingestion.models import Run, RunState
 from ingestion.ports.errors import IngestError
+from ingestion.runs.pipelines import DRUID_DESTINATION
 from ingestion.runs.progress import BOOKS, is_balanced, summarize
 from ingestion.runs.samples import load_measurements, load_structures
 
@@ -75,7 +76,7 @@ def _table(runs: Sequence[Run]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _problems(run: Run, *, wanted: dict[str, int]) -> Iterator[str]:
+def _problems(run: Run, *, wanted: dict[str, Any]) -> Iterator[str]:
     if run.state != RunState.SUCCEEDED:
         yield f"Run {run.pk} of {run.pipeline} is {run.state}: {run.message} [{run.code}]"
         return
@@ -84,6 +85,9 @@ def _problems(run: Run, *, wanted: dict[str, int]) -> Iterator[str]:
     found = {name: getattr(run, name) for name in BOOKS}
     if found != {name: wanted[name] for name in BOOKS}:
         yield f"Run {run.pk} of {run.pipeline} gave {found}, but {wanted} was expected."
-    for place, rows in summarize(run)["destinations"].items():
-        if rows != run.accepted:
+    places = summarize(run)["destinations"]
+    if settings.HEADGATE_DRUID is not None:
+        places.setdefault(DRUID_DESTINATION, 0)
+    for place, rows in places.items():
+        if rows != wanted["destinations"].get(place, run.accepted):
             yield f"Destination {place} accounts for {rows} of the {run.accepted} accepted rows of run {run.pk}."
