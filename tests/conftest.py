@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connections
 
 from tests.environment import clean
-from tests.servers import Moto, Postgres, Valkey, VersityGateway
+from tests.servers import Moto, Postgres, Rclone, Valkey, VersityGateway
 
 DATABASES = ("sqlite", "postgres")
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup", "django_db_reset_sequences", "live_server"}
@@ -70,6 +70,13 @@ def moto() -> Iterator[Moto]:
 def versitygw() -> Iterator[VersityGateway]:
     """A real S3 server for the whole session; make a bucket of your own."""
     with VersityGateway() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[Rclone]:
+    """An S3 server without conditional writes for the whole session; make a bucket of your own."""
+    with Rclone() as server:
         yield server
 
 

@@ -152,7 +152,7 @@ class LocalLake:
         """Return the file that holds the object."""
         return self._path(key)
 
-    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "") -> int:
+    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "", dry_run: bool = False) -> int:
         """Remove what writers left unfinished before that time below a prefix that ends with "/", and count it."""
         limit = older_than.timestamp()
         removed = 0
@@ -162,7 +162,8 @@ class LocalLake:
                     path = Path(folder, name)
                     with suppress(FileNotFoundError):
                         if name.startswith(TEMPORARY_PREFIX) and path.stat().st_mtime < limit:
-                            path.unlink()
+                            if not dry_run:
+                                path.unlink()
                             removed += 1
         return removed
 

@@ -143,7 +143,7 @@ class S3Lake:
         self._name(key)
         return None
 
-    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "") -> int:
+    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "", dry_run: bool = False) -> int:
         """Abort the uploads begun before that time below a prefix that ends with "/", and count them."""
         aborted = 0
         pages = self.client.get_paginator("list_multipart_uploads")
@@ -151,7 +151,7 @@ class S3Lake:
             for page in pages.paginate(Bucket=self._options.bucket, Prefix=self._base + check_prefix(prefix)):
                 for upload in page.get("Uploads", ()):
                     if upload["Initiated"] < older_than:
-                        aborted += self._abort(upload["Key"], upload_id=upload["UploadId"])
+                        aborted += 1 if dry_run else self._abort(upload["Key"], upload_id=upload["UploadId"])
         return aborted
 
     @property
@@ -177,6 +177,7 @@ class S3Lake:
             name=self._name(key),
             with_checksums=self._with_checksums,
             metadata={} if sha256 is None else {"sha256": sha256},
+            storage=self._options.storage,
         )
 
     def finish_upload(
@@ -198,6 +199,12 @@ class S3Lake:
             composite=upload.composite_sha256,
             only_if_absent=only_if_absent,
         )
+
+    def look_first(self, key: str, *, size_bytes: int, sha256: str) -> ObjectInfo | None:
+        """Return the same object where it is there already and the store would overwrite it; StoreCorrupt for another."""
+        if self._is_conditional() or self._head(key) is None:
+            return None
+        return self._same(key, size_bytes=size_bytes, sha256=sha256)
 
     def _put(self, key: str, source: bytes | Path, *, sha256: str | None, only_if_absent: bool) -> ObjectInfo:
         size_bytes = size_of(source)
@@ -225,7 +232,9 @@ class S3Lake:
 
     def put_small(self, key: str, data: bytes, *, sha256: str, only_if_absent: bool) -> ObjectInfo:
         """Store the object by one request."""
-        extra: dict[str, Any] = {"ChecksumSHA256": _base64(sha256)} if self._with_checksums else {}
+        extra: dict[str, Any] = {**self._options.storage.arguments()}
+        if self._with_checksums:
+            extra["ChecksumSHA256"] = _base64(sha256)
         if only_if_absent and self._is_conditional():
             extra["IfNoneMatch"] = "*"
         for attempt in range(1, CONFLICT_TRIES + 1):
@@ -320,8 +329,9 @@ class S3Lake:
 
     def _creates(self) -> bool:
         try:
+            extra: dict[str, Any] = {**self._options.storage.arguments(), "IfNoneMatch": "*"}
             self.client.put_object(
-                Bucket=self._options.bucket, Key=self._base + PROBE_NAME, Body=b"headgate\n", IfNoneMatch="*"
+                Bucket=self._options.bucket, Key=self._base + PROBE_NAME, Body=b"headgate\n", **extra
             )
         except ClientError as error:
             if code_of(error) in ALREADY_THERE:

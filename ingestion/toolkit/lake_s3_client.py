@@ -15,6 +15,10 @@ from ingestion.toolkit.lake_s3_options import S3Options
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+TRIES = 4
+"""How often one request is sent, all in all, with pauses that grow in between."""
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 60
 _session_lock = threading.Lock()
 """A session may be used by one thread at a time, its clients by all."""
 
@@ -25,9 +29,9 @@ def make_client(options: S3Options) -> "S3Client":
         # boto3 still signs URLs of foreign endpoints with the old version 2, which most stores refuse.
         signature_version="s3v4",
         s3={"addressing_style": "path" if options.path_style else "auto"},
-        retries={"mode": "standard", "max_attempts": 4},
-        connect_timeout=5,
-        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": TRIES},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
         max_pool_connections=8,
         request_checksum_calculation=options.checksum,
         response_checksum_validation=options.checksum,

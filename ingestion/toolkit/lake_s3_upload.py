@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake_s3_errors import S3_ERRORS
+from ingestion.toolkit.lake_s3_options import StorageOptions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -31,7 +32,14 @@ class MultipartUpload:
     """The parts of one object on their way; nothing is seen before `complete`."""
 
     def __init__(
-        self, client: "S3Client", *, bucket: str, name: str, with_checksums: bool, metadata: dict[str, str]
+        self,
+        client: "S3Client",
+        *,
+        bucket: str,
+        name: str,
+        with_checksums: bool,
+        metadata: dict[str, str],
+        storage: StorageOptions,
     ) -> None:
         self._client = client
         self._with_checksums = with_checksums
@@ -39,7 +47,9 @@ class MultipartUpload:
         self._digests: list[bytes] = []
         self._done: list[dict[str, Any]] = []
         self._waiting: deque[Future[dict[str, Any]]] = deque()
-        extra: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if with_checksums else {}
+        extra: dict[str, Any] = {**storage.arguments()}
+        if with_checksums:
+            extra["ChecksumAlgorithm"] = "SHA256"
         self._upload_id = client.create_multipart_upload(**self._target, Metadata=metadata, **extra)["UploadId"]
         self._pool = ThreadPoolExecutor(THREAD_COUNT, thread_name_prefix="lake-part")
 

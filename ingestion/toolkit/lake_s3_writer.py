@@ -70,6 +70,11 @@ class S3Writer:
     def _finish(self) -> ObjectInfo:
         digest = self.sha256
         check_hash(self._key, expected=self._expected, found=digest)
+        there = self._lake.look_first(self._key, size_bytes=self.size_bytes, sha256=digest)
+        if there is not None:
+            if self._upload is not None:
+                self._upload.abort()
+            return there
         if self._upload is None:
             return self._lake.put_small(self._key, bytes(self._buffer), sha256=digest, only_if_absent=True)
         self._send(bytes(self._buffer))
