@@ -1,11 +1,12 @@
 """Where raw, clean and rejected parts lie: one small interface over a folder or an S3 bucket."""
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from ingestion.ports.context import Lake, LakeWriter
+from ingestion.ports.context import Lake, LakeWriter, ObjectInfo
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake_local import LocalLake
 from ingestion.toolkit.lake_s3_options import StorageOptions, parse_s3_url
@@ -22,6 +23,12 @@ class ObjectWriter(LakeWriter, Protocol):
 
 class ObjectStore(Lake, Protocol):
     """A lake as its owner sees it: with the upkeep that plugins have no business with."""
+
+    def put_if_absent(
+        self, key: str, source: bytes | Path, *, sha256: str | None = None, progress: Callable[[], None] = ...
+    ) -> ObjectInfo:
+        """Store the object as the port says; `progress` is called every few megabytes, and may end it by raising."""
+        ...
 
     def writer(self, key: str, *, sha256: str | None = None) -> ObjectWriter:
         """Return a writer as the port says; with the expected hash, other bytes are StoreCorrupt at `commit`."""

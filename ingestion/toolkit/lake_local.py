@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +75,14 @@ class LocalLake:
     def __repr__(self) -> str:
         return f"LocalLake({str(self.root)!r})"
 
-    def put_if_absent(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
+    def put_if_absent(
+        self,
+        key: str,
+        source: bytes | Path,
+        *,
+        sha256: str | None = None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> ObjectInfo:
         """Store the object unless it is there; the same content there is success, other content StoreCorrupt."""
         path = self._path(key)
         if path.is_file():
@@ -83,7 +90,7 @@ class LocalLake:
             check_hash(key, expected=sha256, found=found)
             with _translated():
                 return self._existing(key, size_bytes=size_of(source), sha256=found)
-        return self._filled(key, source, sha256=sha256).commit()
+        return self._filled(key, source, sha256=sha256, progress=progress).commit()
 
     def put(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
         """Store the object, replacing what is there; only for pointers that are meant to move."""
@@ -170,12 +177,15 @@ class LocalLake:
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
-    def _filled(self, key: str, source: bytes | Path, *, sha256: str | None) -> "LocalWriter":
+    def _filled(
+        self, key: str, source: bytes | Path, *, sha256: str | None, progress: Callable[[], None] = lambda: None
+    ) -> "LocalWriter":
         writer = self.writer(key, sha256=sha256)
         try:
             with opened(source) as stream:
                 for block in blocks(stream):
                     writer.write(block)
+                    progress()
         except BaseException:
             writer.abort()
             raise

@@ -175,6 +175,42 @@ def test_a_writer_meets_the_same_content_as_success_and_other_content_as_conflic
     assert sha256_of(lake.read(KEY)) == sha256_of(LARGE)
 
 
+class EnoughError(Exception):
+    """Raised by who was told of progress and wants no more."""
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_who_waits_for_a_large_object_hears_of_progress_and_can_end_it(
+    real: S3Lake, tmp_path: Path, as_file: bool
+) -> None:
+    (tmp_path / "large").write_bytes(LARGE)
+    source = tmp_path / "large" if as_file else LARGE
+    told: list[int] = []
+
+    def end_it() -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        real.put_if_absent(KEY, source, progress=end_it)
+    left = (real.head(KEY), real.abort_stale_uploads(datetime.now(UTC) + timedelta(hours=1)))
+    real.put_if_absent(KEY, source, sha256=sha256_of(LARGE), progress=lambda: told.append(1))
+
+    assert left == (None, 0)
+    assert len(told) == 3
+    assert sha256_of(real.read(KEY)) == sha256_of(LARGE)
+
+
+def test_a_large_file_that_is_not_what_was_recorded_is_never_stored(real: S3Lake, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(LARGE)
+
+    with pytest.raises(StoreCorrupt) as caught:
+        real.put_if_absent(KEY, tmp_path / "large", sha256="0" * 64)
+
+    assert caught.value.code == "store.corrupt"
+    assert real.head(KEY) is None
+    assert real.abort_stale_uploads(datetime.now(UTC) + timedelta(hours=1)) == 0
+
+
 def test_an_aborted_writer_leaves_no_upload(real: S3Lake) -> None:
     writer = real.writer(KEY)
     writer.write(LARGE)
