@@ -6,6 +6,6 @@ CONNECTORS: dict[str, str] = {
 }
 
 SINKS: dict[str, str] = {
-    "objects": "sinks.objects:ObjectsSink",
+    "objects": "sinks.objects.sink:ObjectsSink",
     "catalog": "sinks.catalog:CatalogSink",
 }
