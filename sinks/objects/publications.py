@@ -72,6 +72,10 @@ class Publications:
                 break
         return state[::-1]
 
+    def pointed(self) -> set[str]:
+        """Return the manifests that the pointer names at this moment."""
+        return set(pointed_at(self.read(pointer_key(self.pipeline))))
+
     def newest_run(self) -> int | None:
         """Return the newest run that is published, or None."""
         return max((entry.run for entry in self.entries()), default=None)
@@ -120,7 +124,7 @@ class Publications:
         if not self.document(compacted[-1].key).covers.keys() <= covered:
             return False
         wanted = pointer_bytes([entry.key for entry in state], run_id=state[-1].run)
-        if compacted[-1].key in pointed_at(self.read(pointer_key(self.pipeline))):
+        if compacted[-1].key in self.pointed():
             self._store.put(pointer_key(self.pipeline), wanted)
         failpoint("objects.before_taken_apart")
         for entry in reversed(compacted):

@@ -19,11 +19,13 @@ from ingestion.ports.sink import (
     Manifest,
     PartView,
     Receipt,
+    Upkeep,
     WriteMode,
 )
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake import ObjectStore, open_lake
 from sinks.objects.check import findings_of
+from sinks.objects.compaction import compact_state
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.counting import count_rows
 from sinks.objects.documents import manifest_bytes, read_document
@@ -31,6 +33,9 @@ from sinks.objects.failures import as_destination
 from sinks.objects.keys import manifest_key, parse_template
 from sinks.objects.publications import Publications
 from sinks.objects.staging import Stage
+from sinks.objects.upkeep import drop_pipeline, retain_publications
+
+MEGABYTE = 1 << 20
 
 
 class ObjectsSink:
@@ -108,6 +113,45 @@ class ObjectsSink:
             failpoint("objects.after_manifest_removed")
             publications.point()
             self._clear_run(self._stage(delivery).folder, ctx)
+
+    def compact(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+        """Write the small files of the published state together into larger ones; readers see the same rows.
+
+        Of a merged state each key's row of the latest run remains. Files of before stay until `retain` removes them.
+        """
+        with as_destination(self.config.place):
+            return compact_state(
+                self._publications(pipeline, self.config.place),
+                self._store,
+                ctx,
+                target_bytes=self.config.compact_to_mb * MEGABYTE,
+                dry_run=dry_run,
+            )
+
+    def retain(
+        self, pipeline: str, ctx: Context, *, keep_runs: int | None, keep_days: int | None, dry_run: bool = False
+    ) -> Upkeep:
+        """Remove publications that are neither part of the published state nor to be kept, and what nothing names.
+
+        A publication is kept that one of the two rules keeps; without rules only leftovers go. Nothing goes that was
+        part of the state within `grace_hours`; uploads go that were abandoned a day ago.
+        """
+        with as_destination(self.config.place):
+            return retain_publications(
+                self._publications(pipeline, self.config.place),
+                self._store,
+                ctx,
+                keep_runs=keep_runs,
+                keep_days=keep_days,
+                grace_hours=self.config.grace_hours,
+                dry_run=dry_run,
+            )
+
+    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+        """Remove everything of the pipeline from the destination, the pointer first."""
+        with as_destination(self.config.place):
+            publications = self._publications(pipeline, self.config.place)
+            return drop_pipeline(publications, self._store, ctx, dry_run=dry_run)
 
     @cached_property
     def _store(self) -> ObjectStore:

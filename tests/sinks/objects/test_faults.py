@@ -265,3 +265,25 @@ def test_a_missing_file_makes_a_count_smaller_and_never_silently_nothing_else(
     destination.proxy.fault("status", operation="HeadObject", path="0-0-000001", status=404, code="NoSuchKey")
 
     assert sink.count(manifest, delivery_of(manifest), ctx) == 12
+
+
+def test_a_compaction_through_a_store_that_fails_is_done_in_the_end(
+    destination: Destination, ctx: Context, lake: MemoryLake
+) -> None:
+    sink = destination.sink()
+    for run_id in (1, 2, 3):
+        part = store_part(lake, rows_of(3 * run_id, 6), run_id=run_id)
+        attempt(sink, manifest_of([part], run_id=run_id), ctx)
+    destination.proxy.fault("status", status=503, code="SlowDown", share=0.2)
+    destination.proxy.fault("lost", share=0.1)
+
+    for _ in range(ATTEMPTS):
+        try:
+            sink.compact("samples", ctx)
+            break
+        except SinkUnavailable:
+            assert records(read_pointed(destination.store())) == rows_of(3, 12)
+
+    pointer = json.loads(destination.store().read("samples/latest.json"))
+    assert pointer["manifests"] == ["samples/manifests/compacted-00000003-0001.json"]
+    assert records(read_pointed(destination.store())) == rows_of(3, 12)
