@@ -14,6 +14,7 @@ from functools import partial
 
 from benchmarks.catalog import measure_catalog
 from benchmarks.file import measure_file
+from benchmarks.objects import measure_objects
 from benchmarks.places import POSTGRES, ROOT, SQLITE, find_postgres
 from benchmarks.stages import measure_chord, measure_stages
 from benchmarks.table import Row, render
@@ -23,6 +24,7 @@ CASES: dict[str, Callable[..., Iterator[Row]]] = {
     "stages-postgres": partial(measure_stages, database=POSTGRES),
     "chord": partial(measure_chord, database=SQLITE),
     "file": measure_file,
+    "objects": measure_objects,
     "catalog-sqlite": partial(measure_catalog, database=SQLITE),
     "catalog-postgres": partial(measure_catalog, database=POSTGRES),
 }

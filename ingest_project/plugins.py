@@ -6,7 +6,7 @@ CONNECTORS: dict[str, str] = {
 }
 
 SINKS: dict[str, str] = {
-    "objects": "sinks.objects:ObjectsSink",
+    "objects": "sinks.objects.sink:ObjectsSink",
     "catalog": "sinks.catalog:CatalogSink",
     "druid": "sinks.druid.sink:DruidSink",
 }

@@ -11,7 +11,7 @@ from django.db import connections
 
 from tests.druid_server import Druid
 from tests.environment import clean
-from tests.servers import Moto, Postgres, Valkey, VersityGateway
+from tests.servers import Moto, Postgres, Rclone, Valkey, VersityGateway
 
 DATABASES = ("sqlite", "postgres")
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup", "django_db_reset_sequences", "live_server"}
@@ -78,6 +78,13 @@ def versitygw() -> Iterator[VersityGateway]:
 def druid() -> Iterator[Druid]:
     """A real Druid for the whole session, for tests marked `druid`; use datasources of your own."""
     with Druid() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[Rclone]:
+    """An S3 server without conditional writes for the whole session; make a bucket of your own."""
+    with Rclone() as server:
         yield server
 
 

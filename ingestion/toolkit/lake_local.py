@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +75,14 @@ class LocalLake:
     def __repr__(self) -> str:
         return f"LocalLake({str(self.root)!r})"
 
-    def put_if_absent(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
+    def put_if_absent(
+        self,
+        key: str,
+        source: bytes | Path,
+        *,
+        sha256: str | None = None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> ObjectInfo:
         """Store the object unless it is there; the same content there is success, other content StoreCorrupt."""
         path = self._path(key)
         if path.is_file():
@@ -83,7 +90,7 @@ class LocalLake:
             check_hash(key, expected=sha256, found=found)
             with _translated():
                 return self._existing(key, size_bytes=size_of(source), sha256=found)
-        return self._filled(key, source, sha256=sha256).commit()
+        return self._filled(key, source, sha256=sha256, progress=progress).commit()
 
     def put(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
         """Store the object, replacing what is there; only for pointers that are meant to move."""
@@ -152,7 +159,7 @@ class LocalLake:
         """Return the file that holds the object."""
         return self._path(key)
 
-    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "") -> int:
+    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "", dry_run: bool = False) -> int:
         """Remove what writers left unfinished before that time below a prefix that ends with "/", and count it."""
         limit = older_than.timestamp()
         removed = 0
@@ -162,19 +169,23 @@ class LocalLake:
                     path = Path(folder, name)
                     with suppress(FileNotFoundError):
                         if name.startswith(TEMPORARY_PREFIX) and path.stat().st_mtime < limit:
-                            path.unlink()
+                            if not dry_run:
+                                path.unlink()
                             removed += 1
         return removed
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
-    def _filled(self, key: str, source: bytes | Path, *, sha256: str | None) -> "LocalWriter":
+    def _filled(
+        self, key: str, source: bytes | Path, *, sha256: str | None, progress: Callable[[], None] = lambda: None
+    ) -> "LocalWriter":
         writer = self.writer(key, sha256=sha256)
         try:
             with opened(source) as stream:
                 for block in blocks(stream):
                     writer.write(block)
+                    progress()
         except BaseException:
             writer.abort()
             raise

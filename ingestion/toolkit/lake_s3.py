@@ -1,16 +1,15 @@
 """A lake in a bucket of S3, or of a store that speaks its language."""
 
 import base64
-import hashlib
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from botocore.exceptions import ClientError
 
@@ -18,13 +17,11 @@ from ingestion.ports.context import ObjectInfo
 from ingestion.ports.errors import SinkUnavailable, StoreCorrupt
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake_keys import (
-    blocks,
     check_hash,
     check_key,
     check_prefix,
     check_same,
     is_hidden,
-    opened,
     sha256_of,
     sha256_of_stream,
     size_of,
@@ -41,16 +38,20 @@ from ingestion.toolkit.lake_s3_errors import (
 )
 from ingestion.toolkit.lake_s3_options import BucketPlace, S3Options
 from ingestion.toolkit.lake_s3_reader import open_ranges, read_range
-from ingestion.toolkit.lake_s3_upload import PART_BYTES, MultipartUpload, part_bytes
+from ingestion.toolkit.lake_s3_upload import PART_BYTES, MultipartUpload, send_parts
 from ingestion.toolkit.lake_s3_writer import S3Writer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, MultipartUploadTypeDef
 
 CONFLICT_TRIES = 5
+Progress: TypeAlias = Callable[[], None]
 PROBE_NAME = ".headgate/create-if-absent"
 _has_conditional_writes: dict[tuple[str | None, str, str], bool] = {}
+
+
+def _nothing() -> None: ...
 
 
 class S3Lake:
@@ -67,12 +68,14 @@ class S3Lake:
     def __repr__(self) -> str:
         return f"S3Lake('s3://{self._options.bucket}/{self._options.prefix}' at {self._where})"
 
-    def put_if_absent(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
+    def put_if_absent(
+        self, key: str, source: bytes | Path, *, sha256: str | None = None, progress: Progress = _nothing
+    ) -> ObjectInfo:
         """Store the object unless it is there; the same content there is success, other content StoreCorrupt."""
         check_key(key)
         failpoint("lake.before_put")
         with self.translated(key):
-            info = self._put(key, source, sha256=sha256, only_if_absent=True)
+            info = self._put(key, source, sha256=sha256, only_if_absent=True, progress=progress)
         failpoint("lake.after_put")
         return info
 
@@ -148,15 +151,13 @@ class S3Lake:
         self._name(key)
         return None
 
-    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "") -> int:
+    def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "", dry_run: bool = False) -> int:
         """Abort the uploads begun before that time below a prefix that ends with "/", and count them."""
         aborted = 0
-        pages = self.client.get_paginator("list_multipart_uploads")
         with self.translated(""):
-            for page in pages.paginate(Bucket=self._options.bucket, Prefix=self._base + check_prefix(prefix)):
-                for upload in page.get("Uploads", ()):
-                    if upload["Initiated"] < older_than:
-                        aborted += self._abort(upload["Key"], upload_id=upload["UploadId"])
+            for upload in self._unfinished_uploads(prefix):
+                if upload["Initiated"] < older_than:
+                    aborted += 1 if dry_run else self._abort(upload["Key"], upload_id=upload["UploadId"])
         return aborted
 
     @property
@@ -182,6 +183,7 @@ class S3Lake:
             name=self._name(key),
             with_checksums=self._with_checksums,
             metadata={} if sha256 is None else {"sha256": sha256},
+            storage=self._options.storage,
         )
 
     def finish_upload(
@@ -204,11 +206,20 @@ class S3Lake:
             only_if_absent=only_if_absent,
         )
 
-    def _put(self, key: str, source: bytes | Path, *, sha256: str | None, only_if_absent: bool) -> ObjectInfo:
+    def look_first(self, key: str, *, size_bytes: int, sha256: str) -> ObjectInfo | None:
+        """Return the same object where it is there already and the store would overwrite it; StoreCorrupt for another."""
+        if self._is_conditional() or self._head(key) is None:
+            return None
+        return self._same(key, size_bytes=size_bytes, sha256=sha256)
+
+    def _put(
+        self, key: str, source: bytes | Path, *, sha256: str | None, only_if_absent: bool, progress: Progress = _nothing
+    ) -> ObjectInfo:
         size_bytes = size_of(source)
-        digest = sha256_of(source)
-        check_hash(key, expected=sha256, found=digest)
         is_large = size_bytes > PART_BYTES
+        # A large source that comes with its hash is read once only, and compared with it while it is sent.
+        digest = sha256 if is_large and sha256 is not None else sha256_of(source)
+        check_hash(key, expected=sha256, found=digest)
         # A large object is asked for before it is sent again; a small one is cheaper to send than to ask for.
         if only_if_absent and (is_large or not self._is_conditional()) and self._head(key) is not None:
             return self._same(key, size_bytes=size_bytes, sha256=digest)
@@ -217,12 +228,8 @@ class S3Lake:
             return self.put_small(key, data, sha256=digest, only_if_absent=only_if_absent)
         upload = self.start_upload(key, sha256=digest)
         try:
-            sent = hashlib.sha256()
-            with opened(source) as stream:
-                for block in blocks(stream, block_bytes=part_bytes(size_bytes)):
-                    sent.update(block)
-                    upload.add(block)
-            check_hash(key, expected=digest, found=sent.hexdigest())
+            sent = send_parts(upload, source, size_bytes=size_bytes, progress=progress)
+            check_hash(key, expected=digest, found=sent)
         except BaseException:
             upload.abort()
             raise
@@ -230,7 +237,9 @@ class S3Lake:
 
     def put_small(self, key: str, data: bytes, *, sha256: str, only_if_absent: bool) -> ObjectInfo:
         """Store the object by one request."""
-        extra: dict[str, Any] = {"ChecksumSHA256": _base64(sha256)} if self._with_checksums else {}
+        extra: dict[str, Any] = {**self._options.storage.arguments()}
+        if self._with_checksums:
+            extra["ChecksumSHA256"] = _base64(sha256)
         if only_if_absent and self._is_conditional():
             extra["IfNoneMatch"] = "*"
         for attempt in range(1, CONFLICT_TRIES + 1):
@@ -301,6 +310,16 @@ class S3Lake:
             self._is_reachable = True
         return None
 
+    def _unfinished_uploads(self, prefix: str) -> "Iterator[MultipartUploadTypeDef]":
+        pages = self.client.get_paginator("list_multipart_uploads")
+        try:
+            for page in pages.paginate(Bucket=self._options.bucket, Prefix=self._base + check_prefix(prefix)):
+                yield from page.get("Uploads", ())
+        except ClientError as error:
+            # Stores that cannot list them, or say so where there was never one.
+            if code_of(error) not in {"NoSuchUpload", *NOT_IMPLEMENTED}:
+                raise
+
     def _abort(self, name: str, *, upload_id: str) -> int:
         try:
             self.client.abort_multipart_upload(Bucket=self._options.bucket, Key=name, UploadId=upload_id)
@@ -325,8 +344,9 @@ class S3Lake:
 
     def _creates(self) -> bool:
         try:
+            extra: dict[str, Any] = {**self._options.storage.arguments(), "IfNoneMatch": "*"}
             self.client.put_object(
-                Bucket=self._options.bucket, Key=self._base + PROBE_NAME, Body=b"headgate\n", IfNoneMatch="*"
+                Bucket=self._options.bucket, Key=self._base + PROBE_NAME, Body=b"headgate\n", **extra
             )
         except ClientError as error:
             if code_of(error) in ALREADY_THERE:

@@ -59,6 +59,8 @@ _BY_STATUS: dict[int, str] = {
 }
 _HINTS = {
     "AuthorizationHeaderMalformed": "the region is probably another one",
+    # A HEAD has no body to say what is wrong; where it is the region, boto3 corrects other requests by itself.
+    "400": "the region is probably another one",
     "PermanentRedirect": "the bucket is in another region",
     "301": "the bucket is in another region",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",

@@ -1,18 +1,38 @@
 """The address of an S3 lake, taken apart."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake_keys import check_key
 
 Checksum = Literal["when_supported", "when_required"]
+Encryption = Literal["AES256", "aws:kms"]
 _KNOWN = ("endpoint", "region", "path_style", "checksum", "access_key", "secret_key")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class StorageOptions:
+    """What the store is told to do with every object it takes: how to encrypt it at rest, and its tags."""
+
+    encryption: Encryption | None = None
+    kms_key: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> dict[str, str]:
+        """Return the arguments of PutObject and CreateMultipartUpload; what is not set is left to the bucket."""
+        found = {
+            "ServerSideEncryption": self.encryption,
+            "SSEKMSKeyId": self.kms_key,
+            "Tagging": urlencode(self.tags),
+        }
+        return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +47,7 @@ class S3Options:
     checksum: Checksum = "when_supported"
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
+    storage: StorageOptions = StorageOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +61,13 @@ class BucketPlace:
     path_style: bool
 
 
-def parse_s3_url(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> S3Options:
+def parse_s3_url(
+    url: str,
+    *,
+    access_key: str | None = None,
+    secret_key: str | None = None,
+    storage: StorageOptions | None = None,
+) -> S3Options:
     """Return the options of `s3://bucket/prefix?endpoint=&region=&path_style=&checksum=`, or a ConfigError.
 
     The messages name options and never repeat their values, for one of them may be a secret.
@@ -67,6 +94,7 @@ def parse_s3_url(url: str, *, access_key: str | None = None, secret_key: str | N
         checksum=_checksum(options.get("checksum", "when_supported")),
         access_key=access_key or None,
         secret_key=secret_key or None,
+        storage=storage or StorageOptions(),
     )
 
 

@@ -34,13 +34,17 @@ class S3Writer:
         """Append the bytes."""
         self._digest.update(data)
         self.size_bytes += len(data)
-        self._buffer += data
-        while len(self._buffer) > PART_BYTES:
-            with memoryview(self._buffer) as view:
-                part = view[:PART_BYTES].tobytes()
-            del self._buffer[:PART_BYTES]
-            with self._lake.translated(self._key):
-                self._send(part)
+        with memoryview(data) as view:
+            start = 0
+            while start < len(view):
+                # Sent only once more bytes come, for the last part is sent by `commit`; and given away, not copied.
+                if len(self._buffer) == PART_BYTES:
+                    with self._lake.translated(self._key):
+                        self._send(self._buffer)
+                    self._buffer = bytearray()
+                end = start + PART_BYTES - len(self._buffer)
+                self._buffer += view[start:end]
+                start = end
 
     def commit(self) -> ObjectInfo:
         """Make the object visible, durable and immutable, and return its size and SHA-256."""
@@ -56,13 +60,13 @@ class S3Writer:
 
     def abort(self) -> None:
         """Remove what was written; harmless after `commit`."""
-        self._buffer.clear()
+        self._buffer = bytearray()
         if self._upload is not None:
             if self._committed is None:
                 self._upload.abort()
             self._upload = None
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytearray) -> None:
         if self._upload is None:
             self._upload = self._lake.start_upload(self._key, sha256=self._expected)
         self._upload.add(data)
@@ -70,9 +74,14 @@ class S3Writer:
     def _finish(self) -> ObjectInfo:
         digest = self.sha256
         check_hash(self._key, expected=self._expected, found=digest)
+        there = self._lake.look_first(self._key, size_bytes=self.size_bytes, sha256=digest)
+        if there is not None:
+            if self._upload is not None:
+                self._upload.abort()
+            return there
         if self._upload is None:
             return self._lake.put_small(self._key, bytes(self._buffer), sha256=digest, only_if_absent=True)
-        self._send(bytes(self._buffer))
+        self._send(self._buffer)
         return self._lake.finish_upload(
             self._key, self._upload, size_bytes=self.size_bytes, sha256=digest, only_if_absent=True
         )

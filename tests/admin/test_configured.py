@@ -7,7 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from ingestion.models import Destination, Source
-from tests.admin.pages import notices, page, text_of
+from tests.admin.pages import form_values, notices, page, text_of
 from tests.runs.driver import Driver
 
 pytestmark = pytest.mark.usefixtures("driver")
@@ -163,12 +163,12 @@ def test_a_source_of_a_kind_that_is_not_installed_can_be_looked_at(operator: Cli
 
 
 def test_a_destination_is_made_by_its_form(operator: Client, lake: Any) -> None:
-    response = operator.post(
-        page(Destination, "add") + "?kind=objects", {"name": "out", "config_url": "relative/folder"}
-    )
+    address = page(Destination, "add") + "?kind=objects"
+    values = {**form_values(operator.get(address)), "name": "out"}
+    response = operator.post(address, {**values, "config_url": "relative/folder"})
     assert "absolute path" in errors(response)["config_url"][0]
 
-    response = operator.post(page(Destination, "add") + "?kind=objects", {"name": "out", "config_url": str(lake)})
+    response = operator.post(address, {**values, "config_url": str(lake)})
 
     assert response.status_code == 302, errors(response)
     assert Destination.objects.get().config == {"url": str(lake)}

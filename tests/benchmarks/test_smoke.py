@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks.table import Row, render
 from tests.servers import ROOT
 
@@ -23,6 +25,14 @@ def test_a_quick_case_prints_its_table() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "20,000 rows merged into the catalog, SQLite" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_uploads_can_be_measured() -> None:
+    done = bench("--quick", "--only", "objects")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "50,000 rows as JSON Lines to a bucket" in done.stdout
 
 
 def test_an_unknown_case_is_refused_with_the_known_ones() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ingestion.ports.context import ObjectInfo
-from ingestion.ports.errors import ConfigError, IngestError, SinkUnavailable, StoreCorrupt
+from ingestion.ports.errors import Cancelled, ConfigError, IngestError, SinkUnavailable, StoreCorrupt
 from ingestion.toolkit.lake import local_path, open_lake
 from ingestion.toolkit.lake_keys import sha256_of
 from ingestion.toolkit.lake_local import LocalLake, translate_os_error
@@ -304,3 +304,28 @@ def test_addresses_of_local_lakes(tmp_path: Path) -> None:
     for url in ["", "ftp://host/x", "file://host/x", "gs://bucket"]:
         with pytest.raises(ConfigError):
             open_lake(url)
+
+
+def test_who_waits_for_a_large_object_hears_of_progress_and_can_end_it(lake: LocalLake) -> None:
+    told: list[int] = []
+
+    def end_it() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        lake.put_if_absent(KEY, b"x" * 3_000_000, progress=end_it)
+    left = files(lake)
+    lake.put_if_absent(KEY, b"x" * 3_000_000, progress=lambda: told.append(1))
+
+    assert left == []
+    assert len(told) == 3
+
+
+def test_unfinished_writes_can_be_counted_without_removing_them(lake: LocalLake) -> None:
+    writer = lake.writer(KEY)
+    later = datetime.now(UTC) + timedelta(hours=1)
+
+    counted = [lake.abort_stale_uploads(later, dry_run=dry_run) for dry_run in (True, True, False, False)]
+
+    assert counted == [1, 1, 1, 0]
+    writer.abort()
