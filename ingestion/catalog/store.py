@@ -300,15 +300,8 @@ def _published(delivery: DeliveryView) -> QuerySet[CatalogPublication]:
 
 
 def _receipt(delivery: DeliveryView) -> Receipt:
-    sums = _published(delivery).aggregate(
-        inserted=Sum("inserted"), updated=Sum("updated"), unchanged=Sum("unchanged"), number=Max("number")
-    )
-    return Receipt(
-        inserted=sums["inserted"] or 0,
-        updated=sums["updated"] or 0,
-        unchanged=sums["unchanged"] or 0,
-        detail={"publication": sums["number"]},
-    )
+    sums = _published(delivery).aggregate(inserted=Sum("inserted"), updated=Sum("updated"), unchanged=Sum("unchanged"))
+    return Receipt(inserted=sums["inserted"] or 0, updated=sums["updated"] or 0, unchanged=sums["unchanged"] or 0)
 
 
 def _begin_abort(run_id: int) -> CatalogPublication | None:
