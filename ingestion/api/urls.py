@@ -10,6 +10,7 @@ from ingestion.api import (
     contracts,
     data,
     destinations,
+    earlier,
     health,
     kinds,
     pipelines,
@@ -76,6 +77,8 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("v1/data", data.DataView, "data"),
     ("v1/data/export", records.ExportView, "data-export"),
     ("v1/query", queries.QueryView, "query"),
+    ("ingest/upload", earlier.UploadView, "ingest-upload"),
+    ("ingest/status/<int:id>", earlier.StatusView, "ingest-status"),
 )
 
 

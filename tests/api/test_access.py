@@ -64,6 +64,8 @@ TABLE: dict[str, dict[str, tuple[int, int, int]]] = {
     "data": {"get": USERS},
     "data-export": {"get": USERS},
     "query": {"post": USERS},
+    "ingest-upload": {"post": USERS},
+    "ingest-status": {"get": USERS},
     "unknown": {},
 }
 
