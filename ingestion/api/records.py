@@ -51,10 +51,13 @@ class ColumnsField(serializers.CharField):
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the names; ValidationError where there are none."""
-        names = [name.strip() for name in next(csv.reader([super().to_internal_value(data)], skipinitialspace=True))]
-        if not all(names):
+        try:
+            names = next(csv.reader([super().to_internal_value(data)], skipinitialspace=True), [])
+        except csv.Error:
+            names = []
+        if not names or not all(name.strip() for name in names):
             raise serializers.ValidationError("Write names with commas between them.")
-        return names
+        return [name.strip() for name in names]
 
 
 class RecordsQuery(Strict):
@@ -117,8 +120,8 @@ class RecordsView(View):
         """Return a page of rows, or a file of them."""
         run = get_object_or_404(Run.objects.select_related("pipeline", "contract"), pk=id)
         query = self.query
-        rows = rows_of_run(run, columns=query.get("columns", ()), with_lineage=query["lineage"])
-        return _answer(request, query, rows)
+        published = rows_of_run(run, columns=query.get("columns", ()), with_lineage=query["lineage"])
+        return _answer(request, query, published)
 
 
 class ExportView(View):
@@ -139,7 +142,7 @@ class ExportView(View):
     def get(self, request: Request) -> HttpResponseBase:
         """Return a page of rows, or a file of them."""
         query = self.query
-        rows = rows_of_pipeline(
+        published = rows_of_pipeline(
             query["pipeline"],
             publication=query.get("publication"),
             since=query.get("since"),
@@ -147,46 +150,46 @@ class ExportView(View):
             columns=query.get("columns", ()),
             with_lineage=query["lineage"],
         )
-        return _answer(request, query, rows)
+        return _answer(request, query, published)
 
 
-def _answer(request: Request, query: dict[str, Any], rows: Published) -> HttpResponseBase:
+def _answer(request: Request, query: dict[str, Any], published: Published) -> HttpResponseBase:
     after, limit = query["after"], query.get("limit")
     response: HttpResponseBase
     if query["format"] == "json":
-        response = _page(request, rows, after=after, limit=limit or DEFAULT_SIZE)
+        response = _page(request, published, after=after, limit=limit or DEFAULT_SIZE)
     else:
-        response = _file(rows, file_format=query["format"], after=after, limit=limit)
-    response["Headgate-Publication"] = str(rows.publication)
+        response = _file(published, file_format=query["format"], after=after, limit=limit)
+    response["Headgate-Publication"] = str(published.publication)
     response["Headgate-First-Row"] = str(after + 1)
-    response["Headgate-Total-Rows"] = str(rows.rows.total)
+    response["Headgate-Total-Rows"] = str(published.rows.total)
     return response
 
 
-def _page(request: Request, rows: Published, *, after: int, limit: int) -> Response:
-    results = page(rows, after=after, limit=limit)
+def _page(request: Request, published: Published, *, after: int, limit: int) -> Response:
+    results = page(published, after=after, limit=limit)
     following = None
-    if after + len(results) < rows.rows.total and results:
+    if after + len(results) < published.rows.total and results:
         parameters = request.query_params.copy()
         parameters["after"] = str(after + len(results))
         if "pipeline" in parameters:
-            parameters["publication"] = str(rows.publication)
+            parameters["publication"] = str(published.publication)
         following = request.build_absolute_uri(f"{request.path}?{parameters.urlencode()}")
     return Response(
         {
-            "publication": rows.publication,
+            "publication": published.publication,
             "first_row": after + 1,
-            "total": rows.rows.total,
+            "total": published.rows.total,
             "results": results,
             "next": following,
         }
     )
 
 
-def _file(rows: Published, *, file_format: str, after: int, limit: int | None) -> StreamingHttpResponse:
-    blocks = _begun(download(rows, file_format=file_format, after=after, limit=limit))
+def _file(published: Published, *, file_format: str, after: int, limit: int | None) -> StreamingHttpResponse:
+    blocks = _begun(download(published, file_format=file_format, after=after, limit=limit))
     response = StreamingHttpResponse(blocks, content_type=MEDIA_TYPES[file_format])
-    name = f"{rows.pipeline}-{rows.publication}.{file_format}"
+    name = f"{published.pipeline}-{published.publication}.{file_format}"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 

@@ -55,8 +55,9 @@ def rows_of_pipeline(
 ) -> Published:
     """Return the pipeline's published state, oldest run first; of each key of a merging pipeline the latest row.
 
-    With `publication` the state as that run's publication left it; Refused where there is none. `since` and `until`
-    choose rows with an event time in [since, until): the contract's time column, else the run's logical time.
+    With `publication` the state as that run's publication left it; ConfigError where it is none of the pipeline's.
+    `since` and `until` choose rows with an event time in [since, until): the contract's time column, else the run's
+    logical time.
     """
     newest = latest_publication(pipeline) if publication is None else _publication(pipeline, publication)
     if newest is None:
@@ -79,12 +80,12 @@ def write_accepted(run: Run, file: BinaryIO, *, fields: Sequence[str] = ()) -> i
     return pour(_with_key(run, fields), file, file_format="jsonl")
 
 
-def save(rows: Published, path: Path, *, file_format: str, limit: int | None = None) -> int:
+def save(published: Published, path: Path, *, file_format: str, limit: int | None = None) -> int:
     """Write the rows, at most `limit`, into a file that is there whole or not at all; return how many."""
     partial = path.with_name(f".{path.name}.part")
     try:
         with partial.open("wb") as file:
-            count = pour(rows, file, file_format=file_format, limit=limit)
+            count = pour(published, file, file_format=file_format, limit=limit)
         partial.replace(path)
     except OSError as error:
         raise ConfigError("file.unwritable", name=str(path), detail=error.strerror or type(error).__name__) from error
@@ -93,31 +94,31 @@ def save(rows: Published, path: Path, *, file_format: str, limit: int | None = N
     return count
 
 
-def pour(rows: Published, file: BinaryIO, *, file_format: str, limit: int | None = None) -> int:
+def pour(published: Published, file: BinaryIO, *, file_format: str, limit: int | None = None) -> int:
     """Write the rows, at most `limit`, into an open file; return how many."""
-    file.writelines(download(rows, file_format=file_format, limit=limit))
-    return rows.rows.total if limit is None else min(limit, rows.rows.total)
+    file.writelines(download(published, file_format=file_format, limit=limit))
+    return published.rows.total if limit is None else min(limit, published.rows.total)
 
 
-def download(rows: Published, *, file_format: str, after: int = 0, limit: int | None = None) -> Iterator[bytes]:
+def download(published: Published, *, file_format: str, after: int = 0, limit: int | None = None) -> Iterator[bytes]:
     """Yield the rows behind row `after`, at most `limit`, as a file, block by block."""
     scratch: Path = settings.HEADGATE_DATA_DIR / "scratch"
-    return write(rows.rows, file_format=file_format, after=after, limit=limit, scratch=scratch)
+    return write(published.rows, file_format=file_format, after=after, limit=limit, scratch=scratch)
 
 
-def page(rows: Published, *, after: int, limit: int) -> list[dict[str, Any]]:
+def page(published: Published, *, after: int, limit: int) -> list[dict[str, Any]]:
     """Return the rows behind row `after`, at most `limit`, as mappings; what lies before is not read."""
     from ingestion.toolkit.rows.writers import python_rows  # noqa: PLC0415 (heavy)
 
-    names = list(rows.rows.kinds)
-    batches = rows.rows.batches(after=after, limit=limit)
+    names = list(published.rows.kinds)
+    batches = published.rows.batches(after=after, limit=limit)
     return [dict(zip(names, row, strict=True)) for batch in batches for row in python_rows(batch)]
 
 
 def _publication(pipeline: Pipeline, number: int) -> Run:
     found = Run.objects.filter(pipeline=pipeline, pk=number, published_at__isnull=False).first()
     if found is None:
-        raise Refused("pipeline.unknown_publication", pipeline=pipeline.name, run=number)
+        raise ConfigError("pipeline.unknown_publication", pipeline=pipeline.name, run=number)
     return found
 
 

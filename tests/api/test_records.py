@@ -165,6 +165,7 @@ def test_a_column_may_have_any_name(user: Api, send: Send) -> None:
         ("columns=nope", 400, "export.unknown_column"),
         ("columns=", 400, "request.invalid"),
         ("columns=id,,note", 400, "request.invalid"),
+        ("columns=id%0Anote", 400, "request.invalid"),
         ("limit=1001", 400, "request.invalid"),
         ("after=-1", 400, "request.invalid"),
         ("after=x", 400, "request.invalid"),
@@ -196,6 +197,9 @@ def test_what_was_not_published_is_a_conflict(user: Api, pipeline: Pipeline) -> 
     problem(user.get("/v1/runs/999999/records"), 404, "request.not_found")
     problem(user.get(f"/v1/data/export?pipeline={pipeline.name}"), 409, "pipeline.not_published")
     problem(user.get("/v1/data/export"), 400, "request.invalid")
+    problem(
+        user.get(f"/v1/data/export?pipeline={pipeline.name}&publication={run}"), 400, "pipeline.unknown_publication"
+    )
     problem(user.post("/v1/query", {"pipeline": pipeline.name, "sql": "SELECT 1"}), 409, "pipeline.not_published")
 
 

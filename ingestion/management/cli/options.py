@@ -51,7 +51,11 @@ def parse_moment(text: str | None, *, option: str) -> datetime | None:
 
 def split_names(text: str | None) -> list[str]:
     """Return names with commas between them; a name that holds a comma stands in double quotes."""
-    names = next(csv.reader([text or ""], skipinitialspace=True), [])
+    try:
+        names = next(csv.reader([text or ""], skipinitialspace=True), [])
+    except csv.Error as error:
+        detail = f"{text!r} is no list of names; write them with commas between"
+        raise ConfigError("config.invalid", where="the command line", detail=detail) from error
     return [name.strip() for name in names if name.strip()]
 
 

@@ -54,21 +54,21 @@ def export(
     chosen = file_format.value if file_format else (format_of(output) if output else "jsonl")
     _check_place(chosen, has_file=output is not None, as_json=as_json)
     stack.prepare_tables()
-    rows = _rows(
+    published = _rows(
         pipeline, run, columns=columns, with_lineage=lineage,
         since=parse_moment(since, option="--since"), until=parse_moment(until, option="--until"),
     )  # fmt: skip
     if output is None:
-        count = pour(rows, sys.stdout.buffer, file_format=chosen, limit=limit)
+        count = pour(published, sys.stdout.buffer, file_format=chosen, limit=limit)
         sys.stdout.flush()
-        out.say(_sentence(rows, count, place="on standard output"))
+        out.say(_sentence(published, count, place="on standard output"))
         return Exit.DONE
-    count = save(rows, output, file_format=chosen, limit=limit)
+    count = save(published, output, file_format=chosen, limit=limit)
     told = {
-        "pipeline": rows.pipeline, "publication": rows.publication, "output": str(output), "format": chosen,
-        "columns": list(rows.rows.kinds), "rows_written": count, "total": rows.rows.total, "exit_code": Exit.DONE,
+        "pipeline": published.pipeline, "publication": published.publication, "output": str(output), "format": chosen,
+        "columns": list(published.rows.kinds), "rows_written": count, "total": published.rows.total, "exit_code": Exit.DONE,
     }  # fmt: skip
-    out.answer(told, lines=[] if quiet else [_sentence(rows, count, place=f"in {output}")])
+    out.answer(told, lines=[] if quiet else [_sentence(published, count, place=f"in {output}")])
     return Exit.DONE
 
 
@@ -115,6 +115,6 @@ def _rows(pipeline: str | None, run: int | None, *, columns: str | None, with_li
     return rows_of_run(find_run(run or 0), columns=names, with_lineage=with_lineage)
 
 
-def _sentence(rows: Published, count: int, *, place: str) -> str:
-    of = "" if count == rows.rows.total else f" of {rows.rows.total}"
-    return f"{count}{of} rows of {rows.pipeline}, as run {rows.publication} published them, {place}"
+def _sentence(published: Published, count: int, *, place: str) -> str:
+    of = "" if count == published.rows.total else f" of {published.rows.total}"
+    return f"{count}{of} rows of {published.pipeline}, as run {published.publication} published them, {place}"

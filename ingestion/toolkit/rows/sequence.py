@@ -72,10 +72,7 @@ class RowSequence:
 
     def choose(self, names: Sequence[str]) -> "RowSequence":
         """Return the same rows with these columns alone, in this order."""
-        chosen = RowSequence(self._lake, self._pieces, kinds={name: self.kinds[name] for name in names})
-        if "counts" in self.__dict__:
-            chosen.__dict__["counts"] = self.counts
-        return chosen
+        return RowSequence(self._lake, self._pieces, kinds={name: self.kinds[name] for name in names})
 
     def batches(self, *, after: int = 0, limit: int | None = None) -> Iterator["pa.RecordBatch"]:
         """Yield the rows behind row `after`, at most `limit`, in small batches: memory does not grow with their number."""
