@@ -145,6 +145,13 @@ class Environment(BaseModel):
     headgate_egress_ports: Numbers = Field((80, 443), description="Ports that sources may reach.")
     headgate_upload_max_bytes: int = Field(500_000_000, ge=1, description="Largest file taken by HTTP.")
 
+    # what queries over published rows may use
+    headgate_query_timeout_s: float = Field(30, gt=0, description="A query that is not done after this is stopped.")
+    headgate_query_memory_bytes: int = Field(512 * 1024 * 1024, ge=1 << 26, description="Memory of one query.")
+    headgate_query_cache_bytes: int = Field(
+        2 * 1024**3, ge=0, description="Copies of parts that lie in a bucket, kept to be queried."
+    )
+
     # the engine
     headgate_lease_s: float = Field(60, gt=0, description="How long a worker owns its work without a renewal.")
     headgate_watch_s: float = Field(1, gt=0, description="How often a worker renews leases and looks for a cancel.")

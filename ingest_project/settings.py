@@ -196,6 +196,12 @@ if _druid is not None and (not _druid.is_embedded or not ENVIRONMENT.is_producti
 HEADGATE_EGRESS_PORTS: list[int] = list(ENVIRONMENT.headgate_egress_ports)
 HEADGATE_UPLOAD_MAX_BYTES = ENVIRONMENT.headgate_upload_max_bytes
 
+# --- what queries over published rows may use
+
+HEADGATE_QUERY_TIMEOUT_S = ENVIRONMENT.headgate_query_timeout_s
+HEADGATE_QUERY_MEMORY_BYTES = ENVIRONMENT.headgate_query_memory_bytes
+HEADGATE_QUERY_CACHE_BYTES = ENVIRONMENT.headgate_query_cache_bytes
+
 # --- the engine
 
 HEADGATE_LEASE_S = ENVIRONMENT.headgate_lease_s

@@ -10,6 +10,8 @@ from rest_framework.response import Response
 from ingestion.api.base import View, operation
 from ingestion.runs.health import check_readiness, last_run_state
 
+STATUSES = ("ok", "degraded", "unavailable")
+
 
 class AliveSerializer(serializers.Serializer[Any]):
     """The process answers."""
@@ -30,7 +32,7 @@ class PartHealthSerializer(serializers.Serializer[Any]):
 class ReadySerializer(serializers.Serializer[Any]):
     """Whether requests are served, and each part."""
 
-    status = serializers.ChoiceField(choices=("ok", "degraded", "unavailable"))
+    status = serializers.ChoiceField(choices=STATUSES)
     parts = PartHealthSerializer(many=True)
 
 

@@ -229,7 +229,7 @@ def describe_run(request: Request, run: Run) -> dict[str, Any]:
     """Return everything that is known of a run, as the API shows it."""
     waiting = explain_waiting(run)
     here = reverse("run", kwargs={"id": run.pk}, request=request)
-    below = ("events", "partitions", "parts", "deliveries", "rejected")
+    below = ("events", "partitions", "parts", "deliveries", "rejected", "records")
     return {
         "id": run.pk,
         **summarize(run),

@@ -15,6 +15,7 @@ from ingestion.api.pagination import MAX_SIZE
 from ingestion.api.settings import VERSION
 from ingestion.runs.quarantine import FORMATS
 from ingestion.runs.statistics import collect_statistics
+from ingestion.toolkit.rows.formats import MEDIA_TYPES
 
 RESOURCES = (
     "sources", "destinations", "connectors", "sinks", "contracts", "pipelines", "schedules", "uploads", "runs", "data",
@@ -50,6 +51,7 @@ class ServiceView(View):
                     "sinks": registry.known_kinds("sink"),
                     "upload_max_bytes": settings.HEADGATE_UPLOAD_MAX_BYTES,
                     "rejected_formats": sorted(FORMATS),
+                    "export_formats": sorted(MEDIA_TYPES),
                     "page_max": MAX_SIZE,
                 },
                 "links": {name: reverse(name, request=request) for name in RESOURCES},
@@ -73,6 +75,8 @@ class StatsSerializer(serializers.Serializer[Any]):
     by_day = serializers.ListField(child=serializers.DictField())
     by_source = serializers.ListField(child=serializers.DictField())
     by_destination = serializers.ListField(child=serializers.DictField())
+    by_day_and_destination = serializers.ListField(child=serializers.DictField())
+    deliveries = serializers.DictField(help_text="total, by_state, and by_destination: the states at each.")
     recent_runs = serializers.ListField(child=serializers.DictField())
 
 
@@ -83,7 +87,7 @@ class StatsView(View):
 
     @operation("stats_read", "Numbers over all runs", parameters=[StatsQuery], responses=StatsSerializer)
     def get(self, request: Request) -> Response:
-        """Return runs by state, the success rate, and rows by day, source and destination."""
+        """Return runs and deliveries by state, the success rate, and rows by day, source and destination."""
         return Response(collect_statistics(days=self.query["days"]))
 
 

@@ -12,11 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from ingestion.api.base import NameOrId, Strict, View, operation
+from ingestion.api.base import NameOrId, Strict, View, operation, validate
 from ingestion.api.bodies import check_value
 from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
 from ingestion.api.problems import describe
-from ingestion.api.upload_stream import receive_upload
+from ingestion.api.upload_stream import Received, receive_upload
 from ingestion.models import Pipeline, Priority, Run, Upload
 from ingestion.runs.uploads import ingest_upload
 
@@ -117,40 +117,9 @@ class UploadsView(View):
     )
     def post(self, request: Request) -> Response:
         """Store the file and start its run: 202 for new work, 201 for a file that is only stored, 200 if all is known."""
-        received = receive_upload(request._request, name=self.query.get("name"))
-        try:
-            given = self._given(request, received.fields)
-            run, is_new_run = self._start(request, received.upload, given)
-        except Exception as error:
-            # The file is kept, so the answer says where: it need not be sent again.
-            problem = describe(error)
-            if problem is None:
-                raise
-            problem.members["upload"] = received.upload.pk
-            raise problem from error
+        received, run, is_new_run = take_upload(request, UploadFieldsSerializer, name=self.query.get("name"))
         return Response(
             _accepted(request, received.upload, run), status=_status(is_new=received.is_new, is_new_run=is_new_run)
-        )
-
-    def _given(self, request: Request, fields: dict[str, Any]) -> dict[str, Any]:
-        check_value(fields)
-        serializer = UploadFieldsSerializer(data={**request.query_params.dict(), **fields})
-        serializer.is_valid(raise_exception=True)
-        given: dict[str, Any] = serializer.validated_data
-        return given
-
-    def _start(self, request: Request, upload: Upload, given: dict[str, Any]) -> tuple[Run | None, bool]:
-        if not given["run"]:
-            return None, False
-        return ingest_upload(
-            upload,
-            trigger=Run.Trigger.UPLOAD,
-            pipeline=given.get("pipeline"),
-            datasource_name=given.get("datasource_name"),
-            contract=given.get("contract"),
-            options=given.get("options"),
-            priority=given.get("priority"),
-            may_configure=request.user.is_staff,
         )
 
 
@@ -161,6 +130,38 @@ class UploadView(View):
     def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
         """Return it, with the runs that read it."""
         return Response(UploadSerializer(get_object_or_404(_complete(), pk=id)).data)
+
+
+def take_upload(
+    request: Request, fields: type[serializers.Serializer[Any]], *, name: str | None = None
+) -> tuple[Received, Run | None, bool]:
+    """Return the stored file of the request's body, its run, and whether that is new; `fields` reads what came with it.
+
+    A file that could be stored but not run is kept, and the problem says where: it need not be sent again.
+    """
+    received = receive_upload(request._request, name=name)
+    try:
+        check_value(received.fields)
+        given = validate(fields, {**request.query_params.dict(), **received.fields})
+        if not given.get("run", True):
+            return received, None, False
+        run, is_new = ingest_upload(
+            received.upload,
+            trigger=Run.Trigger.UPLOAD,
+            pipeline=given.get("pipeline"),
+            datasource_name=given.get("datasource_name"),
+            contract=given.get("contract"),
+            options=given.get("options"),
+            priority=given.get("priority"),
+            may_configure=request.user.is_staff,
+        )
+    except Exception as error:
+        problem = describe(error)
+        if problem is None:
+            raise
+        problem.members["upload"] = received.upload.pk
+        raise problem from error
+    return received, run, is_new
 
 
 def _status(*, is_new: bool, is_new_run: bool) -> int:

@@ -10,9 +10,12 @@ from ingestion.api import (
     contracts,
     data,
     destinations,
+    earlier,
     health,
     kinds,
     pipelines,
+    queries,
+    records,
     rejected,
     run_details,
     runs,
@@ -70,7 +73,12 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("v1/runs/<int:id>/parts", run_details.PartsView, "run-parts"),
     ("v1/runs/<int:id>/deliveries", run_details.DeliveriesView, "run-deliveries"),
     ("v1/runs/<int:id>/rejected", rejected.RejectedView, "run-rejected"),
+    ("v1/runs/<int:id>/records", records.RecordsView, "run-records"),
     ("v1/data", data.DataView, "data"),
+    ("v1/data/export", records.ExportView, "data-export"),
+    ("v1/query", queries.QueryView, "query"),
+    ("ingest/upload", earlier.UploadView, "ingest-upload"),
+    ("ingest/status/<int:id>", earlier.StatusView, "ingest-status"),
 )
 
 

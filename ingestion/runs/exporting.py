@@ -1,151 +1,172 @@
-"""The accepted rows of a run as a file, straight from the parts that its manifest names."""
+"""What was published, as rows with fixed positions: of one run, or of a pipeline's state; and as files.
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+Whatever the face, rows are chosen here and written by `toolkit/rows`: the command line, the API, a fetch into a file.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ingestion.models import PUBLISHED_RUN_STATES, Run
-from ingestion.ports.batch import CLEAN_COLUMNS
+from django.conf import settings
+
+from ingestion.models import Pipeline, Run
 from ingestion.ports.errors import ConfigError, Refused
+from ingestion.ports.sink import Manifest
 from ingestion.runs.lake import open_lake
 from ingestion.runs.manifests import contract_body, manifest_of
-from ingestion.toolkit.spreadsheets import defuse
+from ingestion.runs.published import ensure_published, latest_publication, published_state
+from ingestion.runs.superseding import superseded_rows
+from ingestion.toolkit.rows.formats import format_of, write
+from ingestion.toolkit.rows.kinds import LINEAGE, PartShape, agreed_kinds, declared_kinds
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_BATCH_ROWS = 10_000
+    from ingestion.toolkit.rows.sequence import RowSequence
 
 
-def output_format(path: Path) -> str:
-    """Return csv, jsonl or parquet by the file's extension; ConfigError for another."""
-    found = FORMATS.get(path.suffix.lower())
-    if found is None:
-        raise ConfigError("file.unknown_output", name=path.name, known=", ".join(FORMATS))
-    return found
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Rows that were published, in an order that never changes; `publication` is the run that names this state."""
+
+    pipeline: str
+    publication: int
+    rows: "RowSequence"
+
+
+def rows_of_run(run: Run, *, columns: Sequence[str] = (), with_lineage: bool = False) -> Published:
+    """Return what the run published, in (lane, link, row) order; Refused for one that was not.
+
+    `columns` chooses columns and their order; ConfigError for one that is not there.
+    """
+    ensure_published(run)
+    rows = _sequence([manifest_of(run)])
+    return Published(run.pipeline.name, run.pk, _choose(rows, columns, with_lineage=with_lineage))
+
+
+def rows_of_pipeline(
+    pipeline: Pipeline,
+    *,
+    publication: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    columns: Sequence[str] = (),
+    with_lineage: bool = False,
+) -> Published:
+    """Return the pipeline's published state, oldest run first; of each key of a merging pipeline the latest row.
+
+    With `publication` the state as that run's publication left it; ConfigError where it is none of the pipeline's.
+    `since` and `until` choose rows with an event time in [since, until): the contract's time column, else the run's
+    logical time.
+    """
+    newest = latest_publication(pipeline) if publication is None else _publication(pipeline, publication)
+    if newest is None:
+        raise Refused("pipeline.not_published", pipeline=pipeline.name)
+    rows = _sequence(published_state(pipeline, until=newest), since=since, until=until)
+    return Published(pipeline.name, newest.pk, _choose(rows, columns, with_lineage=with_lineage))
 
 
 def export_accepted(run: Run, path: Path, *, fields: Sequence[str] = ()) -> int:
     """Write what the run published into a file, in the format its extension names, and return how many rows.
 
-    With `fields`, only these and the key are written. The file is there whole or not at all. In CSV a cell that a spreadsheet would take for a formula begins with an
-    apostrophe, and nested values are JSON.
+    With `fields`, only these and the key are written.
     """
-    write = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}[output_format(path)]
-    _ensure_published(run)
+    file_format = format_of(path)
+    return save(_with_key(run, fields), path, file_format=file_format)
+
+
+def write_accepted(run: Run, file: BinaryIO, *, fields: Sequence[str] = ()) -> int:
+    """Write what the run published as JSON Lines and return how many rows; with `fields`, only these and the key."""
+    return pour(_with_key(run, fields), file, file_format="jsonl")
+
+
+def save(published: Published, path: Path, *, file_format: str, limit: int | None = None) -> int:
+    """Write the rows, at most `limit`, into a file that is there whole or not at all; return how many."""
     partial = path.with_name(f".{path.name}.part")
     try:
         with partial.open("wb") as file:
-            rows = write(run, file, fields)
+            count = pour(published, file, file_format=file_format, limit=limit)
         partial.replace(path)
     except OSError as error:
         raise ConfigError("file.unwritable", name=str(path), detail=error.strerror or type(error).__name__) from error
     finally:
         partial.unlink(missing_ok=True)
-    return rows
+    return count
 
 
-def write_accepted(run: Run, file: BinaryIO, *, fields: Sequence[str] = ()) -> int:
-    """Write what the run published as JSON Lines and return how many rows; with `fields`, only these and the key."""
-    _ensure_published(run)
-    return _write_jsonl(run, file, fields)
+def pour(published: Published, file: BinaryIO, *, file_format: str, limit: int | None = None) -> int:
+    """Write the rows, at most `limit`, into an open file; return how many."""
+    file.writelines(download(published, file_format=file_format, limit=limit))
+    return published.rows.total if limit is None else min(limit, published.rows.total)
 
 
-def _ensure_published(run: Run) -> None:
-    if run.state not in PUBLISHED_RUN_STATES:
-        raise Refused("run.not_published", run=run.pk)
+def download(published: Published, *, file_format: str, after: int = 0, limit: int | None = None) -> Iterator[bytes]:
+    """Yield the rows behind row `after`, at most `limit`, as a file, block by block."""
+    scratch: Path = settings.HEADGATE_DATA_DIR / "scratch"
+    return write(published.rows, file_format=file_format, after=after, limit=limit, scratch=scratch)
 
 
-def _write_jsonl(run: Run, file: BinaryIO, fields: Sequence[str]) -> int:
-    rows = 0
-    for batch in _batches(run, fields):
-        for row in batch.to_pylist():
-            file.write(json.dumps(row, ensure_ascii=False, default=_plain).encode() + b"\n")
-            rows += 1
-    return rows
+def page(published: Published, *, after: int, limit: int) -> list[dict[str, Any]]:
+    """Return the rows behind row `after`, at most `limit`, as mappings; what lies before is not read."""
+    from ingestion.toolkit.rows.writers import python_rows  # noqa: PLC0415 (heavy)
+
+    names = list(published.rows.kinds)
+    batches = published.rows.batches(after=after, limit=limit)
+    return [dict(zip(names, row, strict=True)) for batch in batches for row in python_rows(batch)]
 
 
-def _write_csv(run: Run, file: BinaryIO, fields: Sequence[str]) -> int:
-    rows = 0
-    names = _schema(run, fields).names
-    with _as_text(file) as text:
-        writer = csv.DictWriter(text, names, lineterminator="\r\n")
-        writer.writeheader()
-        for batch in _batches(run, fields):
-            for row in batch.to_pylist():
-                writer.writerow({name: defuse(_cell(value)) for name, value in row.items()})
-                rows += 1
-    return rows
+def _publication(pipeline: Pipeline, number: int) -> Run:
+    found = Run.objects.filter(pipeline=pipeline, pk=number, published_at__isnull=False).first()
+    if found is None:
+        raise ConfigError("pipeline.unknown_publication", pipeline=pipeline.name, run=number)
+    return found
 
 
-def _write_parquet(run: Run, file: BinaryIO, fields: Sequence[str]) -> int:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    rows = 0
-    schema = _schema(run, fields)
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in _batches(run, fields):
-            columns = [
-                batch.column(field.name).cast(field.type)
-                if field.name in batch.schema.names
-                else pa.nulls(batch.num_rows, field.type)
-                for field in schema
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            rows += batch.num_rows
-    return rows
+def _with_key(run: Run, fields: Sequence[str]) -> Published:
+    """Return the run's rows with the key and those of the fields that there are; a source may not have all of them."""
+    published = rows_of_run(run)
+    if not fields:
+        return published
+    wanted = {*fields, *contract_body(run).key}
+    chosen = [name for name in published.rows.kinds if name in wanted]
+    return Published(published.pipeline, published.publication, published.rows.choose(chosen))
 
 
-def _schema(run: Run, fields: Sequence[str]) -> "pa.Schema":
-    """Return the data columns of all parts: later ones may have columns that the first has not."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    schemas = []
-    for part in manifest_of(run).parts:
-        with open_lake().open(part.key) as stored:
-            schemas.append(pq.read_schema(stored).remove_metadata())
-    whole = pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
-    is_wanted = _choice(run, fields)
-    return pa.schema([field for field in whole if is_wanted(field.name)])
+def _choose(rows: "RowSequence", columns: Sequence[str], *, with_lineage: bool) -> "RowSequence":
+    known = [name for name in rows.kinds if with_lineage or name not in LINEAGE]
+    for name in columns:
+        if name not in rows.kinds:
+            raise ConfigError("export.unknown_column", column=name, known=", ".join(rows.kinds))
+    lineage = [name for name in LINEAGE if with_lineage and name not in columns]
+    return rows.choose([*dict.fromkeys(columns), *lineage] if columns else known)
 
 
-def _batches(run: Run, fields: Sequence[str]) -> Iterator["pa.RecordBatch"]:
-    """Yield the published rows in (lane, link, row) order, without the columns that Headgate added."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
+def _sequence(
+    manifests: Sequence[Manifest], *, since: datetime | None = None, until: datetime | None = None
+) -> "RowSequence":
+    from ingestion.toolkit.rows.sequence import Piece, RowSequence, Window  # noqa: PLC0415 (heavy)
+    from ingestion.toolkit.rows.shapes import read_shape  # noqa: PLC0415 (heavy)
 
-    is_wanted = _choice(run, fields)
-    for part in manifest_of(run).parts:
-        with open_lake().open(part.key) as stored:
-            file = pq.ParquetFile(stored)
-            columns = [name for name in file.schema_arrow.names if is_wanted(name)]
-            yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
-
-
-def _choice(run: Run, fields: Sequence[str]) -> Callable[[str], bool]:
-    chosen = {*fields, *contract_body(run).key} if fields else None
-    return lambda name: name not in CLEAN_COLUMNS and (chosen is None or name in chosen)
-
-
-@contextmanager
-def _as_text(file: BinaryIO) -> Iterator[IO[str]]:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    yield text
-    text.detach()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
-    return _plain(value) if hasattr(value, "isoformat") else value
+    lake = open_lake()
+    superseded = superseded_rows(manifests)
+    pieces: list[Piece] = []
+    shapes: list[PartShape] = []
+    number = -1
+    for manifest in manifests:
+        has_times = manifest.contract.time is not None
+        is_chosen = has_times or _is_within(datetime.fromisoformat(manifest.logical_time), since=since, until=until)
+        window = Window(str(manifest.contract.time), since, until) if has_times and (since or until) else None
+        for part in manifest.parts:
+            number += 1
+            shape = read_shape(lake, part)
+            shapes.append(shape)
+            if is_chosen:
+                pieces.append(Piece(part, shape, dropped=superseded.get(number), window=window))
+    declared = {
+        name: kind for manifest in manifests for name, kind in declared_kinds(manifest.contract.columns).items()
+    }
+    return RowSequence(lake, pieces, kinds=agreed_kinds(shapes, declared=declared))
 
 
-def _plain(value: Any) -> str:
-    isoformat: Callable[[], str] | None = getattr(value, "isoformat", None)
-    return isoformat() if isoformat else str(value)
+def _is_within(at: datetime, *, since: datetime | None, until: datetime | None) -> bool:
+    return (since is None or at >= since) and (until is None or at < until)

@@ -8,6 +8,7 @@ from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from ingestion.models import (
+    PUBLISHED_RUN_STATES,
     UNDELIVERED_STATES,
     UNFINISHED_PARTITION_STATES,
     Delivery,
@@ -127,6 +128,23 @@ def summarize(run: Run) -> dict[str, Any]:
 def progress_as_dict(progress: Progress) -> dict[str, Any]:
     """Return the progress as plain values, times as they are."""
     return asdict(progress)
+
+
+def percent_done(run: Run, progress: Progress) -> int:
+    """Return how much of the run is done, from 0 to 100, its stages counting alike; 100 once it was published."""
+    if run.state in PUBLISHED_RUN_STATES:
+        return 100
+    shares = [(stage.done + stage.failed) / stage.total for stage in progress.stages if stage.total]
+    return min(99, int(100 * sum(shares) / len(progress.stages)))
+
+
+def count_rows(run: Run) -> dict[str, int]:
+    """Return the run's books as they stand now; before its partitions are settled those of the partitions so far."""
+    if run.fetched:
+        return {name: getattr(run, name) for name in BOOKS}
+    sums = {f"sum_{name}": Sum(name, default=0) for name in BOOKS}
+    found = Partition.objects.filter(run=run).aggregate(**sums)
+    return {name: found[f"sum_{name}"] for name in BOOKS}
 
 
 def is_balanced(run: Run) -> bool:

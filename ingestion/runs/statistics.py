@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
@@ -15,7 +15,10 @@ _TAKEN = ("inserted", "updated", "unchanged", "refused")
 
 
 def collect_statistics(*, days: int = 30) -> dict[str, Any]:
-    """Return runs by state, the success rate of ended runs, and rows by day, by source and by destination."""
+    """Return runs and deliveries by state, the success rate of ended runs, and rows by day, source and destination.
+
+    Rows are those of published runs, on the day of their publication.
+    """
     since = timezone.now() - timedelta(days=days)
     runs = Run.objects.filter(created_at__gte=since)
     by_state = dict(runs.order_by().values_list("state").annotate(count=Count("pk")))
@@ -23,7 +26,8 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
     # An annotation may not have a field's name, so the sums carry their own until they are read.
     sums = {f"sum_{name}": Sum(name, default=0) for name in BOOKS}
     published = runs.filter(state__in=PUBLISHED_RUN_STATES)
-    deliveries = Delivery.objects.filter(run__in=published)
+    deliveries = Delivery.objects.filter(run__in=published).order_by()
+    taken = {f"sum_{name}": Sum(name, default=0) for name in _TAKEN}
     return {
         "days": days,
         "runs": {"total": sum(by_state.values()), "by_state": by_state},
@@ -43,19 +47,41 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
             .order_by("source")
         ),
         "by_destination": _plain(
-            deliveries.order_by()
-            .values(name=F("destination__name"))
+            deliveries.values(name=F("destination__name"))
             .annotate(
                 deliveries=Count("pk"),
                 failed=Count("pk", filter=Q(state__in=UNDELIVERED_STATES)),
-                **{f"sum_{name}": Sum(name, default=0) for name in _TAKEN},
+                **taken,
             )
             .order_by("name")
         ),
+        "by_day_and_destination": _plain(
+            deliveries.annotate(day=TruncDate("run__published_at"))
+            .values("day", name=F("destination__name"))
+            .annotate(deliveries=Count("pk"), **taken)
+            .order_by("day", "name")
+        ),
+        "deliveries": _by_state(Delivery.objects.filter(run__in=runs)),
         "recent_runs": list(
             runs.order_by("-pk").values("id", "pipeline__name", "state", "code", "accepted", "finished_at")[:10]
         ),
     }
+
+
+def _by_state(deliveries: QuerySet[Delivery]) -> dict[str, Any]:
+    """Return how many deliveries are in which state, in all and at each destination."""
+    counted = (
+        deliveries.order_by()
+        .values_list("destination__name", "state")
+        .annotate(count=Count("pk"))
+        .order_by("destination__name", "state")
+    )
+    by_state: dict[str, int] = {}
+    by_destination: dict[str, dict[str, int]] = {}
+    for name, state, count in counted:
+        by_state[state] = by_state.get(state, 0) + count
+        by_destination.setdefault(name, {})[state] = count
+    return {"total": sum(by_state.values()), "by_state": by_state, "by_destination": by_destination}
 
 
 def _plain(rows: Iterable[Any]) -> list[dict[str, Any]]:

@@ -1,10 +1,17 @@
 """Cells that a spreadsheet must not take for formulas."""
 
+import re
 from typing import Any
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = r"[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001 - the wide ones are read as the narrow ones
+"""How a text begins that a spreadsheet would run; a regular expression of Python and of polars."""
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+"""A whole text that is a number, and so no formula whatever its sign."""
+_FORMULA, _NUMBER = re.compile(FORMULA), re.compile(NUMBER)
 
 
 def defuse(value: Any) -> Any:
     """Return the value; text that a spreadsheet would run as a formula gets an apostrophe before it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value

@@ -60,7 +60,12 @@ TABLE: dict[str, dict[str, tuple[int, int, int]]] = {
     "run-parts": {"get": USERS},
     "run-deliveries": {"get": USERS},
     "run-rejected": {"get": USERS},
+    "run-records": {"get": USERS},
     "data": {"get": USERS},
+    "data-export": {"get": USERS},
+    "query": {"post": USERS},
+    "ingest-upload": {"post": USERS},
+    "ingest-status": {"get": USERS},
     "unknown": {},
 }
 

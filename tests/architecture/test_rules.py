@@ -91,7 +91,7 @@ def test_web_and_beat_start_without_heavy_libraries() -> None:
 
     script = (
         "import django, sys; django.setup(); import ingestion.api.urls, ingestion.admin, ingestion.tasks; "
-        "print([name for name in ('pandas', 'polars', 'pyarrow', 'boto3', 'fastexcel') if name in sys.modules])"
+        "print([name for name in ('pandas', 'polars', 'pyarrow', 'duckdb', 'boto3', 'fastexcel') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 

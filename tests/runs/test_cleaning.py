@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +77,17 @@ def test_a_cancelled_delivery_is_cleared_away_after_its_last_worker_has_stopped(
 
     assert (early, late) == (Outcome.NOT_MINE, Outcome.DONE)
     assert plugins.CALLS.count(f"abort {run.pk}") == 1
+
+
+def test_what_a_killed_query_left_behind_goes_and_the_rest_of_the_scratch_stays(
+    db: None, settings: Any, tmp_path: Path
+) -> None:
+    settings.HEADGATE_DATA_DIR = tmp_path
+    for name in ("query-a1", "workbook-b2", "parts", "of-a-sink"):
+        (tmp_path / "scratch" / name).mkdir(parents=True)
+        (tmp_path / "scratch" / name / "file").write_bytes(b"x")
+
+    assert cleaning.clean_up()["scratch"] == 0
+    assert cleaning.clean_up(now=datetime.now(UTC) + LATER)["scratch"] == 2
+
+    assert {path.name for path in (tmp_path / "scratch").iterdir()} == {"parts", "of-a-sink"}

@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import csv
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +35,28 @@ class PriorityName(StrEnum):
 PriorityOption = Annotated[
     PriorityName | None, typer.Option("--priority", help="How soon the run gets a worker; else the pipeline's own.")
 ]
+
+
+def parse_moment(text: str | None, *, option: str) -> datetime | None:
+    """Return a time as ISO 8601 writes it, UTC where no zone is said; ConfigError for another text."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        detail = f"{option} {text!r} is no time; write for example 2026-01-31 or 2026-01-31T06:00:00Z"
+        raise ConfigError("config.invalid", where="the command line", detail=detail) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def split_names(text: str | None) -> list[str]:
+    """Return names with commas between them; a name that holds a comma stands in double quotes."""
+    try:
+        names = next(csv.reader([text or ""], skipinitialspace=True), [])
+    except csv.Error as error:
+        detail = f"{text!r} is no list of names; write them with commas between"
+        raise ConfigError("config.invalid", where="the command line", detail=detail) from error
+    return [name.strip() for name in names if name.strip()]
 
 
 def find_run(number: int) -> Run:

@@ -20,6 +20,7 @@ from ingestion.management.cli.options import (
     RunNumber,
     Wait,
     find_pipeline,
+    split_names,
 )
 from ingestion.management.cli.output import Output
 from ingestion.management.cli.state import STATE
@@ -28,9 +29,10 @@ from ingestion.ports.errors import ConfigError, IngestError, Retryable
 from ingestion.runs import contracts, uploads
 from ingestion.runs.cancellation import cancel_run
 from ingestion.runs.creation import create_run
-from ingestion.runs.exporting import export_accepted, output_format, write_accepted
+from ingestion.runs.exporting import export_accepted, write_accepted
 from ingestion.runs.pipelines import fetch_pipeline
 from ingestion.runs.recovery import retry_run, roll_back
+from ingestion.toolkit.rows.formats import format_of
 
 
 @reported
@@ -122,7 +124,7 @@ def fetch(
 ) -> Exit:
     """Read a source and write the accepted rows to a file, or to standard output as JSON Lines.
 
-    The file's format is its extension: .csv, .jsonl or .parquet. The source and its pipeline are made, or found again,
+    The file's format is its extension: .csv, .jsonl, .parquet or .xlsx. The source and its pipeline are made, or found again,
     by kind and host; they stay, and the run can be looked at like any other.
     """
     out = Output(as_json=as_json, is_quiet=quiet)
@@ -130,10 +132,10 @@ def fetch(
         detail = "--json needs --output, because standard output takes the rows"
         raise ConfigError("config.invalid", where="the command line", detail=detail)
     if output is not None:
-        output_format(output)
+        format_of(output)
     stack.prepare_tables()
     pipeline = _fetch_pipeline(source, base_url=base_url, stream=stream)
-    only = _names(fields)
+    only = split_names(fields)
     asked = {"filter": filter_, "fields": only, "limit": limit}
     query = {name: value for name, value in asked.items() if value}
     made, _ = create_run(pipeline, trigger=Run.Trigger.CLI, query=query, priority=priority.number if priority else None)
@@ -226,10 +228,6 @@ def _fetch_pipeline(kind: str, *, base_url: str, stream: str | None) -> Pipeline
     address = base_url.strip().rstrip("/")
     host = urlsplit(address).netloc.rpartition("@")[2] or address
     return fetch_pipeline(kind=kind, config={"base_url": address}, host=host, stream=stream)
-
-
-def _names(fields: str | None) -> list[str]:
-    return [name.strip() for name in (fields or "").split(",") if name.strip()]
 
 
 def _user() -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from django_typer.management import TyperCommand, initialize
 
-from ingestion.management.cli import local_files, looking, starting
+from ingestion.management.cli import local_files, looking, reading, starting
 from ingestion.management.cli.exits import Exit
 from ingestion.management.cli.state import STATE
 
@@ -62,6 +62,8 @@ for function in (
     looking.runs,
     looking.show,
     looking.rejected,
+    reading.export,
+    reading.query,
     starting.cancel,
     starting.retry,
     starting.rollback,
