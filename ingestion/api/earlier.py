@@ -224,6 +224,6 @@ def _place(delivery: Delivery) -> dict[str, Any]:
         "rows": delivery.inserted + delivery.updated + delivery.unchanged,
         "path": f"{base}/{refs['manifest']}" if "manifest" in refs else None,
         "datasource": refs.get("datasource"),
-        "task_id": refs.get("task_id"),
+        "task_id": refs.get("task") or None,
         "error": {"code": delivery.code, "message": delivery.message} if delivery.code else None,
     }

@@ -67,7 +67,7 @@ def test_druid_is_told_of_where_there_is_a_delivery_into_it(client: Api, driver:
     task = client.raw("/ingest/upload", form(datasource_name="items")).json()
     driver.drain()
     druid = Destination.objects.create(name="druid", kind="druid")
-    refs = {"datasource": "items", "task_id": "hg.items.1.0.a1"}
+    refs = {"datasource": "items", "task": "hg.items.1.0.a1"}
     Delivery.objects.create(run=Run.objects.get(), destination=druid, state="submitted", refs=refs, inserted=4)
 
     found = status_of(client, task)["druid"]
