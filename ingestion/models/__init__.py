@@ -11,7 +11,13 @@ from ingestion.models.configuration import (
     Source,
     Upload,
 )
-from ingestion.models.deliveries import OPEN_DELIVERY_STATES, UNDELIVERED_STATES, Delivery, DeliveryPart
+from ingestion.models.deliveries import (
+    GIVEN_UP_STATES,
+    OPEN_DELIVERY_STATES,
+    UNDELIVERED_STATES,
+    Delivery,
+    DeliveryPart,
+)
 from ingestion.models.runs import (
     ACTIVE_RUN_STATES,
     PUBLISHED_RUN_STATES,
@@ -28,6 +34,7 @@ from ingestion.models.runs import (
 
 __all__ = [
     "ACTIVE_RUN_STATES",
+    "GIVEN_UP_STATES",
     "OPEN_DELIVERY_STATES",
     "PUBLISHED_RUN_STATES",
     "TERMINAL_RUN_STATES",

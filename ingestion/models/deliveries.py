@@ -8,8 +8,10 @@ from ingestion.models.leased import Leased
 from ingestion.models.runs import Part, PartitionState, Run
 from ingestion.ports.sink import DeliveryState
 
-UNDELIVERED_STATES = frozenset({DeliveryState.FAILED, DeliveryState.PUBLISHED_NOT_LOADED})
+GIVEN_UP_STATES = frozenset({DeliveryState.FAILED, DeliveryState.PUBLISHED_NOT_LOADED})
 """The run goes on without such a delivery; a retry takes it up again."""
+UNDELIVERED_STATES = GIVEN_UP_STATES | {DeliveryState.REMOVED}
+"""The destination does not show the rows; the delivery can be made again."""
 OPEN_DELIVERY_STATES = frozenset(set(DeliveryState) - {DeliveryState.VERIFIED} - UNDELIVERED_STATES)
 
 

@@ -146,6 +146,9 @@ MESSAGES: dict[str, str] = {
     "sink.refusals_unnamed": "Destination {destination} refused {refused} rows and named {named} of them. Report this: each refused row must be found again.",
     "delivery.superseded": "Destination {destination} already shows run {later}, which is newer; these rows would take the place of newer ones. Roll back to this run instead, if that is what you want.",
     "delivery.incomplete": "Destination {destination} has not got run {base}, the full refresh that these rows add to. Mend the destination, then fill it: 'ingest fill'.",
+    "delivery.under_way": "Run {run} of the pipeline is on its way into {destination}. Wait until it has ended, or cancel it.",
+    "destination.cannot": "Destination {destination} is of kind {kind}, with which {operation} is not possible.",
+    "destination.unconfirmed": "All rows of {pipeline} would be removed from {destination}. Confirm that by the pipeline's name.",
     "delivery.exists": "Run {run} is delivered to {destination} already ({state}).",
     "delivery.failed": "Delivery to {destination} failed with {code}: {message}",
     # the command line

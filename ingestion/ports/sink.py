@@ -31,6 +31,7 @@ class DeliveryState(StrEnum):
     VERIFIED = "verified"
     PUBLISHED_NOT_LOADED = "published_not_loaded"
     FAILED = "failed"
+    REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from ingestion.models import (
+    GIVEN_UP_STATES,
     PUBLISHED_RUN_STATES,
-    UNDELIVERED_STATES,
     UNFINISHED_PARTITION_STATES,
     Delivery,
     Part,
@@ -68,7 +68,7 @@ def measure_progress(run: Run) -> Progress:
     loads = Delivery.objects.filter(run=run).aggregate(
         total=Count("pk"),
         done=Count("pk", filter=Q(state=DeliveryState.VERIFIED)),
-        failed=Count("pk", filter=Q(state__in=UNDELIVERED_STATES)),
+        failed=Count("pk", filter=Q(state__in=GIVEN_UP_STATES)),
     )
     records = counts["records"] or _records_fetched(run)
     elapsed_s = _elapsed_s(run)

@@ -4,7 +4,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from ingestion import checkpoints, registry
-from ingestion.models import UNDELIVERED_STATES, Delivery, Partition, PartitionState, Pipeline, Run, RunState
+from ingestion.models import GIVEN_UP_STATES, Delivery, Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.runs import dependents, ending, events
 from ingestion.runs.attempts import Outcome, attempt
 from ingestion.runs.fetching import spec_of
@@ -37,7 +37,7 @@ def _publish(run: Run, lease: Lease) -> None:
     open_lake().put_if_absent(key, body, sha256=sha256_hex(body))
     failpoint("publish.after_manifest")
     failed_partitions = Partition.objects.filter(run=run, state=PartitionState.FAILED).count()
-    failed_deliveries = Delivery.objects.filter(run=run, state__in=UNDELIVERED_STATES).order_by("pk")
+    failed_deliveries = Delivery.objects.filter(run=run, state__in=GIVEN_UP_STATES).order_by("pk")
     state, code, message = RunState.SUCCEEDED, "", ""
     for delivery in failed_deliveries[:1]:
         state, code = RunState.PARTIAL, delivery.code

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from ingestion import dispatch
 from ingestion.models import (
+    GIVEN_UP_STATES,
     PUBLISHED_RUN_STATES,
     Delivery,
     Part,
@@ -62,9 +63,9 @@ def _reopen(run: Run) -> RunState:
     if run.state == RunState.PARTIAL:
         if Partition.objects.filter(run=run, state=PartitionState.FAILED).exists():
             raise Refused("run.published_without_partitions", run=run.pk)
-        reopen_deliveries(Delivery.objects.filter(run=run))
+        reopen_deliveries(Delivery.objects.filter(run=run, state__in=GIVEN_UP_STATES))
         return RunState.DELIVERING
-    reopen_deliveries(Delivery.objects.filter(run=run))
+    reopen_deliveries(Delivery.objects.filter(run=run, state__in=GIVEN_UP_STATES))
     partitions = Partition.objects.filter(run=run)
     if not partitions.exists():
         return RunState.PENDING

@@ -46,6 +46,8 @@ DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
     # taken up again by a retry, which looks at what is there before it does anything
     D.PUBLISHED_NOT_LOADED: frozenset({D.PLANNED, D.FAILED}),
     D.AVAILABLE: frozenset({D.VERIFIED, D.FAILED}),
-    D.VERIFIED: frozenset(),
+    # by a person only, who has the destination emptied
+    D.VERIFIED: frozenset({D.REMOVED}),
     D.FAILED: frozenset({D.PLANNED}),
+    D.REMOVED: frozenset({D.PLANNED}),
 }

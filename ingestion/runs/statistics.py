@@ -8,7 +8,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from ingestion.models import PUBLISHED_RUN_STATES, UNDELIVERED_STATES, Delivery, Run, RunState
+from ingestion.models import GIVEN_UP_STATES, PUBLISHED_RUN_STATES, Delivery, Run, RunState
 from ingestion.runs.progress import BOOKS
 
 _TAKEN = ("inserted", "updated", "unchanged", "refused")
@@ -50,7 +50,7 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
             deliveries.values(name=F("destination__name"))
             .annotate(
                 deliveries=Count("pk"),
-                failed=Count("pk", filter=Q(state__in=UNDELIVERED_STATES)),
+                failed=Count("pk", filter=Q(state__in=GIVEN_UP_STATES)),
                 **taken,
             )
             .order_by("name")

@@ -13,6 +13,7 @@ from ingest_project import plugins
 from ingest_project.celery import app
 from ingestion.ports import errors
 from ingestion.ports.messages import MESSAGES, sentence
+from ingestion.ports.sink import DeliveryState
 from ingestion.runs import states
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,9 @@ def test_every_kind_has_a_class_of_that_kind_and_a_test() -> None:
 def test_every_state_machine_ends() -> None:
     for table in (states.RUN_MOVES, states.PARTITION_MOVES, states.DELIVERY_MOVES):
         assert {state for moves in table.values() for state in moves} <= set(table)
+    for table in (states.RUN_MOVES, states.PARTITION_MOVES):
         assert any(not moves for moves in table.values())
+    assert states.DELIVERY_MOVES[DeliveryState.VERIFIED] == {DeliveryState.REMOVED}
 
 
 def test_web_and_beat_start_without_heavy_libraries() -> None:

@@ -48,7 +48,9 @@ def test_an_encoding_that_was_not_asked_for_is_bad_content() -> None:
     assert caught.value.code == "source.bad_content"
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"x" * 1000, mtime=0)[:-9], b"no gzip at all", gzip.compress(b"x", mtime=0) + b"rest"])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(b"x" * 1000, mtime=0)[:-9], b"no gzip at all", gzip.compress(b"x", mtime=0) + b"rest"]
+)
 def test_a_damaged_packed_body_is_fetched_again(body: bytes) -> None:
     source = Source(packed(body, "gzip"), httpx.Response(200, content=b"good"))
 
