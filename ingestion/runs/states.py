@@ -42,7 +42,8 @@ DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
     D.PLANNED: frozenset({D.STAGED, D.FAILED}),
     D.STAGED: frozenset({D.SUBMITTED, D.PUBLISHED, D.AVAILABLE, D.VERIFIED, D.FAILED}),
     D.SUBMITTED: frozenset({D.PUBLISHED, D.AVAILABLE, D.VERIFIED, D.PUBLISHED_NOT_LOADED, D.FAILED}),
-    D.PUBLISHED: frozenset({D.AVAILABLE, D.VERIFIED, D.PUBLISHED_NOT_LOADED, D.FAILED}),
+    # back to submitted where what was published is short and a person has it brought anew
+    D.PUBLISHED: frozenset({D.SUBMITTED, D.AVAILABLE, D.VERIFIED, D.PUBLISHED_NOT_LOADED, D.FAILED}),
     # taken up again by a retry, which looks at what is there before it does anything
     D.PUBLISHED_NOT_LOADED: frozenset({D.PLANNED, D.FAILED}),
     D.AVAILABLE: frozenset({D.VERIFIED, D.FAILED}),

@@ -8,6 +8,7 @@ everything loaded that was published, shows no row of the run: a task can fail a
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, NoReturn
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkRejected, SinkUnavailable
@@ -57,7 +58,7 @@ class Loading:
         refs = self.delivery.refs
         if refs.get("task") is None:
             return self._plan(attempt=1)
-        if self.delivery.state in _BEFORE_SUBMIT and refs.get("failed_at"):
+        if self.delivery.state in _BEFORE_SUBMIT and (refs.get("submitted_at") or refs.get("failed_at")):
             return self._begin_again()
         if refs["task"] and not refs.get("submitted_at"):
             return self._submit()
@@ -82,10 +83,18 @@ class Loading:
         return CommitStep(self._state_now(), look_again_s=0, refs=planned.refs, note=planned.note)
 
     def _begin_again(self) -> CommitStep:
-        """Take a failed delivery up again as a person asked: with attempts of its own, from a look at what is there."""
-        refs = {"failed_at": self._now(), "failed_looks": 0, "is_final": False}
+        """Take a given-up delivery up again as a person asked: with attempts of its own, from a look at what is there."""
+        refs: dict[str, Any] = {"failed_looks": 0, "is_final": False}
         refs["attempts_before"] = int(self.delivery.refs["attempt"])
+        for moment in ("failed_at", "published_at"):
+            if self.delivery.refs.get(moment):
+                refs[moment] = self._now()
         return CommitStep(DeliveryState.SUBMITTED, look_again_s=0, refs=refs)
+
+    @property
+    def _may_mend(self) -> bool:
+        """Return whether what is short may be brought anew: a person has asked for it since this task was made."""
+        return bool(self.delivery.refs["attempt"] == self.delivery.refs.get("attempts_before"))
 
     # submitted
 
@@ -157,8 +166,14 @@ class Loading:
         refs = self.delivery.refs
         counts = self._counts()
         handed = int(refs["handed"])
-        if counts is not None:
-            self._check_counts(counts, handed)
+        if counts is not None and (counts.read != handed or counts.lost):
+            if not self._may_mend:
+                self._raise_lost(counts, handed)
+            # Brought anew once readers see what was stored: before that, nobody can tell what is there.
+            stored = counts.processed + counts.with_error
+            return CommitStep(
+                DeliveryState.PUBLISHED, look_again_s=0, refs={"published_at": self._now(), "stored": stored}
+            )
         seconds = f"{(status.duration_ms or 0) / 1000:.1f} s"
         return CommitStep(
             DeliveryState.PUBLISHED,
@@ -171,9 +186,7 @@ class Loading:
         report = self.client.report(str(self.delivery.refs["task"]))
         return sql_counts(report) if self.config.engine is Engine.SQL else native_counts(report)
 
-    def _check_counts(self, counts: IngestionCounts, handed: int) -> None:
-        if counts.read == handed and not counts.lost:
-            return
+    def _raise_lost(self, counts: IngestionCounts, handed: int) -> NoReturn:
         short = handed - counts.processed
         words = [
             f"{number} {name}"
@@ -206,11 +219,10 @@ class Loading:
             return self._later(DeliveryState.PUBLISHED, waited_s)
         visible = count_run(self.client, refs["datasource"], self.manifest.run_id)
         if visible != receipt.visible:
+            if self._may_mend and (visible == refs.get("stored") or waited_s > LAG_S):
+                return self._plan(attempt=int(refs["attempt"]) + 1)
             if waited_s < LAG_S:
                 return self._later(DeliveryState.PUBLISHED, waited_s)
-            if self.delivery.state in _BEFORE_SUBMIT:
-                # A person has asked for it again: what is short is brought anew.
-                return self._plan(attempt=int(refs["attempt"]) + 1)
             self._raise_short("loading", found=visible, expected=receipt.visible)
         mismatch = self._null_mismatch(receipt)
         if mismatch:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 32 << 20
 NOBODY = 0
 """Stands for the run of rows that name none."""
-_NOT_YET = {"submitted_at": None, "published_at": None, "failed_at": None, "failed_looks": 0, "is_final": False}
+_NOT_YET: dict[str, Any] = {
+    **dict.fromkeys(("submitted_at", "published_at", "failed_at", "stored")),
+    "failed_looks": 0,
+    "is_final": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
