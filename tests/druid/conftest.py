@@ -10,11 +10,12 @@ from ingestion import dispatch, registry
 from ingestion.models import Delivery, DeliveryPart, Run
 from ingestion.runs import lake as lakes
 from tests.druid_server import Druid
+from tests.faults.conftest import pytest_terminal_summary
 from tests.runs.driver import Driver
 from tests.servers import Valkey, VersityGateway, wait_until
 from tests.worker.conftest import make_cluster, own_valkey
 
-__all__ = ["make_cluster", "own_valkey"]
+__all__ = ["make_cluster", "own_valkey", "pytest_terminal_summary"]
 DELIVERY_PATIENCE_S = 120.0
 
 
