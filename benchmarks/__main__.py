@@ -5,6 +5,7 @@ Every case works in a process and a folder of its own.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from dataclasses import asdict
 from functools import partial
 
 from benchmarks.catalog import measure_catalog
+from benchmarks.druid import measure_druid
 from benchmarks.file import measure_file
 from benchmarks.objects import measure_objects
 from benchmarks.places import POSTGRES, ROOT, SQLITE, find_postgres
@@ -25,6 +27,7 @@ CASES: dict[str, Callable[..., Iterator[Row]]] = {
     "chord": partial(measure_chord, database=SQLITE),
     "file": measure_file,
     "objects": measure_objects,
+    "druid": measure_druid,
     "catalog-sqlite": partial(measure_catalog, database=SQLITE),
     "catalog-postgres": partial(measure_catalog, database=POSTGRES),
 }
@@ -49,8 +52,9 @@ def main() -> int:
     if not chosen:
         parser.error(f"there is no case {', '.join(options.only)}; there are {', '.join(CASES)}")
     for name in chosen:
-        if name.endswith("postgres") and find_postgres() is None:
-            print(f"{name} is left out: PostgreSQL is not installed", flush=True)
+        lacking = _lacking(name)
+        if lacking:
+            print(f"{name} is left out: {lacking}", flush=True)
             continue
         began = time.monotonic()
         print(f"{name} ...", end=" ", flush=True)
@@ -65,6 +69,15 @@ def main() -> int:
     if broken:
         print(f"\nThese cases broke: {', '.join(broken)}")
     return 1 if broken else 0
+
+
+def _lacking(name: str) -> str:
+    """Return what this machine lacks for the case; empty where nothing."""
+    if name.endswith("postgres") and find_postgres() is None:
+        return "PostgreSQL is not installed"
+    if name == "druid" and not all(map(shutil.which, ("java", "mvn"))):
+        return "Java or Maven is not installed"
+    return ""
 
 
 def _run_case(name: str, *, quick: bool) -> tuple[list[Row], str]:

@@ -28,7 +28,9 @@ from sinks.druid.staging import Staging
 
 FIRST_LOOK_S = 1.0
 LONGEST_LOOK_S = 30.0
-_SHARE = 0.06
+FIRST_LOOK_AT_READERS_S = 0.5
+"""Published segments are mostly served within a second or two."""
+_SHARE = 0.03
 """Looks come after this share of the time that has passed: the longer a task takes, the less a moment counts."""
 UNKNOWN_GRACE_S = 60.0
 """A task that Druid does not know this long after it was handed over is lost."""
@@ -323,7 +325,8 @@ class Loading:
         return DeliveryState.STAGED if state in _BEFORE_SUBMIT else state
 
     def _later(self, state: DeliveryState, waited_s: float) -> CommitStep:
-        return CommitStep(state, look_again_s=min(max(FIRST_LOOK_S, waited_s * _SHARE), LONGEST_LOOK_S))
+        shortest_s = FIRST_LOOK_AT_READERS_S if state is DeliveryState.PUBLISHED else FIRST_LOOK_S
+        return CommitStep(state, look_again_s=min(max(shortest_s, waited_s * _SHARE), LONGEST_LOOK_S))
 
     def _now(self) -> str:
         return self.ctx.clock().isoformat()
