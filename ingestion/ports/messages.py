@@ -114,7 +114,12 @@ MESSAGES: dict[str, str] = {
     "sink.unavailable": "Destination {destination} does not answer ({detail}). The delivery is tried again by itself.",
     "sink.auth": "Destination {destination} refused the credentials ({detail}). Correct its secrets, then retry.",
     "sink.rejected": "Destination {destination} refused the delivery: {detail}.",
-    "sink.busy": "Destination {destination} is taking another publication of this pipeline; this one follows by itself.",
+    "sink.busy": "Destination {destination} is taking another publication of this pipeline, or somebody holds its table locked; this one follows by itself.",
+    "sink.too_many_refused": "Destination {destination} refused more than {limit} rows, the last by {rule}: {detail}. Nothing of the delivery landed. Correct the contract or the table's rules, or raise refused_limit, then retry.",
+    "sink.table_taken": "Table {table} belongs to pipeline {pipeline}. Write {{pipeline}} into the destination's table, or choose another name.",
+    "sink.table_foreign": "Table {table} has rows and was not made by Headgate. Choose another name, or empty it first.",
+    "sink.key_refused": "The rows of table {table} cannot be told apart by {key}: {detail}. Correct the contract's key or the rows.",
+    "sink.schema_not_revertible": "Change {change} of table {table} cannot be reverted: {detail}.",
     "sink.count_mismatch": "Destination {destination} shows {found} rows of this run where {expected} were handed over: {short} are missing after the stage {stage}. Retry the delivery.",
     "delivery.failed": "Delivery to {destination} failed with {code}: {message}",
     # the command line
