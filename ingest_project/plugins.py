@@ -8,4 +8,5 @@ CONNECTORS: dict[str, str] = {
 SINKS: dict[str, str] = {
     "objects": "sinks.objects:ObjectsSink",
     "catalog": "sinks.catalog:CatalogSink",
+    "sqlite": "sinks.sqlite:SqliteSink",
 }

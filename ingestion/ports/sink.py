@@ -43,6 +43,9 @@ class Capabilities:
     needs_lake: bool = True
     orders_runs: bool = False
     """Whether a late full refresh of an older run finds its place by itself, so that it need not be refused."""
+    resumes_commit: bool = True
+    """Whether a commit that stops half way goes on there when it is called again. One that begins anew (a single
+    transaction) must not be stopped at the end of a worker slot: it would never be done."""
 
 
 @dataclass(frozen=True, slots=True)
