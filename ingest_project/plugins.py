@@ -8,5 +8,6 @@ CONNECTORS: dict[str, str] = {
 SINKS: dict[str, str] = {
     "objects": "sinks.objects:ObjectsSink",
     "catalog": "sinks.catalog:CatalogSink",
+    "postgres": "sinks.postgres:PostgresSink",
     "sqlite": "sinks.sqlite:SqliteSink",
 }

@@ -174,9 +174,10 @@ class Valkey(Server):
 
 
 class Postgres(Server):
-    """A PostgreSQL server without passwords."""
+    """A PostgreSQL server without passwords; a test may create the one user that needs one."""
 
     name = "postgres"
+    user_with_password = "guarded"
 
     def __init__(self) -> None:
         """Make the cluster; a skip where the machine has no PostgreSQL."""
@@ -192,6 +193,8 @@ class Postgres(Server):
             cwd=self.folder,
             user=self.user(),
         )
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"host all {self.user_with_password} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
 
     def user(self) -> int | None:
         """Return another user where this one is root, whom PostgreSQL refuses."""
