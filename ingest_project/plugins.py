@@ -9,5 +9,6 @@ SINKS: dict[str, str] = {
     "objects": "sinks.objects:ObjectsSink",
     "catalog": "sinks.catalog:CatalogSink",
     "postgres": "sinks.postgres:PostgresSink",
+    "mysql": "sinks.mysql:MySQLSink",
     "sqlite": "sinks.sqlite:SqliteSink",
 }
