@@ -15,6 +15,7 @@ from functools import partial
 from benchmarks.catalog import measure_catalog
 from benchmarks.file import measure_file
 from benchmarks.places import POSTGRES, ROOT, SQLITE, find_postgres
+from benchmarks.relational import measure_relational
 from benchmarks.stages import measure_chord, measure_stages
 from benchmarks.table import Row, render
 
@@ -25,6 +26,7 @@ CASES: dict[str, Callable[..., Iterator[Row]]] = {
     "file": measure_file,
     "catalog-sqlite": partial(measure_catalog, database=SQLITE),
     "catalog-postgres": partial(measure_catalog, database=POSTGRES),
+    "relational-postgres": measure_relational,
 }
 CASE_PATIENCE_S = 900
 _MARK = "@@row "
