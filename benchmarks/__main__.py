@@ -18,6 +18,7 @@ from benchmarks.druid import measure_druid
 from benchmarks.file import measure_file
 from benchmarks.objects import measure_objects
 from benchmarks.places import POSTGRES, ROOT, SQLITE, find_postgres
+from benchmarks.relational import measure_relational
 from benchmarks.stages import measure_chord, measure_stages
 from benchmarks.table import Row, render
 
@@ -30,6 +31,7 @@ CASES: dict[str, Callable[..., Iterator[Row]]] = {
     "druid": measure_druid,
     "catalog-sqlite": partial(measure_catalog, database=SQLITE),
     "catalog-postgres": partial(measure_catalog, database=POSTGRES),
+    "relational-postgres": measure_relational,
 }
 CASE_PATIENCE_S = 900
 _MARK = "@@row "

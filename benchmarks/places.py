@@ -124,8 +124,11 @@ class Place:
         wait_until(lambda: accepts(port), what="the start of Valkey", of=server)
         return port
 
-    def start_postgres(self) -> str:
-        """Return the address of a PostgreSQL server without a database name; it waits for the disk as in use."""
+    def start_postgres(self, *settings: str) -> str:
+        """Return the address of a PostgreSQL server without a database name; it waits for the disk as in use.
+
+        `settings` such as "max_wal_size=4GB" come on top of the usual ones.
+        """
         binaries = find_postgres()
         assert binaries is not None, "PostgreSQL is not installed"
         folder = Path(tempfile.mkdtemp(prefix="headgate-benchmark-postgres-"))
@@ -138,7 +141,7 @@ class Place:
         port = broker.free_port()
         options = [
             *("listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=256MB"),
-            *("max_wal_size=2GB", "max_connections=50"),
+            *("max_wal_size=2GB", "max_connections=50", *settings),
         ]
         words = [str(binaries / "postgres"), "-D", str(folder / "data"), "-p", str(port)]
         arguments = [*words, *(word for option in options for word in ("-c", option))]

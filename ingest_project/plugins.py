@@ -9,4 +9,7 @@ SINKS: dict[str, str] = {
     "objects": "sinks.objects.sink:ObjectsSink",
     "catalog": "sinks.catalog:CatalogSink",
     "druid": "sinks.druid.sink:DruidSink",
+    "postgres": "sinks.postgres:PostgresSink",
+    "mysql": "sinks.mysql:MySQLSink",
+    "sqlite": "sinks.sqlite:SqliteSink",
 }

@@ -11,7 +11,7 @@ from django.db import connections
 
 from tests.druid_server import Druid
 from tests.environment import clean
-from tests.servers import Moto, Postgres, Rclone, Valkey, VersityGateway
+from tests.servers import MariaDB, Moto, Postgres, Rclone, Valkey, VersityGateway
 
 DATABASES = ("sqlite", "postgres")
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup", "django_db_reset_sequences", "live_server"}
@@ -57,6 +57,13 @@ def valkey() -> Iterator[Valkey]:
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server for the whole session; make a database of your own."""
     with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB server for the whole session; make a database of your own."""
+    with MariaDB() as server:
         yield server
 
 

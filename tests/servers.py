@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import pytest
 import redis
@@ -176,9 +176,10 @@ class Valkey(Server):
 
 
 class Postgres(Server):
-    """A PostgreSQL server without passwords."""
+    """A PostgreSQL server without passwords; a test may create the one user that needs one."""
 
     name = "postgres"
+    user_with_password = "guarded"
 
     def __init__(self) -> None:
         """Make the cluster; a skip where the machine has no PostgreSQL."""
@@ -194,6 +195,8 @@ class Postgres(Server):
             cwd=self.folder,
             user=self.user(),
         )
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"host all {self.user_with_password} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
 
     def user(self) -> int | None:
         """Return another user where this one is root, whom PostgreSQL refuses."""
@@ -231,6 +234,81 @@ class Postgres(Server):
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
+
+
+class MariaDB(Server):
+    """A MariaDB server with one user, `root`, without a password."""
+
+    name = "mariadb"
+    # What is committed survives the process, not the machine.
+    quick: tuple[str, ...] = (
+        "--innodb-flush-method=nosync",
+        "--innodb-flush-log-at-trx-commit=2",
+        "--innodb-doublewrite=0",
+    )
+
+    options: Sequence[str] = ()
+    """What more the next start is told."""
+
+    def __init__(self) -> None:
+        """Make the system tables; a skip where the machine has no MariaDB."""
+        installer, self._binary = shutil.which("mariadb-install-db"), find_mariadb()
+        if installer is None or self._binary is None:
+            missing("MariaDB's mariadb-install-db and mariadbd are not installed")
+        super().__init__()
+        self._data = self.folder / "data"
+        # Each has its own: a server that starts removes what looks like its temporary tables, in use by another or not.
+        self.quick = (*self.quick, f"--tmpdir={self.folder}")
+        if (user := self.user()) is not None:
+            os.chown(self.folder, user, -1)
+        subprocess.run(
+            [
+                *(installer, "--no-defaults", f"--datadir={self._data}", "--skip-test-db", "--skip-name-resolve"),
+                *("--auth-root-authentication-method=normal", "--innodb-log-file-size=10M", *self.quick),
+            ],
+            check=True,
+            capture_output=True,
+            cwd=self.folder,
+            user=user,
+        )
+
+    def user(self) -> int | None:
+        """Return another user where this one is root, whom MariaDB refuses."""
+        if os.geteuid() != 0:
+            return None
+        known = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
+        return known.get("mysql", known.get("nobody"))
+
+    def command(self) -> Sequence[str]:
+        """Return the command line."""
+        return [
+            *(str(self._binary), "--no-defaults", f"--datadir={self._data}", f"--port={self.port}"),
+            *("--bind-address=127.0.0.1", f"--socket={self.folder / 'socket'}", "--skip-name-resolve", *self.quick),
+            *("--innodb-buffer-pool-size=64M", "--innodb-log-file-size=10M", "--max-connections=100", *self.options),
+        ]
+
+    def is_ready(self) -> bool:
+        """Return whether it takes queries."""
+        try:
+            self.run("SELECT 1")
+        except OSError:
+            return False
+        return True
+
+    def run(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:
+        """Run statements as root and return what the last one answers; OSError where the server is not up."""
+        import pymysql
+
+        try:
+            connection = pymysql.connect(
+                host="127.0.0.1", port=self.port, user="root", database=database, autocommit=True, ssl_disabled=True
+            )
+        except pymysql.err.OperationalError as error:
+            raise OSError(str(error)) from error
+        with closing(connection), connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
 
 
 class S3Server(Server):
@@ -322,6 +400,14 @@ def find_postgres() -> Path | None:
         return Path(initdb).resolve().parent
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     return folders[-1] if folders else None
+
+
+def find_mariadb() -> Path | None:
+    """Return the server's program, which is often outside a user's path, or None."""
+    for place in (shutil.which("mariadbd"), "/usr/sbin/mariadbd", "/usr/libexec/mariadbd"):
+        if place and Path(place).is_file():
+            return Path(place)
+    return None
 
 
 def find_versitygw() -> Path | None:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from ingestion.ports.errors import ConfigError
 from tests import druid_server
-from tests.servers import Moto, Postgres, S3Server, Valkey, VersityGateway, accepts, missing
+from tests.servers import MariaDB, Moto, Postgres, S3Server, Valkey, VersityGateway, accepts, missing
 
 
 def test_valkey_keeps_what_it_was_told_when_it_is_killed() -> None:
@@ -42,6 +42,12 @@ def test_postgres_comes_back_after_an_immediate_stop() -> None:
         server.start()
 
         assert server.is_ready()
+
+
+def test_mariadb_takes_texts_of_any_script(mariadb: MariaDB) -> None:
+    rows = mariadb.run("SET NAMES utf8mb4", "SELECT 'größe α 😀'")
+
+    assert rows == [("größe α 😀",)]
 
 
 @pytest.mark.parametrize("kind", ["moto", "versitygw"])

@@ -44,6 +44,9 @@ class Capabilities:
     needs_lake: bool = True
     orders_runs: bool = False
     """Whether it takes several runs of a pipeline at once, in any order, and lets none of them undo a newer one."""
+    resumes_commit: bool = True
+    """Whether a commit that stops half way goes on there when it is called again. One that begins anew (a single
+    transaction) must not be stopped at the end of a worker slot: it would never be done."""
 
 
 @dataclass(frozen=True, slots=True)

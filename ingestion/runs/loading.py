@@ -144,7 +144,7 @@ def _load(delivery: Delivery, lease: Lease, *, observed: Observed) -> None:
         else:
             take_turn(delivery, lease)
         go_on_if_loaded(delivery.run)
-    with sink_context(lease) as ctx:
+    with sink_context(lease, is_resumed=sink.capabilities.resumes_commit) as ctx:
         if delivery.pk not in observed and delivery.state in _LOOKED_AT and isinstance(sink, ObservingSink):
             observed.update(_observe(sink, delivery, ctx))
         _commit(sink, delivery, lease, ctx, seen=observed.get(delivery.pk))

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.db import connection, connections
 
 from ingestion.models import Pipeline, Source
-from ingestion.toolkit import relational
+from ingestion.toolkit.relational import writing
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def pipeline(db: None) -> Pipeline:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_BATCH_ROWS", "SMALLEST_BATCH_ROWS", "LARGEST_BATCH_ROWS"):
-        monkeypatch.setattr(relational, name, 10)
+        monkeypatch.setattr(writing, name, 10)
 
 
 @pytest.fixture
