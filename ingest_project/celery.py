@@ -20,11 +20,11 @@ set_default("DJANGO_SETTINGS_MODULE", "ingest_project.settings")
 # It warns of pickled messages under root; here only JSON is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
-_NAMESPACE = "CELERY"
+_NAMESPACE = "CELERY_"
 
 
 class CelerySettings:
-    """Those of Django's settings that are Celery's.
+    """Those of Django's settings that are Celery's, under its own names for them.
 
     A worker shows its whole configuration to whoever may ask it, Flower for one: the addresses of lake and limiter are
     none of theirs. And Celery, which takes every `broker_url` in it for its own, fails over that of Druid.
@@ -32,17 +32,15 @@ class CelerySettings:
 
     def __getattr__(self, name: str) -> Any:
         """Return the setting of that name."""
-        if not name.startswith(f"{_NAMESPACE}_"):
-            raise AttributeError(name)
-        return getattr(settings, name)
+        return getattr(settings, f"{_NAMESPACE}{name.upper()}")
 
     def __dir__(self) -> list[str]:
         """Return the names of the settings."""
-        return [name for name in dir(settings) if name.startswith(f"{_NAMESPACE}_")]
+        return [name.removeprefix(_NAMESPACE).lower() for name in dir(settings) if name.startswith(_NAMESPACE)]
 
 
 app = Celery("headgate")
-app.config_from_object(CelerySettings(), namespace=_NAMESPACE)
+app.config_from_object(CelerySettings())
 app.autodiscover_tasks(["ingestion"])
 
 
