@@ -110,6 +110,7 @@ def summarize(run: Run) -> dict[str, Any]:
         },
         "deliveries": [
             {
+                "delivery": delivery.pk,
                 "destination": delivery.destination.name,
                 "state": delivery.state,
                 "code": delivery.code,
