@@ -45,7 +45,7 @@ class HistoryLine:
 
 def find_deliveries(
     *,
-    run: Run | None = None,
+    run: Run | int | None = None,
     pipeline: Pipeline | None = None,
     destination: Destination | None = None,
     state: str | None = None,
