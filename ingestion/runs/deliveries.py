@@ -45,6 +45,8 @@ def reopen_deliveries(deliveries: QuerySet[Delivery], *, is_redelivery: bool = F
         rows = DeliveryPart.objects.filter(pk__in=parts)
         move(rows, expected=part_state, to=PartitionState.PENDING, nudged_at=Now(), **fresh)
     for state in UNDELIVERED_STATES:
+        # A failed delivery may have left rows there, and says so; what was removed is not there.
+        nothing = {"inserted": 0, "updated": 0, "unchanged": 0, "refused": 0, "counted": None}
         move(
             Delivery.objects.filter(pk__in=ids),
             expected=state,
@@ -54,6 +56,7 @@ def reopen_deliveries(deliveries: QuerySet[Delivery], *, is_redelivery: bool = F
             holds=None,
             looks=0,
             finished_at=None,
+            **(nothing if state == DeliveryState.REMOVED else {}),
             **fresh,
         )
     return ids

@@ -52,6 +52,7 @@ def test_one_delivery_is_shown_with_its_history_and_notes(ingest: Ingest, run: R
     [
         (("--id", 999), "delivery.not_found"),
         (("--id", 1, "--run", 1), "config.invalid"),
+        (("--wait",), "config.invalid"),
         (("--run", 999), "run.not_found"),
         (("--destination", "nowhere"), "config.unknown_name"),
     ],
@@ -108,7 +109,17 @@ def test_a_redelivery_goes_on_when_the_person_stops_waiting(
 
     delivery = Delivery.objects.get(destination__name="later")
     assert (answer.code, delivery.state) == (130, "verified")
-    assert f"ingest deliveries --id {delivery.pk}" in answer.err
+    assert f"ingest deliveries --id {delivery.pk} --wait" in answer.err
+
+
+def test_what_was_begun_before_is_waited_for(ingest: Ingest, run: Run, make_pipeline: MakePipeline) -> None:
+    begun = json.loads(ingest("redeliver", run.pk, "--to", "later", "--json").out)
+    filled = json.loads(ingest("fill", "later", "--pipeline", "items", "--json").out)
+
+    answer = ingest("deliveries", "--id", begun["delivery"], "--wait", "--json")
+
+    assert [(one["delivery"], one["state"]) for one in filled["deliveries"]] == [(begun["delivery"], "planned")]
+    assert (answer.code, json.loads(answer.out)["state"]) == (0, "verified")
 
 
 def test_without_a_stack_it_is_begun_and_cannot_be_waited_for(

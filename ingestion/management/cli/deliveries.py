@@ -51,15 +51,17 @@ def deliveries(
     number: Annotated[
         int | None, typer.Option("--id", metavar="N", help="This one alone, with its history and its notes.")
     ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --id: return when the delivery has ended.")] = False,
     as_json: AsJson = False,
 ) -> Exit:
     """List deliveries, newest first; with --id show one: which state it reached when, and what its sink noted down."""
     out = Output(as_json=as_json)
     stack.prepare_tables()
+    if (number is not None and any((run, pipeline, destination, state))) or (number is None and wait):
+        detail = "--id names one delivery by itself, and --wait needs it"
+        raise ConfigError("config.invalid", where="the command line", detail=detail)
     if number is not None:
-        if any((run, pipeline, destination, state)):
-            raise ConfigError("config.invalid", where="the command line", detail="--id names one delivery by itself")
-        return _show(number, out=out)
+        return _show(number, wait=wait, out=out)
     found = find_deliveries(
         run=find_run(run) if run is not None else None,
         pipeline=find_pipeline(pipeline) if pipeline else None,
@@ -114,6 +116,10 @@ def fill(
         out.answer(where | {"runs": runs, "exit_code": Exit.DONE}, lines=lines or [_nothing_missing(where)])
         return Exit.DONE
     made = redelivery.fill_destination(chosen, place, by=person())
+    begun = {delivery.pk for delivery in made}
+    # What somebody has begun before is on its way there, too, and waited for.
+    under_way = find_deliveries(pipeline=chosen, destination=place).filter(state__in=OPEN_DELIVERY_STATES)
+    made += [delivery for delivery in under_way.order_by("run") if delivery.pk not in begun]
     code, trouble = _follow(made, wait=wait, out=out)
     told = [told_of_delivery(delivery) for delivery in made]
     lines = [line for one in told for line in lines_of_delivery(one)]
@@ -161,10 +167,13 @@ def states_in_short(history: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(words)
 
 
-def _show(number: int, *, out: Output) -> Exit:
+def _show(number: int, *, wait: bool, out: Output) -> Exit:
     delivery = find_deliveries().filter(pk=number).first()
     if delivery is None:
         raise Refused("delivery.not_found", delivery=number)
+    waits = wait or STATE.reconciles
+    if waits:
+        follow_deliveries([delivery], out=out, reconciles=STATE.reconciles)
     task = task_of(delivery)
     told = told_of_delivery(delivery) | {
         "history": told_of_history(history_of(delivery)),
@@ -172,7 +181,7 @@ def _show(number: int, *, out: Output) -> Exit:
         "link": upkeep.outside_task_link(delivery.destination, task) if task else "",
     }
     out.answer(told, lines=_lines(told))
-    return Exit.DONE
+    return exit_of_delivery(delivery) if waits else Exit.DONE
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
@@ -180,7 +189,7 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     if told["code"]:
         yield f"{told['message']} [{told['code']}]"
     for line in told["history"]:
-        by = f" ({line['by']})" if line["by"] else ""
+        by = f" By {line['by']}." if line["by"] else ""
         yield f"{as_text(line['at']):<20}  {line['state']:<20}  {line['message']}{by}".rstrip()
     for name, value in told["notes"].items():
         if value not in (None, "", [], {}):

@@ -1,6 +1,6 @@
 """Commands about destinations: destinations and check look, compact, retain, drop and schema change, tasks does both."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -141,7 +141,7 @@ def drop(
     place, chosen = find_destination(destination), find_pipeline(pipeline)
     if not dry_run and not yes and out.can_ask:
         planned = upkeep.drop(place, chosen, dry_run=True)
-        for line in _lines(planned):
+        for line in _lines(replace(planned, is_dry_run=False)):
             out.warn(line)
         yes = out.ask(f"To remove all of {chosen.name} from {place.name}, type the pipeline's name:")
     done = upkeep.drop(place, chosen, confirm=yes, dry_run=dry_run, by=person())

@@ -118,7 +118,7 @@ def _interruption(run: Run, delivery: Delivery | None) -> dict[str, Any]:
         again = f"Wait for it again with: {command_line(f'ingest show {run.pk} --wait')}"
         message = f"Interrupted; run {run.pk} goes on as long as a stack is running. {again}"
     else:
-        again = f"Look at it with: {command_line(f'ingest deliveries --id {delivery.pk}')}"
+        again = f"Wait for it again with: {command_line(f'ingest deliveries --id {delivery.pk} --wait')}"
         message = f"Interrupted; delivery {delivery.pk} goes on as long as a stack is running. {again}"
     code = "command.interrupted"
     return {**summarize(run), "code": code, "message": message, "exit_code": Exit.INTERRUPTED}
