@@ -14,6 +14,7 @@ from tests.fakes import plugins
 from tests.fakes.druid_destination import held_task
 from tests.management.conftest import Ingest
 from tests.runs.driver import Driver
+from tests.servers import ROOT
 
 MakePipeline = Callable[..., Pipeline]
 
@@ -155,3 +156,12 @@ def test_druids_tasks_are_listed_read_and_stopped(
         assert ("has read 12 rows" in log, "canary" in log) == (True, False)
         assert (stopped.code, held.druid.await_task(held.task_id)) == (0, "FAILED")
         assert (foreign.code, "[sink.foreign_task]" in foreign.err) == (2, True)
+
+
+def test_every_command_stands_in_the_help_and_in_the_docs(ingest: Ingest) -> None:
+    listed = ingest("--help").out.partition("Commands:")[2]
+    names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "}
+    docs = (ROOT / "docs" / "cli.md").read_text()
+
+    assert {"deliveries", "redeliver", "fill", "drop", "compact", "retain", "schema", "tasks", "check"} <= names
+    assert [name for name in sorted(names) if f"`{name}" not in docs] == []

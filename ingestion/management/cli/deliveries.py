@@ -119,7 +119,7 @@ def fill(
     begun = {delivery.pk for delivery in made}
     # What somebody has begun before is on its way there, too, and waited for.
     under_way = find_deliveries(pipeline=chosen, destination=place).filter(state__in=OPEN_DELIVERY_STATES)
-    made += [delivery for delivery in under_way.order_by("run") if delivery.pk not in begun]
+    made += [delivery for delivery in under_way.order_by("run_id") if delivery.pk not in begun]
     code, trouble = _follow(made, wait=wait, out=out)
     told = [told_of_delivery(delivery) for delivery in made]
     lines = [line for one in told for line in lines_of_delivery(one)]
