@@ -43,7 +43,7 @@ def show_schema(
     try:
         if pipeline is not None and request.method == "POST":
             undone = upkeep.revert_schema(destination, pipeline, request.POST.get("change", ""))
-            said = f"Undone in the table of {pipeline.name}: {undone.column} {undone.what}"
+            said = f"Undone in the table of {pipeline.name}, column {undone.column}: {undone.what}"
             site.log_change(request, destination, said)
             site.message_user(request, said, messages.SUCCESS)
             return HttpResponseRedirect(f"{request.path}?pipeline={pipeline.pk}")

@@ -10,8 +10,8 @@ from ingestion.ports.schema import ContractBody
 from ingestion.ports.sink import CommitStep, DeliveryView, Manifest, OutsideTask, Receipt, Refusal, SchemaChange, Upkeep
 from tests.fakes import plugins
 
-ADDED = SchemaChange("colour", "is added", "ALTER TABLE items ADD COLUMN colour TEXT")
-WIDENED = SchemaChange("size", "is widened", "ALTER TABLE items ...", "c1", "2030-01-08T00:00:00+00:00")
+ADDED = SchemaChange("colour", "The column is added.", "ALTER TABLE items ADD COLUMN colour TEXT")
+WIDENED = SchemaChange("size", "The column is widened.", "ALTER TABLE items ...", "c1", "2030-01-08T00:00:00+00:00")
 TASK = OutsideTask(
     id="hg.items.1.1.a1",
     state="RUNNING",

@@ -124,7 +124,7 @@ def test_changes_of_a_table_are_shown_and_undone(ingest: Ingest, keeper: Run) ->
         ("colour", ""),
         ("size", "c1"),
     ]
-    assert (undone.code, "Undone: size is widened" in undone.out) == (0, True)
+    assert (undone.code, "Undone, column size: The column is widened." in undone.out) == (0, True)
     assert (unknown.code, plugins.CALLS) == (2, ["revert items c1"])
 
 

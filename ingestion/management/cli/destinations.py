@@ -164,7 +164,7 @@ def schema(
     if revert is not None:
         undone = upkeep.revert_schema(place, chosen, revert)
         value = where | {"reverted": asdict(undone), "exit_code": Exit.DONE}
-        out.answer(value, lines=[f"Undone: {undone.column} {undone.what}", f"  {undone.statement}"])
+        out.answer(value, lines=[f"Undone, column {undone.column}: {undone.what}", f"  {undone.statement}"])
         return Exit.DONE
     planned = [asdict(change) for change in upkeep.plan_schema(place, chosen)]
     applied = [asdict(change) for change in upkeep.schema_changes(place, chosen)]
