@@ -16,7 +16,9 @@ from ingestion.ports.errors import Retryable
 
 LOCAL = "--local"
 COMMAND = "ingest"
-NEEDS_STACK = frozenset({"upload", "run", "fetch", "retry", "rollback", "show", "check"})
+NEEDS_STACK = frozenset(
+    {"upload", "run", "fetch", "retry", "rollback", "show", "check", "redeliver", "fill", "deliveries"}
+)
 PARTS = "broker,worker"
 PATIENCE_S = 120.0
 GRACE_S = 60.0

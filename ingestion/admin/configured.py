@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from ingestion import registry
 from ingestion.admin.base import WithButtons, name_row
 from ingestion.admin.config_fields import find_errors, make_fields, read_settings
-from ingestion.models import Destination, Source
+from ingestion.models import Source
 from ingestion.ports.connector import CheckReport
 from ingestion.ports.errors import ConfigError
 from ingestion.runs import probing
@@ -196,14 +196,3 @@ class SourceAdmin(ConfiguredAdmin):
             ),
             "burst": forms.IntegerField(min_value=1, max_value=100_000, initial=1, help_text=burst.help_text),
         }
-
-
-@admin.register(Destination)
-class DestinationAdmin(ConfiguredAdmin):
-    """Where data go to."""
-
-    port = "sink"
-
-    def probe(self, row: Any) -> CheckReport:
-        """Return what a test of the destination finds."""
-        return probing.check_destination(row)

@@ -1,17 +1,35 @@
-"""Deliveries: runs on their way into destinations."""
+"""Deliveries: runs on their way into destinations, how they went, and made again."""
+
+from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from ingestion.admin.base import ReadOnly
+from ingestion.admin.base import ReadOnly, WithButtons
 from ingestion.admin.display import link_to, show_json, show_state
-from ingestion.models import Delivery, DeliveryPart
+from ingestion.models import (
+    OPEN_DELIVERY_STATES,
+    PUBLISHED_RUN_STATES,
+    UNDELIVERED_STATES,
+    Delivery,
+    DeliveryPart,
+    RunState,
+)
+from ingestion.runs import upkeep
+from ingestion.runs.delivery_history import history_of, notes_of, task_of
+from ingestion.runs.redelivery import redeliver
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ReadOnly):
+class DeliveryAdmin(ReadOnly, WithButtons):
     """One run on its way into one destination."""
 
+    change_form_template = "admin/ingestion/delivery/change_form.html"
+    actions = ("deliver_again",)
+    buttons = ("deliver_again",)
     list_display = (
         "__str__",
         "of_run",
@@ -24,12 +42,12 @@ class DeliveryAdmin(ReadOnly):
         "counted",
         "code",
     )
-    list_filter = ("state", "destination")
-    list_select_related = ("run", "destination")
+    list_filter = ("state", "destination", "run__pipeline", "is_redelivery")
+    list_select_related = ("run__pipeline", "destination")
     search_fields = ("=run__id", "destination__name", "=code")
     ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": ("of_run", "destination", "shown_state", "code", "message", "needs_abort")}),
+        (None, {"fields": ("is_redelivery", "needs_abort")}),
         ("Books", {"fields": ("inserted", "updated", "unchanged", "refused", "counted")}),
         (
             "Work",
@@ -49,6 +67,29 @@ class DeliveryAdmin(ReadOnly):
         ("Notes of the destination", {"fields": ("shown_refs",)}),
     )
 
+    def may_act(self, obj: Any, name: str) -> bool:
+        """Return whether the run was published, and its rows are not there."""
+        return obj.run.state in PUBLISHED_RUN_STATES and obj.state in UNDELIVERED_STATES
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Return the delivery's page with how it went."""
+        delivery = self.get_object(request, unquote(object_id))
+        about = _describe(delivery) if delivery is not None and self.has_view_permission(request, delivery) else {}
+        return super().change_view(request, object_id, form_url, {**about, **(extra_context or {})})
+
+    @admin.action(description="Deliver again", permissions=["operate"])
+    def deliver_again(self, request: HttpRequest, rows: Any) -> None:
+        """Bring the rows there once more, from the lake."""
+
+        def again(delivery: Any) -> str:
+            redeliver(delivery.run_id, delivery.destination, by=str(request.user.get_username()))
+            return "It is made again, from the lake."
+
+        for delivery in rows.select_related("destination"):
+            self.attempt(request, delivery, again)
+
     @admin.display(description="Run", ordering="run_id")
     def of_run(self, delivery: Delivery) -> SafeString:
         """Return a link to the run."""
@@ -62,7 +103,23 @@ class DeliveryAdmin(ReadOnly):
     @admin.display(description="Notes")
     def shown_refs(self, delivery: Delivery) -> SafeString:
         """Return what the sink noted down: task ids, keys."""
-        return show_json(delivery.refs)
+        return show_json(notes_of(delivery))
+
+
+def _describe(delivery: Delivery) -> dict[str, Any]:
+    task = task_of(delivery)
+    tasks = reverse("admin:ingestion_destination_tasks", args=(delivery.destination_id,))
+    rejected = reverse("admin:ingestion_run_rejected", args=(delivery.run_id,))
+    return {
+        "delivery": delivery,
+        "history": history_of(delivery),
+        "task": task,
+        "task_address": f"{tasks}?log={task}",
+        "console": upkeep.outside_task_link(delivery.destination, task) if task else "",
+        "refused_address": f"{rejected}?outcome=refused",
+        "is_live": delivery.state in OPEN_DELIVERY_STATES,
+        "is_retried_with_run": delivery.run.state == RunState.PARTIAL and delivery.state in UNDELIVERED_STATES,
+    }
 
 
 @admin.register(DeliveryPart)

@@ -1,4 +1,4 @@
-"""The rejected rows of a run: seen page by page, filtered, and downloaded."""
+"""The rejected, duplicate and refused rows of a run: seen page by page, filtered, and downloaded."""
 
 from itertools import chain
 from typing import Any
@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 
 from ingestion.models import Run
 from ingestion.ports.errors import IngestError
-from ingestion.runs.quarantine import FORMATS, count_rules, download_rejected, page_rejected
+from ingestion.runs.quarantine import FORMATS, OUTCOMES, count_rules, download_rejected, page_rejected
 from ingestion.toolkit.redact import redact
 
 PAGE_ROWS = 50
@@ -25,9 +25,7 @@ class RejectedFilter(forms.Form):
 
     rule = forms.CharField(required=False, max_length=60)
     column = forms.CharField(required=False, max_length=200)
-    outcome = forms.ChoiceField(
-        choices=[("", "any"), ("rejected", "rejected"), ("duplicate", "duplicate")], required=False
-    )
+    outcome = forms.ChoiceField(choices=[("", "any"), *((name, name) for name in OUTCOMES)], required=False)
 
 
 def show_rejected(request: HttpRequest, run: Run, context: dict[str, Any]) -> HttpResponseBase:
@@ -36,11 +34,12 @@ def show_rejected(request: HttpRequest, run: Run, context: dict[str, Any]) -> Ht
     wanted = {name: value or None for name, value in (form.cleaned_data if form.is_valid() else {}).items()}
     rows: list[dict[str, Any]] = []
     rules: dict[str, int] = {}
+    refused = dict(run.deliveries.filter(refused__gt=0).values_list("destination__name", "refused"))
     try:
         if "download" in request.GET:
             return _download(run, file_format=request.GET["download"], **wanted)
         rows = page_rejected(run, limit=PAGE_ROWS + 1, after=_position(request.GET.get("after", "")), **wanted)
-        if run.rejected + run.duplicate <= _COUNTED_ROWS:
+        if run.rejected + run.duplicate + sum(refused.values()) <= _COUNTED_ROWS:
             rules = count_rules(run)
     except IngestError as error:
         messages.error(request, redact(str(error)))
@@ -52,6 +51,7 @@ def show_rejected(request: HttpRequest, run: Run, context: dict[str, Any]) -> Ht
     context |= {
         "title": f"Rejected rows of run {run.pk}",
         "form": form,
+        "refused": refused,
         "rows": [{**row, "number": row["_row"], "source_page": row["_page"]} for row in rows],
         "rules": [_rule(name, count) for name, count in rules.items()],
         "next": following,

@@ -7,7 +7,17 @@ from django.urls import reverse
 
 from ingestion.admin.display import list_address, processing_status, show_duration
 from ingestion.admin.pieces import with_partition_state
-from ingestion.models import Delivery, DeliveryPart, Part, Partition, PartitionState, Run, RunEvent
+from ingestion.models import (
+    OPEN_DELIVERY_STATES,
+    Delivery,
+    DeliveryPart,
+    Part,
+    Partition,
+    PartitionState,
+    Run,
+    RunEvent,
+)
+from ingestion.runs.delivery_history import histories_of
 from ingestion.runs.progress import is_balanced, measure_progress
 from ingestion.runs.waiting import explain_waiting
 
@@ -20,6 +30,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     """Return the run's books, stages, what it waits for, and its pieces with links to the rest of them."""
     progress = measure_progress(run)
     own = {"run__id__exact": run.pk}
+    deliveries = _deliveries(run)
     return {
         "run": run,
         "is_balanced": is_balanced(run),
@@ -35,14 +46,25 @@ def describe_run(run: Run) -> dict[str, Any]:
             **{zone: Count("pk", filter=Q(zone=zone)) for zone in Part.Zone.values}
         ),
         "parts_address": list_address(Part, **own),
-        "deliveries": Delivery.objects.filter(run=run).select_related("destination").order_by("pk"),
+        "deliveries": deliveries,
+        "refused": sum(delivery.refused for delivery in deliveries),
         "delivery_parts_address": list_address(DeliveryPart, delivery__run__id__exact=run.pk),
         "events": _events(run),
         "events_address": list_address(RunEvent, **own),
         "events_shown": EVENTS_SHOWN,
         "rejected_address": reverse("admin:ingestion_run_rejected", args=(run.pk,)),
         "is_live": not run.is_terminal,
+        "is_refreshed": not run.is_terminal or any(row.state in OPEN_DELIVERY_STATES for row in deliveries),
     }
+
+
+def _deliveries(run: Run) -> list[Any]:
+    """Return the deliveries, each with its history."""
+    deliveries: list[Any] = list(Delivery.objects.filter(run=run).select_related("destination").order_by("pk"))
+    histories = histories_of(deliveries)
+    for delivery in deliveries:
+        delivery.history = histories[delivery.pk]
+    return deliveries
 
 
 def _partitions(run: Run) -> Any:

@@ -1,6 +1,10 @@
-"""Destinations: set up, tried out."""
+"""Destinations: set up, tried out, and how they fare."""
 
-from drf_spectacular.utils import extend_schema_view
+from collections.abc import Sequence
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field, extend_schema_view
+from rest_framework import serializers
 
 from ingestion.api.base import nothing, operation
 from ingestion.api.configured import (
@@ -12,8 +16,32 @@ from ingestion.api.configured import (
 )
 from ingestion.api.pagination import PageQuery, page_of
 from ingestion.models import Destination
-from ingestion.runs import probing
+from ingestion.runs import probing, upkeep
+from ingestion.runs.destinations import DestinationHealth, health_of
 from ingestion.runs.pipelines import check_destination_config
+
+
+class FailingSerializer(serializers.Serializer[Any]):
+    """A pipeline whose newest delivery there was given up."""
+
+    pipeline = serializers.CharField()
+    run = serializers.IntegerField(source="run_id")
+    state = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class DestinationHealthSerializer(serializers.Serializer[Any]):
+    """How a destination fares."""
+
+    state = serializers.CharField(help_text="`ok`, `failing`, or `unused` where no delivery has ended yet.")
+    open = serializers.IntegerField(help_text="Deliveries under way.")
+    failed = serializers.IntegerField(help_text="Deliveries that were given up and not made again.")
+    verified = serializers.IntegerField(help_text="Deliveries that came through.")
+    rows = serializers.IntegerField(help_text="Rows that these brought.")
+    last_verified_at = serializers.DateTimeField(allow_null=True)
+    last_verified_run = serializers.IntegerField(allow_null=True)
+    failing = FailingSerializer(many=True)
 
 
 class DestinationSerializer(ConfiguredSerializer):
@@ -22,10 +50,25 @@ class DestinationSerializer(ConfiguredSerializer):
     port = "sink"
     check = staticmethod(check_destination_config)
 
+    operations = serializers.SerializerMethodField(
+        help_text="What can be done with it: of compact, retain, drop, schema and tasks."
+    )
+    health = serializers.SerializerMethodField()
+
     class Meta:
         model = Destination
-        fields = ("id", "name", "kind", "config", "secrets", "created_at", "updated_at")
+        fields = ("id", "name", "kind", "config", "secrets", "operations", "health", "created_at", "updated_at")
         read_only_fields = ("id", "created_at", "updated_at")
+
+    def get_operations(self, destination: Destination) -> list[str]:
+        """Return what can be done with its kind."""
+        return upkeep.operations_of(destination.kind)
+
+    @extend_schema_field(DestinationHealthSerializer)
+    def get_health(self, destination: Destination) -> Any:
+        """Return how it fares."""
+        known: dict[int, DestinationHealth] = self.context.get("health") or health_of([destination])
+        return DestinationHealthSerializer(known[destination.pk]).data
 
 
 @extend_schema_view(
@@ -44,6 +87,10 @@ class DestinationsView(CollectionView):
 
     model = Destination
     serializer_class = DestinationSerializer
+
+    def know(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Return how they all fare."""
+        return {"health": health_of(rows)}
 
 
 @extend_schema_view(

@@ -1,6 +1,7 @@
 """Pages that follow a key: as quick at the end of a list as at its beginning, and nothing is counted."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from django.core import signing
@@ -76,8 +77,9 @@ def page_answer(results: Sequence[Any] | Iterable[Any], next_page: str | None) -
     return Response({"results": results, "next": next_page})
 
 
+@cache
 def page_of(item: Any) -> Any:
-    """Return the schema of a page of such items."""
+    """Return the schema of a page of such items, the same for each list of them."""
     serializer = item() if isinstance(item, type) else item
     name = type(serializer).__name__.removesuffix("Serializer")
     return inline_serializer(

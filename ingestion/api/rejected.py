@@ -1,4 +1,4 @@
-"""Rejected rows of a run: seen page by page, or downloaded as a file."""
+"""Rejected, duplicate and refused rows of a run: seen page by page, or downloaded as a file."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from ingestion.api.base import View, operation
 from ingestion.api.pagination import PageQuery, bad_cursor, next_address, page_answer, page_of, read_cursor
 from ingestion.models import Run
-from ingestion.runs.quarantine import FORMATS, download_rejected, page_rejected
+from ingestion.runs.quarantine import FORMATS, OUTCOMES, download_rejected, page_rejected
 
 
 class RuleErrorSerializer(serializers.Serializer[Any]):
@@ -29,7 +29,8 @@ class RejectedSerializer(serializers.Serializer[Any]):
     part = serializers.CharField(help_text="Partition it came from: lane-link.")
     row = serializers.IntegerField(help_text="Row in the file or page, from 0.")
     page = serializers.IntegerField(allow_null=True)
-    outcome = serializers.CharField()
+    outcome = serializers.CharField(help_text="rejected and duplicate by us, refused by a destination.")
+    destination = serializers.CharField(allow_null=True, help_text="Which one refused it; else null.")
     errors = RuleErrorSerializer(many=True)  # type: ignore[assignment]
     raw = serializers.CharField(help_text="The record as it arrived.")
 
@@ -39,7 +40,7 @@ class RejectedQuery(PageQuery):
 
     rule = serializers.CharField(required=False, max_length=60)
     column = serializers.CharField(required=False, max_length=200)
-    outcome = serializers.ChoiceField(choices=("rejected", "duplicate"), required=False)
+    outcome = serializers.ChoiceField(choices=OUTCOMES, required=False)
     download = serializers.ChoiceField(choices=sorted(FORMATS), required=False, help_text="All of them, as a file.")
 
 
@@ -94,6 +95,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "row": row["_row"],
         "page": row["_page"],
         "outcome": row["outcome"],
+        "destination": row["destination"],
         "errors": row["errors"],
         "raw": row["raw"],
     }

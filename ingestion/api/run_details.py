@@ -10,9 +10,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ingestion.api.base import View, operation
+from ingestion.api.deliveries import STATES, DeliverySerializer
 from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
 from ingestion.models import Delivery, Part, Partition, PartitionState, Run, RunEvent
-from ingestion.ports.sink import DeliveryState
 
 
 class EventSerializer(serializers.ModelSerializer[RunEvent]):
@@ -48,19 +48,6 @@ class PartSerializer(serializers.ModelSerializer[Part]):
         )  # fmt: skip
 
 
-class DeliverySerializer(serializers.ModelSerializer[Delivery]):
-    """The run on its way into one destination."""
-
-    destination = serializers.CharField(source="destination.name")
-
-    class Meta:
-        model = Delivery
-        fields = (
-            "id", "destination", "state", "attempt", "inserted", "updated", "unchanged", "refused", "counted", "code",
-            "message", "needs_abort", "not_before", "created_at", "finished_at",
-        )  # fmt: skip
-
-
 class EventsQuery(PageQuery):
     """Which lines are shown."""
 
@@ -84,7 +71,7 @@ class PartsQuery(PageQuery):
 class DeliveriesQuery(PageQuery):
     """Which deliveries are shown."""
 
-    state = serializers.ChoiceField(choices=[(state.value, state.value) for state in DeliveryState], required=False)
+    state = serializers.ChoiceField(choices=STATES, required=False)
 
 
 class _BelowRun(View):
@@ -149,6 +136,6 @@ class PartsView(_BelowRun):
 class DeliveriesView(_BelowRun):
     """The deliveries of a run."""
 
-    rows = Delivery.objects.select_related("destination")
+    rows = Delivery.objects.select_related("destination", "run__pipeline")
     query_class = DeliveriesQuery
     serializer_class = DeliverySerializer

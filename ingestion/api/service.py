@@ -18,8 +18,8 @@ from ingestion.runs.statistics import collect_statistics
 from ingestion.toolkit.rows.formats import MEDIA_TYPES
 
 RESOURCES = (
-    "sources", "destinations", "connectors", "sinks", "contracts", "pipelines", "schedules", "uploads", "runs", "data",
-    "stats", "health", "schema", "docs",
+    "sources", "destinations", "connectors", "sinks", "contracts", "pipelines", "schedules", "uploads", "runs",
+    "deliveries", "data", "stats", "health", "schema", "docs",
 )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "RunState": "ingestion.models.RunState",
         "PartitionState": "ingestion.models.PartitionState",
-        "DeliveryState": "ingestion.ports.sink.DeliveryState",
+        "DeliveryState": "ingestion.api.deliveries.STATES",
         "Trigger": "ingestion.models.Run.Trigger",
         "Mode": "ingestion.models.Pipeline.Mode",
         "Priority": "ingestion.models.Priority",

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.urls import URLPattern, path, re_path
+from django.urls import URLPattern, path, re_path, register_converter
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
 from ingestion.api import (
     bulk,
     contracts,
     data,
+    deliveries,
     destinations,
     earlier,
     health,
@@ -24,11 +25,29 @@ from ingestion.api import (
     service,
     sources,
     tokens,
+    upkeep,
     uploads,
 )
 
 SCHEMES = (schema.TokenScheme, schema.SessionScheme)
 """Named here, so that the OpenAPI document finds them."""
+
+
+class TaskConverter:
+    """The id of a task at a destination, as a segment of an address."""
+
+    regex = r"[A-Za-z0-9._:-]{1,255}"
+
+    def to_python(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+    def to_url(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+
+register_converter(TaskConverter, "task")
 
 _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("health/live", health.LiveView, "health-live"),
@@ -50,6 +69,17 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("v1/destinations", destinations.DestinationsView, "destinations"),
     ("v1/destinations/<int:id>", destinations.DestinationView, "destination"),
     ("v1/destinations/<int:id>/check", destinations.DestinationCheckView, "destination-check"),
+    ("v1/destinations/<int:id>/fill", upkeep.FillView, "destination-fill"),
+    ("v1/destinations/<int:id>/compact", upkeep.CompactView, "destination-compact"),
+    ("v1/destinations/<int:id>/retain", upkeep.RetainView, "destination-retain"),
+    ("v1/destinations/<int:id>/drop", upkeep.DropView, "destination-drop"),
+    ("v1/destinations/<int:id>/schema", upkeep.SchemaView, "destination-schema"),
+    ("v1/destinations/<int:id>/schema/revert", upkeep.SchemaRevertView, "destination-schema-revert"),
+    ("v1/destinations/<int:id>/tasks", upkeep.TasksView, "destination-tasks"),
+    ("v1/destinations/<int:id>/tasks/<task:task>/log", upkeep.TaskLogView, "destination-task-log"),
+    ("v1/destinations/<int:id>/tasks/<task:task>/cancel", upkeep.TaskCancelView, "destination-task-cancel"),
+    ("v1/deliveries", deliveries.AllDeliveriesView, "deliveries"),
+    ("v1/deliveries/<int:id>", deliveries.DeliveryView, "delivery"),
     ("v1/contracts", contracts.ContractsView, "contracts"),
     ("v1/contracts/<int:id>", contracts.ContractView, "contract"),
     ("v1/pipelines", pipelines.PipelinesView, "pipelines"),
@@ -68,6 +98,7 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("v1/runs/<int:id>/cancel", runs.CancelView, "run-cancel"),
     ("v1/runs/<int:id>/retry", runs.RetryView, "run-retry"),
     ("v1/runs/<int:id>/rollback", runs.RollBackView, "run-rollback"),
+    ("v1/runs/<int:id>/redeliver", deliveries.RedeliverView, "run-redeliver"),
     ("v1/runs/<int:id>/events", run_details.EventsView, "run-events"),
     ("v1/runs/<int:id>/partitions", run_details.PartitionsView, "run-partitions"),
     ("v1/runs/<int:id>/parts", run_details.PartsView, "run-parts"),

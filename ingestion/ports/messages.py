@@ -154,6 +154,7 @@ MESSAGES: dict[str, str] = {
     "delivery.under_way": "Run {run} of the pipeline is on its way into {destination}. Wait until it has ended, or cancel it.",
     "destination.cannot": "Destination {destination} is of kind {kind}, with which {operation} is not possible.",
     "destination.unconfirmed": "All rows of {pipeline} would be removed from {destination}. Confirm that by the pipeline's name.",
+    "delivery.not_found": "There is no delivery {delivery}. List the deliveries to see their numbers.",
     "delivery.exists": "Run {run} is delivered to {destination} already ({state}).",
     "delivery.failed": "Delivery to {destination} failed with {code}: {message}",
     # the command line

@@ -282,6 +282,10 @@ class TaskSink(Sink, Protocol):
         """Return our tasks there, newest first."""
         ...
 
+    def task_link(self, task_id: str) -> str:
+        """Return the address at which the destination's own console shows the task; nothing is asked for it."""
+        ...
+
     def task_log(self, task_id: str, ctx: Context, *, tail_bytes: int) -> str:
         """Return the end of the task's log; empty where there is none yet."""
         ...

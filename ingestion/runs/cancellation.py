@@ -80,8 +80,17 @@ def withdraw_deliveries(deliveries: QuerySet[Delivery], *, code: str, **values: 
             attempt=0,
             finished_at=Now(),
         )
-    for delivery_id in ids:
-        dispatch.publish_after_commit(abort_call(delivery_id))
+    for delivery in Delivery.objects.filter(pk__in=ids).select_related("destination"):
+        events.record(
+            delivery.run_id,
+            "delivery.failed",
+            level="warning",
+            message=delivery.message,
+            code=code,
+            destination=delivery.destination.name,
+            delivery=delivery.pk,
+        )
+        dispatch.publish_after_commit(abort_call(delivery.pk))
 
 
 def _skip(model: type[Partition | DeliveryPart], rows: QuerySet[Any]) -> None:
@@ -145,13 +154,20 @@ def _abort(delivery_id: int, lease: Lease) -> None:
             # The commit came through while the run was cancelled, before its answer could be noted.
             message = _name_what_was_taken(delivery.run_id)
             Run.objects.filter(pk=delivery.run_id).update(message=message)
-            events.record(delivery.run_id, "delivery.not_aborted", level="warning", message=message, rows=left)
+            events.record(
+                delivery.run_id,
+                "delivery.not_aborted",
+                level="warning",
+                message=message,
+                delivery=delivery_id,
+                rows=left,
+            )
 
 
 def _give_up(lease: Lease, code: str, message: str) -> None:
     """Stop trying to remove what was staged: no reader sees it, and a person is told where it lies."""
     lease.release(needs_abort=False, holds=None)
-    events.record(lease.run_id, "delivery.not_aborted", level="error", message=message, code=code)
+    events.record(lease.run_id, "delivery.not_aborted", level="error", message=message, code=code, delivery=lease.pk)
 
 
 def _name_what_was_taken(run_id: int) -> str:

@@ -15,6 +15,7 @@ from ingestion.models import (
     Run,
 )
 from ingestion.ports.sink import DeliveryState
+from ingestion.runs import events
 from ingestion.runs.transitions import move
 from ingestion.runs.turns import deliver_call, load_call
 
@@ -33,8 +34,8 @@ def plan_delivery(run: Run, destination: Destination, *, is_redelivery: bool = F
     return delivery
 
 
-def reopen_deliveries(deliveries: QuerySet[Delivery], *, is_redelivery: bool = False) -> None:
-    """Let those of the deliveries begin anew that were given up; what they know of the destination stays."""
+def reopen_deliveries(deliveries: QuerySet[Delivery], *, is_redelivery: bool = False) -> list[int]:
+    """Let those of the deliveries begin anew that were given up, and return which; their notes of it stay."""
     ids = list(deliveries.filter(state__in=UNDELIVERED_STATES).values_list("pk", flat=True))
     fresh = {"code": "", "message": "", "attempt": 0, "not_before": None, "lease_until": None, "fence": F("fence") + 1}
     # The ids first: an update over a join is a subquery that some databases cannot take.
@@ -44,6 +45,8 @@ def reopen_deliveries(deliveries: QuerySet[Delivery], *, is_redelivery: bool = F
         rows = DeliveryPart.objects.filter(pk__in=parts)
         move(rows, expected=part_state, to=PartitionState.PENDING, nudged_at=Now(), **fresh)
     for state in UNDELIVERED_STATES:
+        # A failed delivery may have left rows there, and says so; what was removed is not there.
+        nothing = {"inserted": 0, "updated": 0, "unchanged": 0, "refused": 0, "counted": None}
         move(
             Delivery.objects.filter(pk__in=ids),
             expected=state,
@@ -53,8 +56,15 @@ def reopen_deliveries(deliveries: QuerySet[Delivery], *, is_redelivery: bool = F
             holds=None,
             looks=0,
             finished_at=None,
+            **(nothing if state == DeliveryState.REMOVED else {}),
             **fresh,
         )
+    return ids
+
+
+def note_begun_again(delivery: Delivery, *, by: str) -> None:
+    """Write into the run's log that the delivery is made again, and who asked for it."""
+    events.record(delivery.run_id, "delivery.again", destination=delivery.destination.name, delivery=delivery.pk, by=by)
 
 
 def send_delivery(delivery_id: int, *, priority: int) -> None:

@@ -89,9 +89,8 @@ def _read(delivery_id: int) -> Delivery:
 
 def _advance(delivery: Delivery, lease: Lease, *, observed: Observed) -> Outcome:
     call = load_call(delivery.pk, priority=delivery.run.priority)
-    outcome = attempt(
-        lease, call, lambda: _load(delivery, lease, observed=observed), back_to=lease.state, fail=fail_delivery
-    )
+    # What a delivery has reached it keeps: its commit goes on from there.
+    outcome = attempt(lease, call, lambda: _load(delivery, lease, observed=observed), back_to=None, fail=fail_delivery)
     if outcome is Outcome.STOPPED:
         cancellation.let_go(lease, delivery.pk)
     if outcome in (Outcome.DONE, Outcome.FAILED):

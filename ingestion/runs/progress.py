@@ -94,7 +94,7 @@ def measure_progress(run: Run) -> Progress:
 def summarize(run: Run) -> dict[str, Any]:
     """Return the run as a machine reads it: state, code, the books, and rows by destination.
 
-    A destination's rows are those it accounts for: inserted + updated + unchanged.
+    A destination's rows are those it accounts for: inserted + updated + unchanged; none once they were removed.
     """
     deliveries = Delivery.objects.filter(run=run).select_related("destination").order_by("pk")
     return {
@@ -105,11 +105,14 @@ def summarize(run: Run) -> dict[str, Any]:
         "message": run.message,
         **{name: getattr(run, name) for name in BOOKS},
         "destinations": {
-            delivery.destination.name: delivery.inserted + delivery.updated + delivery.unchanged
+            delivery.destination.name: 0
+            if delivery.state == DeliveryState.REMOVED
+            else delivery.inserted + delivery.updated + delivery.unchanged
             for delivery in deliveries
         },
         "deliveries": [
             {
+                "delivery": delivery.pk,
                 "destination": delivery.destination.name,
                 "state": delivery.state,
                 "code": delivery.code,

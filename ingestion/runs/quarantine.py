@@ -18,6 +18,7 @@ FORMATS = {
     "jsonl": "application/x-ndjson",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
+OUTCOMES = ("rejected", "duplicate", "refused")
 _CSV_COLUMNS = ("part", "row", "page", "outcome", "destination", "column", "rule", "value", "message", "raw")
 _XLSX_ROWS = 1_000_000
 

@@ -20,7 +20,7 @@ from ingestion.models import (
 from ingestion.ports.errors import Refused
 from ingestion.ports.sink import DeliveryState
 from ingestion.runs import completion, creation, events
-from ingestion.runs.deliveries import reopen_deliveries, send_delivery
+from ingestion.runs.deliveries import note_begun_again, reopen_deliveries, send_delivery
 from ingestion.runs.ending import plan_call
 from ingestion.runs.transitions import move
 
@@ -40,7 +40,7 @@ def retry_run(run_id: int, *, by: str = "") -> Run:
         later = Run.objects.filter(pipeline=run.pipeline, pk__gt=run.pk, state__in=PUBLISHED_RUN_STATES).first()
         if later is not None:
             raise Refused("run.superseded", run=run_id, later=later.pk)
-        state = _reopen(run)
+        state = _reopen(run, by=by)
         fresh = {"code": "", "message": "", "finished_at": None, "attempt": 0, "fence": F("fence") + 1}
         # The old deadline may have passed; without one, a run that hangs would hang for ever.
         fresh["deadline_at"] = Now() + timedelta(seconds=run.pipeline.run_timeout_s)
@@ -58,14 +58,14 @@ def retry_run(run_id: int, *, by: str = "") -> Run:
     return Run.objects.get(pk=run_id)
 
 
-def _reopen(run: Run) -> RunState:
+def _reopen(run: Run, *, by: str) -> RunState:
     """Make the failed rows runnable again and return the state the run goes on in."""
     if run.state == RunState.PARTIAL:
         if Partition.objects.filter(run=run, state=PartitionState.FAILED).exists():
             raise Refused("run.published_without_partitions", run=run.pk)
-        reopen_deliveries(Delivery.objects.filter(run=run, state__in=GIVEN_UP_STATES))
+        _reopen_deliveries(run, by=by)
         return RunState.DELIVERING
-    reopen_deliveries(Delivery.objects.filter(run=run, state__in=GIVEN_UP_STATES))
+    _reopen_deliveries(run, by=by)
     partitions = Partition.objects.filter(run=run)
     if not partitions.exists():
         return RunState.PENDING
@@ -87,6 +87,12 @@ def _reopen(run: Run) -> RunState:
         for state in (PartitionState.PENDING, PartitionState.LEASED, PartitionState.FAILED)
     ]
     return RunState.RUNNING if any(reopened) else RunState.COMPLETING
+
+
+def _reopen_deliveries(run: Run, *, by: str) -> None:
+    ids = reopen_deliveries(Delivery.objects.filter(run=run, state__in=GIVEN_UP_STATES))
+    for delivery in Delivery.objects.filter(pk__in=ids).select_related("destination"):
+        note_begun_again(delivery, by=by)
 
 
 def _go_on(run_id: int) -> None:

@@ -18,8 +18,7 @@ from ingestion.models import (
 )
 from ingestion.ports.errors import Refused
 from ingestion.ports.sink import WriteMode
-from ingestion.runs import events
-from ingestion.runs.deliveries import plan_delivery, reopen_deliveries, send_delivery
+from ingestion.runs.deliveries import note_begun_again, plan_delivery, reopen_deliveries, send_delivery
 from ingestion.runs.manifests import write_mode
 from ingestion.runs.published import published_runs
 from ingestion.runs.turns import newer_run_there
@@ -53,8 +52,12 @@ def fill_destination(pipeline: Pipeline, destination: Destination, *, by: str = 
     What the destination has already is left out, and so is what is under way.
     """
     with transaction.atomic():
-        runs = missing_runs(published_runs(pipeline), destination)
-        return [_begin(run, destination, by=by) for run in runs]
+        return [_begin(run, destination, by=by) for run in plan_fill(pipeline, destination)]
+
+
+def plan_fill(pipeline: Pipeline, destination: Destination) -> list[Run]:
+    """Return the runs that filling the destination would deliver, oldest first; empty where it has all of them."""
+    return missing_runs(published_runs(pipeline), destination)
 
 
 def missing_runs(runs: Iterable[Run], destination: Destination) -> list[Run]:
@@ -83,7 +86,7 @@ def fill_new_destinations(run: Run) -> None:
 def _begin(run: Run, destination: Destination, *, by: str = "") -> Delivery:
     reopen_deliveries(Delivery.objects.filter(run=run, destination=destination), is_redelivery=True)
     delivery = plan_delivery(run, destination, is_redelivery=True)
-    events.record(run.pk, "delivery.again", destination=destination.name, delivery=delivery.pk, by=by)
+    note_begun_again(delivery, by=by)
     transaction.on_commit(lambda: send_delivery(delivery.pk, priority=run.priority), robust=True)
     delivery.refresh_from_db()
     return delivery

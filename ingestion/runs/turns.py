@@ -22,6 +22,7 @@ from ingestion.models import (
 )
 from ingestion.ports.errors import SinkRejected, SinkUnavailable
 from ingestion.ports.sink import DeliveryState, WriteMode
+from ingestion.runs import events
 from ingestion.runs.leases import Lease
 from ingestion.runs.manifests import write_mode
 
@@ -73,7 +74,9 @@ def take_turn(delivery: Delivery, lease: Lease) -> None:
 
 def begin(delivery: Delivery, lease: Lease, *, holds: str | None = None) -> None:
     """Note that all is staged and the load begins."""
-    lease.change(to=DeliveryState.STAGED, attempt=0, holds=holds)
+    with transaction.atomic():
+        lease.change(to=DeliveryState.STAGED, attempt=0, holds=holds)
+        events.record(lease.run_id, "delivery.staged", destination=delivery.destination.name, delivery=delivery.pk)
     delivery.state = DeliveryState.STAGED
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
@@ -9,7 +10,7 @@ from django.db import transaction
 from ingestion import registry
 from ingestion.models import OPEN_DELIVERY_STATES, Delivery, Destination, Pipeline
 from ingestion.ports.context import Context
-from ingestion.ports.errors import Refused
+from ingestion.ports.errors import ConfigError, Refused
 from ingestion.ports.schema import ContractBody
 from ingestion.ports.sink import (
     DeliveryState,
@@ -25,8 +26,10 @@ from ingestion.runs import contracts, events
 from ingestion.runs.context import sink_context
 from ingestion.runs.transitions import move
 from ingestion.runs.turns import LOADING_STATES, is_under_way
+from ingestion.toolkit.redact import redact
 
 MOST_TASKS = 200
+LOG_BYTES = 16_384
 MOST_LOG_BYTES = 1 << 20
 
 OPERATIONS: dict[str, type[Any]] = {
@@ -39,7 +42,12 @@ OPERATIONS: dict[str, type[Any]] = {
 
 
 def operations_of(kind: str) -> list[str]:
-    """Return what can be done with a destination of that kind: of compact, retain, drop, schema and tasks."""
+    """Return what can be done with a destination of that kind: of compact, retain, drop, schema and tasks.
+
+    Nothing with one whose kind is not installed any more.
+    """
+    if kind not in registry.known_kinds("sink"):
+        return []
     sink_class = registry.plugin_class("sink", kind)
     return [name for name, port in OPERATIONS.items() if _has(sink_class, port)]
 
@@ -105,17 +113,27 @@ def revert_schema(destination: Destination, pipeline: Pipeline, change_id: str) 
 
 
 def outside_tasks(destination: Destination, *, limit: int = 50) -> Sequence[OutsideTask]:
-    """Return our tasks at the destination, newest first."""
+    """Return our tasks at the destination, newest first; secrets are taken out of what it says of them."""
     with _sink(destination, "tasks") as (sink, ctx):
         found: Sequence[OutsideTask] = sink.tasks(ctx, limit=min(limit, MOST_TASKS))
-    return found
+    return [replace(task, message=redact(task.message)) for task in found]
 
 
-def outside_task_log(destination: Destination, task_id: str, *, tail_bytes: int = 16_384) -> str:
-    """Return the end of a task's log; empty where the destination keeps none."""
+def outside_task_log(destination: Destination, task_id: str, *, tail_bytes: int = LOG_BYTES) -> str:
+    """Return the end of a task's log without secrets; empty where the destination keeps none."""
     with _sink(destination, "tasks") as (sink, ctx):
         found: str = sink.task_log(task_id, ctx, tail_bytes=min(tail_bytes, MOST_LOG_BYTES))
-    return found
+    # What it was to read stands in it, and with that the signatures of addresses.
+    return redact(found)
+
+
+def outside_task_link(destination: Destination, task_id: str) -> str:
+    """Return where the destination's own console shows a task; empty where it has none. Nothing is asked for it."""
+    try:
+        sink = registry.build_sink(destination)
+    except ConfigError:
+        return ""
+    return sink.task_link(task_id) if isinstance(sink, TaskSink) else ""
 
 
 def cancel_outside_task(destination: Destination, task_id: str) -> None:

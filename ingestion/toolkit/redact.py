@@ -21,7 +21,7 @@ _NAMES = (
 )
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _QUERY_NAME = re.compile(rf"(?:{_NAMES}|key|jwt|auth|session(?:id)?)", re.IGNORECASE)
-_USERINFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/?#@'\"<>]*(?:@[^\s/?#@'\"<>]*)*@", re.IGNORECASE)
+_USERINFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,63}://)[^\s/?#@'\"<>]*(?:@[^\s/?#@'\"<>]*)*@", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<lead>[?&;#])(?P<name>[^=&;#\s'\"<>]+)=(?P<value>[^&;#\s'\"<>]*)")
 _HEADER = re.compile(
     r"(?P<name>(?<![\w-])(?:(?:proxy-)?authorization|(?:set-)?cookie)['\"]?\s*[:=]\s*['\"]?)"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from ingestion.ports.connector import CheckReport
 from ingestion.ports.context import Context
@@ -114,10 +115,14 @@ class DruidSink:
                 if isinstance(task.get("duration"), int) and task["duration"] >= 0
                 else None,
                 message=(str(task.get("errorMsg") or "").splitlines() or [""])[0][:400],
-                link=f"{client.overlord}/unified-console.html#ingestion",
+                link=self.task_link(str(task["id"])),
             )
             for task in sorted(found, key=lambda task: str(task.get("createdTime")), reverse=True)
         ]
+
+    def task_link(self, task_id: str) -> str:
+        """Return where Druid's console, which the Router serves, lists the task."""
+        return f"{self.config.url}/unified-console.html#tasks/task_id~{quote(task_id, safe='')}"
 
     def task_log(self, task_id: str, ctx: Context, *, tail_bytes: int) -> str:
         """Return the end of the task's log; empty where Druid keeps none."""

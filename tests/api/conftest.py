@@ -12,8 +12,9 @@ from django.test import Client
 from rest_framework.authtoken.models import Token
 
 from ingestion import dispatch, registry
-from ingestion.models import Destination, Pipeline, Source
+from ingestion.models import Destination, Pipeline, Run, Source
 from ingestion.runs import contracts, leases
+from tests.fakes import plugins
 from tests.runs.driver import Driver
 
 PASSWORD = "correct horse battery"
@@ -138,3 +139,25 @@ def make_pipeline(db: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pi
 def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     """A pipeline from uploads into the catalog."""
     return make_pipeline()
+
+
+@pytest.fixture
+def memory(transactional_db: None, settings: Any, lake: Any, make_pipeline: Any) -> Destination:
+    """A destination that can do everything, of a pipeline from uploads."""
+    settings.HEADGATE_SINKS = {**settings.HEADGATE_SINKS, "memory": "tests.fakes.keeper:KeepingSink"}
+    registry._table.cache_clear()
+    for noted in (plugins.CALLS, plugins.TROUBLE, plugins.MemorySink.staged, plugins.MemorySink.committed):
+        noted.clear()
+    memory = Destination.objects.create(name="memory", kind="memory", secrets={"password": "canary-3"})
+    make_pipeline().destinations.set([memory])
+    return memory
+
+
+@pytest.fixture
+def published(memory: Destination, staff: Api, driver: Driver) -> Run:
+    """A published run of two rows in the destination."""
+    upload = staff.raw("/v1/uploads?name=items.csv&pipeline=items", CSV, content_type="text/csv")
+    assert upload.status_code < 300, upload.content
+    driver.drain()
+    plugins.CALLS.clear()
+    return Run.objects.get()

@@ -37,6 +37,17 @@ TABLE: dict[str, dict[str, tuple[int, int, int]]] = {
     "destinations": {"get": USERS, "post": STAFF},
     "destination": {"get": USERS, "put": STAFF, "patch": STAFF, "delete": STAFF},
     "destination-check": {"post": USERS},
+    "destination-fill": {"post": STAFF},
+    "destination-compact": {"post": STAFF},
+    "destination-retain": {"post": STAFF},
+    "destination-drop": {"post": STAFF},
+    "destination-schema": {"get": USERS},
+    "destination-schema-revert": {"post": STAFF},
+    "destination-tasks": {"get": USERS},
+    "destination-task-log": {"get": USERS},
+    "destination-task-cancel": {"post": STAFF},
+    "deliveries": {"get": USERS},
+    "delivery": {"get": USERS},
     "contracts": {"get": USERS, "post": STAFF},
     "contract": {"get": USERS},
     "pipelines": {"get": USERS, "post": STAFF},
@@ -55,6 +66,7 @@ TABLE: dict[str, dict[str, tuple[int, int, int]]] = {
     "run-cancel": {"post": USERS},
     "run-retry": {"post": USERS},
     "run-rollback": {"post": USERS},
+    "run-redeliver": {"post": STAFF},
     "run-events": {"get": USERS},
     "run-partitions": {"get": USERS},
     "run-parts": {"get": USERS},
@@ -85,7 +97,8 @@ def routes() -> Iterator[tuple[str, str, Any]]:
     """Yield name, example address and view of everything below /api/."""
     api = next(found for found in get_resolver().url_patterns if str(found.pattern) == "api/")
     for route in api.url_patterns:
-        address = str(route.pattern).replace("<int:id>", "999999").replace("^(?P<rest>.*)$", "nowhere/at/all")
+        address = str(route.pattern).replace("<int:id>", "999999").replace("<task:task>", "hg.items.1.1.a1")
+        address = address.replace("^(?P<rest>.*)$", "nowhere/at/all")
         yield route.name, f"/{address}", route.callback.view_class
 
 

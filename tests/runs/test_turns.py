@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 
 from ingestion.models import Delivery, DeliveryPart, Pipeline, Run, RunState
 from ingestion.ports.context import Context
+from ingestion.ports.errors import SinkUnavailable
 from ingestion.ports.sink import CommitStep, DeliveryState, DeliveryView, Manifest, Receipt, Refusal
 from ingestion.runs import cancellation, reconcile, recovery
 from ingestion.runs.creation import create_run
@@ -231,5 +232,30 @@ def test_every_state_of_a_delivery_is_a_line_of_the_log(driver: Driver, two_runs
     driver.drain()
 
     lines = first.events.filter(kind__startswith="delivery.").order_by("pk")
-    assert [line.kind for line in lines] == ["delivery.submitted", "delivery.available", "delivery.verified"]
+    states = ("staged", "submitted", "available", "verified")
+    assert [line.kind for line in lines] == [f"delivery.{state}" for state in states]
     assert {line.values["delivery"] for line in lines} == {delivery_of(first).pk}
+
+
+def test_a_destination_that_is_away_when_the_load_begins_is_tried_again(
+    driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = plugins.MemorySink.commit
+
+    def commit_later(self: plugins.MemorySink, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
+        if plugins.trouble("commit.unavailable"):
+            raise SinkUnavailable("sink.unavailable", destination=delivery.destination, detail="asked for")
+        return commit(self, manifest, delivery, ctx)
+
+    monkeypatch.setattr(plugins.MemorySink, "commit", commit_later)
+    plugins.TROUBLE["commit.unavailable"] = 1
+    run = start(make_pipeline())
+
+    driver.drain()
+    waiting = delivery_of(run)
+    let_time_pass()
+    reconcile.reconcile()
+    driver.drain()
+
+    assert (waiting.state, waiting.lease_until) == (DeliveryState.STAGED, None)
+    assert delivery_of(run).state == DeliveryState.VERIFIED

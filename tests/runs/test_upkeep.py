@@ -10,6 +10,7 @@ from ingestion.ports.errors import Refused
 from ingestion.ports.sink import DeliveryState, Upkeep
 from ingestion.runs import upkeep
 from ingestion.runs.creation import create_run
+from ingestion.runs.progress import summarize
 from ingestion.runs.redelivery import fill_destination
 from tests.fakes import plugins
 from tests.runs.driver import Driver
@@ -78,11 +79,14 @@ def test_a_dry_run_needs_no_confirmation_and_changes_nothing(pipeline: Pipeline,
 def test_what_was_dropped_can_be_filled_again(driver: Driver, pipeline: Pipeline, can_drop: list[str]) -> None:
     upkeep.drop(memory(), pipeline, confirm="items", by="tester")
     removed = Delivery.objects.get().state
+    shown = summarize(Run.objects.get())["destinations"]
 
     fill_destination(pipeline, memory())
+    begun = Delivery.objects.get()
     driver.drain()
 
-    assert (removed, can_drop) == (DeliveryState.REMOVED, ["items"])
+    assert (removed, can_drop, shown) == (DeliveryState.REMOVED, ["items"], {"memory": 0})
+    assert (begun.inserted, begun.counted) == (0, None)
     assert Delivery.objects.get().state == DeliveryState.VERIFIED
     assert Run.objects.get().events.filter(kind="delivery.removed", values__by="tester").count() == 1
 

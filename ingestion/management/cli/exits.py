@@ -13,7 +13,7 @@ import typer
 from django.db import DatabaseError, InterfaceError, OperationalError
 
 from ingestion.management.cli.output import command_line
-from ingestion.models import Run, RunState
+from ingestion.models import GIVEN_UP_STATES, Delivery, Run, RunState
 from ingestion.ports.errors import ConfigError, IngestError, Refused, Rejected, Retryable
 from ingestion.runs.progress import summarize
 
@@ -41,16 +41,22 @@ _WORST_LAST = (Exit.DONE, Exit.PARTIAL, Exit.CANCELLED, Exit.FAILED, Exit.USAGE,
 
 
 class Interrupted(Exception):  # noqa: N818 - a person's wish, not an error
-    """The person stopped waiting for a run."""
+    """The person stopped waiting for a run, or for a delivery of one."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, delivery: Delivery | None = None) -> None:
         super().__init__(run.pk)
         self.run = run
+        self.delivery = delivery
 
 
 def exit_of_run(run: Run) -> Exit:
     """Return how a command ends that asked for the run; one that is still at work counts as done."""
     return _OF_STATE.get(RunState(run.state), Exit.DONE)
+
+
+def exit_of_delivery(delivery: Delivery) -> Exit:
+    """Return how a command ends that asked for the delivery; one that is still under way counts as done."""
+    return Exit.FAILED if delivery.state in GIVEN_UP_STATES else Exit.DONE
 
 
 def exit_of_error(error: IngestError) -> Exit:
@@ -90,7 +96,7 @@ def _attempt(command: Callable[[], Exit], *, as_json: bool) -> Exit:
     except IngestError as error:
         return _tell(failure(error), as_json=as_json)
     except Interrupted as stop:
-        return _tell(_interruption(stop.run), as_json=as_json)
+        return _tell(_interruption(stop.run, stop.delivery), as_json=as_json)
     except KeyboardInterrupt:
         return _tell(
             {"run": None, "state": "interrupted", "code": "command.interrupted", "message": "Interrupted.",
@@ -107,11 +113,13 @@ def _tell(told: dict[str, Any], *, as_json: bool) -> Exit:
     return Exit(told["exit_code"])
 
 
-def _interruption(run: Run) -> dict[str, Any]:
-    message = (
-        f"Interrupted; run {run.pk} goes on as long as a stack is running. "
-        f"Wait for it again with: {command_line(f'ingest show {run.pk} --wait')}"
-    )
+def _interruption(run: Run, delivery: Delivery | None) -> dict[str, Any]:
+    if delivery is None:
+        again = f"Wait for it again with: {command_line(f'ingest show {run.pk} --wait')}"
+        message = f"Interrupted; run {run.pk} goes on as long as a stack is running. {again}"
+    else:
+        again = f"Wait for it again with: {command_line(f'ingest deliveries --id {delivery.pk} --wait')}"
+        message = f"Interrupted; delivery {delivery.pk} goes on as long as a stack is running. {again}"
     code = "command.interrupted"
     return {**summarize(run), "code": code, "message": message, "exit_code": Exit.INTERRUPTED}
 

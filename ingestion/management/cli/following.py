@@ -1,8 +1,8 @@
-"""Waiting for a run, with a progress bar for whoever watches."""
+"""Waiting for a run, or for deliveries of published ones, with a progress bar for whoever watches."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import BinaryIO
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from ingestion.management.cli.exits import Interrupted
 from ingestion.management.cli.output import Output, clean
 from ingestion.management.cli.stack import has_stack
-from ingestion.models import Run
+from ingestion.models import OPEN_DELIVERY_STATES, Delivery, Run
 from ingestion.ports.errors import Retryable
 from ingestion.runs import reconcile
 from ingestion.runs.progress import Progress as RunProgress
@@ -39,29 +39,59 @@ def follow(run: Run, *, out: Output, reconciles: bool) -> Run:
     if not has_stack():
         raise Retryable("stack.not_running", run=run.pk)
     try:
-        with _bar(run, out=out) as update:
-            return _follow(run, update=update, reconciles=reconciles)
+        with _run_bar(run, out=out) as update:
+
+            def has_ended() -> bool:
+                run.refresh_from_db()
+                update(run)
+                return run.is_terminal
+
+            _wait_for(has_ended, run_id=run.pk, reconciles=reconciles)
     except KeyboardInterrupt:
         run.refresh_from_db()
         raise Interrupted(run) from None
+    return run
 
 
-def _follow(run: Run, *, update: Callable[[Run], None], reconciles: bool) -> Run:
+def follow_deliveries(deliveries: Sequence[Delivery], *, out: Output, reconciles: bool) -> None:
+    """Return once none of the deliveries is under way any more, each as it is then; errors as those of `follow`."""
+    waited_for = _under_way(deliveries)
+    if not waited_for:
+        return
+    if not has_stack():
+        raise Retryable("stack.not_running", run=waited_for[0].run_id)
+    try:
+        with _delivery_bar(deliveries, out=out) as update:
+
+            def have_ended() -> bool:
+                for delivery in _under_way(deliveries):
+                    delivery.refresh_from_db()
+                update()
+                return not _under_way(deliveries)
+
+            _wait_for(have_ended, run_id=waited_for[0].run_id, reconciles=reconciles)
+    except KeyboardInterrupt:
+        first = (_under_way(deliveries) or waited_for)[0]
+        raise Interrupted(first.run, delivery=first) from None
+
+
+def _under_way(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    return [delivery for delivery in deliveries if delivery.state in OPEN_DELIVERY_STATES]
+
+
+def _wait_for(has_ended: Callable[[], bool], *, run_id: int, reconciles: bool) -> None:
+    """Look again and again until `has_ended` says so; Retryable where the stack has been away for long."""
     look_s = FIRST_LOOK_S
     every_s = min(RECONCILE_S, settings.HEADGATE_RECONCILE_S)
     now = time.monotonic()
     # At once: what was asked for before the stack was there has not been sent yet.
     reconcile_at, look_at_stack, stack_seen = now, now, now
-    while True:
-        run.refresh_from_db()
-        update(run)
-        if run.is_terminal:
-            return run
+    while not has_ended():
         now = time.monotonic()
         if now >= look_at_stack:
             stack_seen = now if has_stack() else stack_seen
             if now - stack_seen > STACK_PATIENCE_S:
-                raise Retryable("stack.lost", run=run.pk)
+                raise Retryable("stack.lost", run=run_id)
             look_at_stack = now + STACK_LOOK_S
         if reconciles and now >= reconcile_at:
             reconcile.reconcile()
@@ -71,7 +101,26 @@ def _follow(run: Run, *, update: Callable[[Run], None], reconciles: bool) -> Run
 
 
 @contextmanager
-def _bar(run: Run, *, out: Output) -> Iterator[Callable[[Run], None]]:
+def _delivery_bar(deliveries: Sequence[Delivery], *, out: Output) -> Iterator[Callable[[], None]]:
+    """Give a function that shows how many of the deliveries have ended."""
+    if not out.shows_progress:
+        yield lambda: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=30))
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=len(deliveries))
+
+        def update() -> None:
+            waiting = _under_way(deliveries)
+            done = len(deliveries) - len(waiting)
+            now = f": run {waiting[0].run_id} {waiting[0].state}" if waiting else ""
+            bar.update(task, description=f"{done} of {len(deliveries)} deliveries{now}", completed=done)
+
+        yield update
+
+
+@contextmanager
+def _run_bar(run: Run, *, out: Output) -> Iterator[Callable[[Run], None]]:
     """Give a function that shows how far the run is."""
     if not out.shows_progress:
         yield lambda _run: None

@@ -1,4 +1,4 @@
-"""Commands that show what there is: runs, show, rejected, sources, pipelines, contracts, check."""
+"""Commands that show what there is: runs, show, rejected, sources, pipelines, contracts."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from ingestion.management.cli import results, stack
+from ingestion.management.cli.deliveries import states_in_short, told_of_history
 from ingestion.management.cli.exits import Exit, exit_of_run, reported
 from ingestion.management.cli.following import describe_progress, follow, stage_of
 from ingestion.management.cli.options import (
     AsJson,
+    Limit,
     OutFile,
     Quiet,
     RunNumber,
@@ -21,22 +23,22 @@ from ingestion.management.cli.options import (
     contract_label,
     find_pipeline,
     find_run,
-    find_source,
 )
 from ingestion.management.cli.output import Output, as_text
 from ingestion.management.cli.state import STATE
-from ingestion.models import Contract, Pipeline, Run, RunEvent, RunState, Source
+from ingestion.models import Contract, Delivery, Pipeline, Run, RunEvent, RunState, Source
 from ingestion.ports.errors import ConfigError
-from ingestion.runs import probing, quarantine
+from ingestion.runs import quarantine
+from ingestion.runs.delivery_history import histories_of
+from ingestion.runs.destinations import address_of
 from ingestion.runs.progress import BOOKS, measure_progress, progress_as_dict, summarize
 from ingestion.runs.waiting import explain_waiting
-from ingestion.toolkit.redact import redact_url
 
 TABLE_ROWS = 100
 EVENTS = 15
 
-Limit = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
 StateName = StrEnum("StateName", {state.name: state.value for state in RunState})  # type: ignore[misc]
+OutcomeName = StrEnum("OutcomeName", {name.upper(): name for name in quarantine.OUTCOMES})  # type: ignore[misc]
 Format = StrEnum("Format", {"TABLE": "table", **{name.upper(): name for name in quarantine.FORMATS}})  # type: ignore[misc]
 
 
@@ -91,6 +93,7 @@ def rejected(
     *,
     rule: Annotated[str | None, typer.Option(help="Only rows that broke this rule.")] = None,
     column: Annotated[str | None, typer.Option(help="Only rows with an error in this column.")] = None,
+    outcome: Annotated[OutcomeName | None, typer.Option(help="Only rows that ended in this way.")] = None,
     file_format: Annotated[
         Format | None, typer.Option("--format", help="Of the output; else by the file's extension, else a table.")
     ] = None,
@@ -99,13 +102,14 @@ def rejected(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> Exit:
-    """Show or download a run's rejected and duplicate rows, each with the rule it broke and the row as it came."""
+    """Show or download a run's rejected, duplicate and refused rows, each with the rule it broke and as it came."""
     out = Output(as_json=as_json, is_quiet=quiet)
     stack.prepare_tables()
     found = find_run(run)
+    wanted = {"rule": rule, "column": column, "outcome": outcome.value if outcome else None}
     chosen = file_format.value if file_format else (_format_of(output) if output else "table")
     if chosen != "table":
-        data = quarantine.download_rejected(found, file_format=chosen, rule=rule, column=column)
+        data = quarantine.download_rejected(found, file_format=chosen, **wanted)
         _write(data, output, is_binary=chosen == "xlsx")
         if output:
             out.say(f"Written: {output}")
@@ -113,11 +117,11 @@ def rejected(
     if output:
         detail = "a table goes to standard output; choose --format csv, jsonl or xlsx for a file"
         raise ConfigError("config.invalid", where="the command line", detail=detail)
-    rows = list(islice(quarantine.iterate_rejected(found, rule=rule, column=column), limit + 1))
-    columns = ("part", "row", "outcome", "column", "rule", "value", "message", "raw")
+    rows = list(islice(quarantine.iterate_rejected(found, **wanted), limit + 1))
+    columns = ("part", "row", "outcome", "destination", "column", "rule", "value", "message", "raw")
     lines = [
-        (row["part"], row["_row"], row["outcome"], error["column"], error["rule"], error["value"], error["message"],
-         row["raw"])
+        (row["part"], row["_row"], row["outcome"], row["destination"], error["column"], error["rule"], error["value"],
+         error["message"], row["raw"])
         for row in rows[:limit]
         for error in row["errors"]
     ]  # fmt: skip
@@ -136,7 +140,7 @@ def sources(*, as_json: AsJson = False) -> Exit:
     stack.prepare_tables()
     columns = ("source", "kind", "address", "requests_per_s", "pipelines")
     rows = [
-        (source.name, source.kind, _address(source.config), source.rate_per_s,
+        (source.name, source.kind, address_of(source.config), source.rate_per_s,
          sorted(pipeline.name for pipeline in source.pipelines.all()))
         for source in Source.objects.order_by("name").prefetch_related("pipelines")
     ]  # fmt: skip
@@ -178,24 +182,6 @@ def contracts(*, as_json: AsJson = False) -> Exit:
     return Exit.DONE
 
 
-@reported
-def check(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Name of the source.")], *, as_json: AsJson = False
-) -> Exit:
-    """Try a source out, layer by layer: which one answers, and how fast. Exit code 1 where one does not."""
-    out = Output(as_json=as_json)
-    stack.prepare_tables()
-    report = probing.check_source(find_source(source))
-    columns = ("layer", "ok", "ms", "detail", "fix", "code")
-    rows = [
-        (finding.layer, finding.ok, finding.elapsed_ms, finding.detail, finding.fix, finding.code)
-        for finding in report.findings
-    ]
-    value = {"source": source, "ok": report.ok, "findings": [dict(zip(columns, row, strict=True)) for row in rows]}
-    out.table(columns, rows, value=value)
-    return Exit.DONE if report.ok else Exit.FAILED
-
-
 def _list(
     out: Output, name: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]], *, wide: tuple[str, ...] = ()
 ) -> None:
@@ -207,8 +193,14 @@ def _everything(run: Run) -> dict[str, Any]:
     waiting = explain_waiting(run)
     events = list(reversed(RunEvent.objects.filter(run=run).order_by("-pk")[:EVENTS]))
     progress = measure_progress(run)
+    told = results.told_of_run(run)
+    histories = histories_of(Delivery.objects.filter(run=run))
     return {
-        **results.told_of_run(run),
+        **told,
+        "deliveries": [
+            {**delivery, "history": told_of_history(histories.get(delivery["delivery"], ()))}
+            for delivery in told["deliveries"]
+        ],
         "source": run.pipeline.source.name,
         "stage": stage_of(progress),
         "speed": describe_progress(progress),
@@ -245,14 +237,10 @@ def _lines(told: Mapping[str, Any]) -> Iterable[str]:
         counts = ", ".join(f"{delivery[name]} {name}" for name in ("inserted", "updated", "unchanged", "refused"))
         counted = "" if delivery["counted"] is None else f"; {delivery['counted']} counted there"
         yield f"delivery   {delivery['destination']}: {delivery['state']}; {counts}{counted}"
+        yield f"           {states_in_short(delivery['history'])}"
     for event in told["events"]:
         text = event["message"] or ", ".join(f"{name}={value}" for name, value in event["values"].items())
         yield f"{as_text(event['at'])}  {event['kind']}  {text}".rstrip()
-
-
-def _address(config: Mapping[str, Any]) -> str:
-    address = config.get("base_url") or config.get("url") or ""
-    return redact_url(str(address)) if address else ""
 
 
 def _format_of(path: Path) -> str:

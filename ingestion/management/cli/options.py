@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import csv
+import getpass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -8,13 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from ingestion.models import Contract, Pipeline, Priority, Run, Source
+from ingestion.models import Contract, Destination, Pipeline, Priority, Run, Source
 from ingestion.ports.errors import ConfigError, Refused
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for failures.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Return when the run has ended; the exit code tells how.")]
 RunNumber = Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")]
+DestinationName = Annotated[str, typer.Argument(metavar="DESTINATION", help="Name of the destination.")]
+PipelineName = Annotated[str, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline whose rows are meant.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
 OutFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.")]
 
 
@@ -77,6 +82,33 @@ def find_source(name: str) -> Source:
     """Return the source of that name; ConfigError names those there are."""
     found = Source.objects.filter(name=name).first()
     return found or _unknown("source", name, Source.objects.order_by("name").values_list("name", flat=True))
+
+
+def find_destination(name: str) -> Destination:
+    """Return the destination of that name; ConfigError names those there are."""
+    found = Destination.objects.filter(name=name).first()
+    return found or _unknown("destination", name, Destination.objects.order_by("name").values_list("name", flat=True))
+
+
+def find_place(name: str, *, is_source: bool = False, is_destination: bool = False) -> Source | Destination:
+    """Return the source or destination of that name; ConfigError where there is none, or one of each."""
+    if is_source != is_destination:
+        return find_source(name) if is_source else find_destination(name)
+    found = [row for model in (Source, Destination) for row in model.objects.filter(name=name)]
+    if len(found) > 1:
+        detail = f"{name} is the name of a source and of a destination; say --source or --destination"
+        raise ConfigError("config.invalid", where="the command line", detail=detail)
+    known = sorted(name for model in (Source, Destination) for name in model.objects.values_list("name", flat=True))
+    place: Source | Destination = found[0] if found else _unknown("source or destination", name, known)
+    return place
+
+
+def person() -> str:
+    """Return who types, for the logs of runs."""
+    try:
+        return f"{getpass.getuser()} (command line)"
+    except (KeyError, OSError):
+        return "command line"
 
 
 def contract_label(contract: Contract | None) -> str:

@@ -34,6 +34,17 @@ class Output:
         """Return whether somebody sees a progress bar."""
         return sys.stderr.isatty() and not self.is_quiet
 
+    @property
+    def can_ask(self) -> bool:
+        """Return whether a person sits at a terminal and can be asked something."""
+        return sys.stdin.isatty() and sys.stderr.isatty() and not self.as_json
+
+    def ask(self, question: str) -> str:
+        """Return what the person types after the question; empty where nobody answers."""
+        sys.stderr.write(f"{clean(question)} ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()
+
     def say(self, text: str) -> None:
         """Print a remark beside the answer."""
         if not self.is_quiet:

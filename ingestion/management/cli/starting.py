@@ -1,6 +1,5 @@
 """Commands that make runs: upload, run, fetch, retry, rollback; and cancel, which ends one."""
 
-import getpass
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from ingestion.management.cli.options import (
     RunNumber,
     Wait,
     find_pipeline,
+    person,
     split_names,
 )
 from ingestion.management.cli.output import Output
@@ -162,7 +162,7 @@ def retry(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, quiet:
     """Go on with a failed or partial run where it stopped."""
     out = Output(as_json=as_json, is_quiet=quiet)
     stack.prepare_tables()
-    return _finish(retry_run(run, by=_user()), wait=wait, out=out)
+    return _finish(retry_run(run, by=person()), wait=wait, out=out)
 
 
 @reported
@@ -178,7 +178,7 @@ def cancel(run: RunNumber, *, as_json: AsJson = False, quiet: Quiet = False) -> 
     """Cancel a run; nothing is published after that. Refused once it is being published."""
     out = Output(as_json=as_json, is_quiet=quiet)
     stack.prepare_tables()
-    cancelled = cancel_run(run, by=_user())
+    cancelled = cancel_run(run, by=person())
     return results.tell_all([results.told_of_run(cancelled) | {"exit_code": Exit.DONE}], out=out)
 
 
@@ -228,10 +228,3 @@ def _fetch_pipeline(kind: str, *, base_url: str, stream: str | None) -> Pipeline
     address = base_url.strip().rstrip("/")
     host = urlsplit(address).netloc.rpartition("@")[2] or address
     return fetch_pipeline(kind=kind, config={"base_url": address}, host=host, stream=stream)
-
-
-def _user() -> str:
-    try:
-        return f"{getpass.getuser()} (command line)"
-    except (KeyError, OSError):
-        return "command line"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from django_typer.management import TyperCommand, initialize
 
-from ingestion.management.cli import local_files, looking, reading, starting
+from ingestion.management.cli import deliveries, destinations, local_files, looking, reading, starting
 from ingestion.management.cli.exits import Exit
 from ingestion.management.cli.state import STATE
 
@@ -69,7 +69,16 @@ for function in (
     starting.rollback,
     looking.sources,
     looking.pipelines,
-    looking.check,
+    destinations.destinations,
+    destinations.check,
+    deliveries.deliveries,
+    deliveries.redeliver,
+    deliveries.fill,
+    destinations.schema,
+    destinations.compact,
+    destinations.retain,
+    destinations.drop,
+    destinations.tasks,
     local_files.convert,
     local_files.contract,
     looking.contracts,

@@ -1,0 +1,161 @@
+"""Deliveries: listed, looked at with their history, and made again from the lake."""
+
+from typing import Any
+
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from ingestion.api.base import NameOrId, Strict, View, operation, validated
+from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
+from ingestion.api.permissions import StaffWrites
+from ingestion.models import Delivery, Destination, Pipeline, Run
+from ingestion.ports.sink import DeliveryState
+from ingestion.runs import upkeep
+from ingestion.runs.delivery_history import find_deliveries, history_of, notes_of, task_of
+from ingestion.runs.redelivery import redeliver
+
+LARGEST_ID = 2**63 - 1
+STATES = [(state.value, state.value) for state in DeliveryState]
+
+
+class DeliverySerializer(serializers.ModelSerializer[Delivery]):
+    """A run on its way into a destination."""
+
+    run = serializers.IntegerField(source="run_id")
+    pipeline = serializers.CharField(source="run.pipeline.name")
+    destination = serializers.CharField(source="destination.name")
+
+    class Meta:
+        model = Delivery
+        fields: tuple[str, ...] = (
+            "id", "run", "pipeline", "destination", "state", "is_redelivery", "attempt", "looks", "inserted", "updated",
+            "unchanged", "refused", "counted", "code", "message", "needs_abort", "not_before", "created_at",
+            "finished_at",
+        )  # fmt: skip
+
+
+class HistoryLineSerializer(serializers.Serializer[Any]):
+    """One line of a delivery's history."""
+
+    at = serializers.DateTimeField(allow_null=True)
+    state = serializers.CharField(help_text="The state it reached; empty where something happened that moved nothing.")
+    message = serializers.CharField()
+    level = serializers.CharField()
+    by = serializers.CharField(help_text="Who asked for it, where a person did.")
+
+
+class DeliveryDetailSerializer(DeliverySerializer):
+    """A delivery with how it went and what its sink noted down."""
+
+    history = serializers.SerializerMethodField(help_text="Which state it reached when, in order.")
+    notes = serializers.SerializerMethodField(help_text="The sink's own, without secrets: task, datasource, way.")
+    link = serializers.SerializerMethodField(help_text="Where the destination's console shows its task; else empty.")
+    links = serializers.SerializerMethodField()
+
+    class Meta(DeliverySerializer.Meta):
+        fields = (*DeliverySerializer.Meta.fields, "history", "notes", "link", "links")
+
+    @extend_schema_field(HistoryLineSerializer(many=True))
+    def get_history(self, delivery: Delivery) -> Any:
+        """Return what became of it, in order."""
+        return HistoryLineSerializer(history_of(delivery), many=True).data
+
+    @extend_schema_field({"type": "object", "additionalProperties": True})
+    def get_notes(self, delivery: Delivery) -> dict[str, Any]:
+        """Return what its sink noted down."""
+        return notes_of(delivery)
+
+    def get_link(self, delivery: Delivery) -> str:
+        """Return where the destination's own console shows the task."""
+        task = task_of(delivery)
+        return upkeep.outside_task_link(delivery.destination, task) if task else ""
+
+    @extend_schema_field({"type": "object", "additionalProperties": {"type": "string", "format": "uri"}})
+    def get_links(self, delivery: Delivery) -> dict[str, str]:
+        """Return the addresses of what it belongs to."""
+        request = self.context["request"]
+        run = reverse("run", kwargs={"id": delivery.run_id}, request=request)
+        return {
+            "self": reverse("delivery", kwargs={"id": delivery.pk}, request=request),
+            "run": run,
+            "destination": reverse("destination", kwargs={"id": delivery.destination_id}, request=request),
+            "refused": f"{run}/rejected?outcome=refused",
+        }
+
+
+class AllDeliveriesQuery(PageQuery):
+    """Which deliveries are listed."""
+
+    run = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_ID)
+    pipeline = NameOrId(Pipeline.objects.all(), required=False)
+    destination = NameOrId(Destination.objects.all(), required=False)
+    state = serializers.ChoiceField(choices=STATES, required=False)
+
+
+class AllDeliveriesView(View):
+    """All deliveries."""
+
+    query_class = AllDeliveriesQuery
+
+    @operation(
+        "deliveries_list",
+        "List the deliveries, newest first",
+        parameters=[AllDeliveriesQuery],
+        responses=page_of(DeliverySerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """Return a page of them."""
+        wanted = {name: self.query.get(name) for name in ("run", "pipeline", "destination", "state")}
+        page, following = keyset_page(request, self.query, find_deliveries(**wanted), order="-id")
+        return page_answer(DeliverySerializer(page, many=True).data, following)
+
+
+class DeliveryView(View):
+    """One delivery."""
+
+    @operation(
+        "deliveries_read", "Show a delivery, its history and its sink's notes", responses=DeliveryDetailSerializer
+    )
+    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+        """Return it."""
+        return Response(describe_delivery(request, id))
+
+
+class RedeliverySerializer(Strict):
+    """Where a run is to be delivered."""
+
+    destination = NameOrId(Destination.objects.all())
+
+
+class RedeliverView(View):
+    """Delivers a published run again, or to another destination."""
+
+    permission_classes = (StaffWrites,)
+
+    @operation(
+        "runs_redeliver",
+        "Deliver a published run to a destination, from the lake",
+        description=(
+            "The source is not asked and the run stays as it is. Asked for again while it is under way, or once it is "
+            "verified, it is refused with `delivery.exists`: nothing is delivered twice."
+        ),
+        request=RedeliverySerializer,
+        responses={202: DeliveryDetailSerializer},
+    )
+    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+        """Return the delivery, which was begun."""
+        get_object_or_404(Run.objects.only("pk"), pk=id)
+        asked = validated(RedeliverySerializer, request)
+        made = redeliver(id, asked["destination"], by=request.user.get_username())
+        body = describe_delivery(request, made.pk)
+        return Response(body, status=status.HTTP_202_ACCEPTED, headers={"Location": body["links"]["self"]})
+
+
+def describe_delivery(request: Request, delivery_id: int) -> dict[str, Any]:
+    """Return everything that is known of a delivery, as the API shows it."""
+    delivery = get_object_or_404(find_deliveries(), pk=delivery_id)
+    return dict(DeliveryDetailSerializer(delivery, context={"request": request}).data)
