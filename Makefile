@@ -40,7 +40,7 @@ test: install-dev ## The tests on SQLite, then those that touch the database on 
 	@$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not druid and (not faults or choice)"
 	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
 		echo "Once more on PostgreSQL, what touches the database:"
-		$(BIN)/python -m pytest -q $(PARALLEL) -m "choice or (database and not slow and not faults and not worker and not druid)" --database postgres
+		$(BIN)/python -m pytest -q $(PARALLEL) -m "choice or (database and not slow and not faults and not worker and not druid)" --database postgres --ignore tests/admin --ignore tests/management
 	elif [ "$${REQUIRE_ALL:-}" = 1 ]; then
 		echo "PostgreSQL is not installed, so the tests were not run on it." >&2
 		exit 1
@@ -50,7 +50,11 @@ test: install-dev ## The tests on SQLite, then those that touch the database on 
 
 .PHONY: slow
 slow: install-dev ## The tests that `make test` leaves out because they take long
-	@$(BIN)/python -m pytest -q -m "slow and not faults and not druid"
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m "slow and not faults and not druid"
+	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
+		echo "The pages and commands once more on PostgreSQL:"
+		$(BIN)/python -m pytest -q $(PARALLEL) -m "database and not slow and not worker" --database postgres tests/admin tests/management
+	fi
 
 .PHONY: faults
 faults: install-dev ## Kill processes and servers at every boundary and count the rows

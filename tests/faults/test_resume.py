@@ -20,7 +20,7 @@ POINTS = ("fetch.before_put", "fetch.after_put", "fetch.before_commit", "fetch.a
 @pytest.mark.parametrize(
     ("pages", "kills"),
     [
-        pytest.param(100, 10, marks=[pytest.mark.worker, pytest.mark.timeout(200)], id="10 kills"),
+        pytest.param(100, 10, marks=[pytest.mark.slow, pytest.mark.timeout(200)], id="10 kills"),
         pytest.param(1000, 100, marks=[pytest.mark.faults, pytest.mark.timeout(900)], id="100 kills"),
     ],
 )

@@ -68,7 +68,6 @@ def test_f07_a_deploy_loses_nothing_and_fails_nothing(make_load: Callable[..., L
     assert not RunEvent.objects.filter(level="error").exists()
 
 
-@pytest.mark.choice
 def test_f08_an_owner_that_was_paused_past_its_lease_writes_nothing(
     make_load: Callable[..., Load], tmp_path: Path
 ) -> None:
@@ -174,7 +173,6 @@ def test_f14_two_finalizers_and_two_reconcilers_end_one_run_once(
     assert RunEvent.objects.filter(kind="run.published").count() == 2
 
 
-@pytest.mark.choice
 def test_f41_flushed_results_of_a_chord_are_made_good(make_load: Callable[..., Load], tmp_path: Path) -> None:
     load = make_load(
         failpoints=rule(tmp_path / "f", validate__before_put="sleep:2"), HEADGATE_SWITCH_OFF="last_partition_check"

@@ -91,6 +91,7 @@ def test_up_is_quiet_says_where_it_is_and_down_ends_it(host: Host) -> None:
     assert host.call("druid", "down").startswith("No Druid runs")
 
 
+@pytest.mark.slow
 def test_a_service_that_dies_at_its_start_shows_the_end_of_its_log(host: Host) -> None:
     (host.home / "fail-historical").touch()
 
@@ -105,6 +106,7 @@ def test_a_service_that_dies_at_its_start_shows_the_end_of_its_log(host: Host) -
     assert processes_of(host.data) == []
 
 
+@pytest.mark.slow
 def test_sigkill_of_its_supervisor_leaves_nothing(host: Host) -> None:
     host.manage("druid", "up", "--detach")
     assert len(processes_of(host.data)) == 1 + len(SERVICES)
@@ -133,6 +135,7 @@ def test_ctrl_c_while_maven_works_is_one_sentence(host: Host) -> None:
     assert processes_of(host.data) == []
 
 
+@pytest.mark.slow
 def test_a_stack_brings_its_druid_along(host: Host) -> None:
     with Stack(host.data, parts="broker,druid", **host.variables) as stack:
         for service in SERVICES:

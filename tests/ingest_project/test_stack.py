@@ -155,6 +155,7 @@ def test_a_killed_worker_is_started_again_and_its_pool_does_not_outlive_it(stack
     assert stack.state.pids["worker-validate"] != before
 
 
+@pytest.mark.slow
 def test_sigkill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
     with Stack(tmp_path / "data") as stack:
         assert stack.process is not None

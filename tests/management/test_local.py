@@ -44,6 +44,7 @@ def test_local_starts_what_it_needs_and_leaves_nothing_running(tmp_path: Path) -
     wait_until(lambda: not processes_of(data), what="the end of the short-lived stack")
 
 
+@pytest.mark.slow
 def test_local_works_on_the_stack_that_is_there(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (tmp_path / "rows.csv").write_text("id,name\n1,a\n2,b\n")
@@ -67,6 +68,7 @@ def test_without_local_a_fresh_folder_gets_its_tables_and_keeps_the_work(tmp_pat
     assert "manage.py up" in stored.stderr
 
 
+@pytest.mark.slow
 def test_convert_needs_neither_database_nor_broker(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("id,name\n1,a\n")
 

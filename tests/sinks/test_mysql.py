@@ -116,6 +116,7 @@ class TestMySQLTables(MySQLPlace, Tables):
         assert high == (2**63 - 1, None, None, None, '{"a": [1, "ü"]}', "[1.50]", "Si", None, None)
 
 
+@pytest.mark.slow
 class TestMySQLRefusals(MySQLPlace, Refusing):
     """Rows that MariaDB refuses."""
 
@@ -175,6 +176,7 @@ class TestMySQLRefusals(MySQLPlace, Refusing):
         assert self.read("SELECT name FROM samples") == [("A ",)]
 
 
+@pytest.mark.slow
 class TestMySQLEvolution(MySQLPlace, Evolving):
     """Columns of a table that change."""
 
@@ -184,6 +186,7 @@ class TestMySQLEvolution(MySQLPlace, Evolving):
         return [row[0] for row in self.read(f"SHOW COLUMNS FROM {table}")]
 
 
+@pytest.mark.slow
 class TestMySQLServing(MySQLPlace, Serving):
     """What can be wrong with a MariaDB server."""
 

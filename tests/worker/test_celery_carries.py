@@ -21,6 +21,7 @@ def ended(run: Run) -> bool:
     return run.is_terminal
 
 
+@pytest.mark.slow
 def test_the_chord_body_alone_completes_a_run_of_100_partitions(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster(
         HEADGATE_SWITCH_OFF="reconciler,last_partition_check", HEADGATE_PARTITION_BYTES="100", HEADGATE_LEASE_S="30"
@@ -35,6 +36,7 @@ def test_the_chord_body_alone_completes_a_run_of_100_partitions(make_cluster: Ca
     assert published_ids(run) == list(range(700))
 
 
+@pytest.mark.slow
 def test_two_workers_on_one_queue_stay_within_its_rate_and_burst(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster(HEADGATE_QUEUE_RATES="fetch=10/5", HEADGATE_PARTITION_BYTES="100", HEADGATE_LEASE_S="30")
     for _ in range(2):

@@ -51,6 +51,7 @@ def upload(store: NullStore, path: Path, *, rows: int, settings: dict[str, Any])
     return found
 
 
+@pytest.mark.slow
 def test_a_large_part_is_copied_in_less_than_a_hundred_megabytes_all_in_all(store: NullStore, tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     with path.open("wb") as file:
@@ -62,9 +63,8 @@ def test_a_large_part_is_copied_in_less_than_a_hundred_megabytes_all_in_all(stor
     assert found["peak_mb"] < MOST_MB
 
 
-@pytest.mark.parametrize(
-    "form", [pytest.param(form, marks=[pytest.mark.slow] if form != "as JSON Lines" else []) for form in TEXT_FORMS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("form", TEXT_FORMS)
 def test_rows_are_written_anew_in_less_than_a_hundred_megabytes_beside_the_libraries(
     store: NullStore, tmp_path: Path, form: str
 ) -> None:
