@@ -68,21 +68,24 @@ def _ask_maven(home: Path, *, maven: Path, java: Path, version: str, extensions:
         *(("-Pextensions",) if extensions else ()),
         *("dependency:build-classpath", "-Dmdep.includeScope=runtime", f"-Dmdep.outputFile={output}"),
     ]
+    process: subprocess.Popen[bytes] | None = None
     with log.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - the words are ours
-            words,
-            cwd=home,
-            env=child_environment({"JAVA_HOME": str(java.parent.parent)}),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            preexec_fn=follower(),  # noqa: PLW1509 - this process has one thread
-        )
         try:
+            process = subprocess.Popen(  # noqa: S603 - the words are ours
+                words,
+                cwd=home,
+                env=child_environment({"JAVA_HOME": str(java.parent.parent)}),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                preexec_fn=follower(),  # noqa: PLW1509 - this process has one thread
+            )
             process.wait()
         except KeyboardInterrupt as stop:
-            process.kill()
-            process.wait()
+            # One that was only just being started ends with this process: it follows its parent.
+            if process is not None:
+                process.kill()
+                process.wait()
             raise StopRequested from stop
     if process.returncode != 0 or not output.is_file():
         detail = _first_error(log.read_text(errors="replace"))
