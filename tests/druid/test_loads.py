@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from ingestion.models import Delivery, Pipeline, Run, RunState
-from ingestion.runs import deliveries, recovery
+from ingestion.ports.sink import ObservingSink
+from ingestion.runs import deliveries, probing, recovery
 from ingestion.runs.lake import open_lake
+from ingestion.runs.pipelines import druid_destination
 from ingestion.runs.progress import is_balanced
+from sinks.druid.config import DruidConfig
+from sinks.druid.sink import DruidSink
 from tests.druid_server import Druid
 from tests.runs.driver import Driver
 from tests.servers import wait_until
@@ -80,6 +84,15 @@ def serving(server: Any) -> Iterator[None]:
     finally:
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_check_of_a_druid_that_runs_is_good_in_every_layer(deliver_into: Druid) -> None:
+    report = probing.check_destination(druid_destination() or pytest.fail("no destination"))
+
+    assert report.ok, report
+    assert [finding.layer for finding in report.findings][-1] == "input"
+    assert isinstance(DruidSink(DruidConfig(url=deliver_into.overlord_url)), ObservingSink)
 
 
 def test_a_csv_goes_by_the_bucket_into_druid_and_every_accepted_row_is_counted(
