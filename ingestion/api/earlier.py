@@ -17,6 +17,7 @@ from rest_framework.reverse import reverse
 from ingestion.api.base import View, operation
 from ingestion.api.uploads import take_upload
 from ingestion.models import Delivery, Run, RunState
+from ingestion.ports.sink import DeliveryState
 from ingestion.runs.progress import count_rows, measure_progress, percent_done
 from ingestion.runs.waiting import explain_waiting
 
@@ -214,7 +215,7 @@ def _everything(request: Request, run: Run) -> dict[str, Any]:
 
 
 def _place(delivery: Delivery) -> dict[str, Any]:
-    refs: Mapping[str, Any] = delivery.refs
+    refs: Mapping[str, Any] = {} if delivery.state == DeliveryState.REMOVED else delivery.refs
     destination = delivery.destination
     base = urlsplit(str(destination.config.get("url", "")))._replace(query="").geturl().rstrip("/")
     return {

@@ -93,6 +93,12 @@ class SinkRejected(Rejected):
     """The destination refuses this delivery."""
 
 
+def count_mismatch(destination: str, *, stage: str, found: int, expected: int) -> SinkRejected:
+    """Return the refusal that names the stage of a delivery after which rows are missing, and how many."""
+    counts = {"found": found, "expected": expected, "short": expected - found}
+    return SinkRejected("sink.count_mismatch", destination=destination, stage=stage, **counts)
+
+
 class StoreCorrupt(Rejected):
     """A stored object is missing, or its bytes are not the ones that were recorded."""
 

@@ -137,6 +137,8 @@ MESSAGES: dict[str, str] = {
     "sink.count_mismatch": "Destination {destination} shows {found} rows of this run where {expected} were handed over: {short} are missing after the stage {stage}. Retry the delivery.",
     "sink.bad_name": "{name!r} cannot be the name of a {what} at the destination. Use letters, digits, '_' and '-', and keep it short.",
     "sink.no_way": "The rows cannot come to the destination by {wanted}: {detail}. Let the input be auto, or see that it holds.",
+    "sink.disk_not_shared": "Druid finds no row in {path}, which was written on this machine for it to read. Let its services see the lake's folder under the same path, or switch shares_disk off and set staging. Nothing was changed.",
+    "sink.clock": "The clocks differ by {seconds} s: {where} says {theirs}, this machine {ours}. Set both by a time server: signed addresses and logical times would be wrong.",
     "sink.too_large_inline": "The rows of this run are more than the {limit_bytes} bytes that a task can carry inside it. Set staging to a bucket that Druid can reach, or shares_disk where it sees this machine's disk.",
     "sink.foreign_rows": "{where} at destination {destination} holds rows that this pipeline has not brought, and a load would lose or mix them. Choose another name, or remove what is there: 'ingest drop'.",
     "sink.foreign_task": "{task!r} is no task of Headgate's, so it is left alone.",

@@ -21,7 +21,7 @@ from ingestion.models import (
     RunState,
 )
 from ingestion.ports.context import Context
-from ingestion.ports.errors import SinkRejected
+from ingestion.ports.errors import count_mismatch
 from ingestion.ports.messages import sentence
 from ingestion.ports.sink import CommitStep, DeliveryState, ObservingSink, Receipt, Sink
 from ingestion.runs import cancellation, events, refusals
@@ -225,11 +225,4 @@ def _verify(delivery: Delivery, receipt: Receipt, *, counted: int, accepted: int
     accounted = receipt.inserted + receipt.updated + receipt.unchanged + receipt.refused
     for stage, found, expected in (("staging", accounted, accepted), ("loading", counted, receipt.visible)):
         if found != expected:
-            raise SinkRejected(
-                "sink.count_mismatch",
-                destination=delivery.destination.name,
-                found=found,
-                expected=expected,
-                short=expected - found,
-                stage=stage,
-            )
+            raise count_mismatch(delivery.destination.name, stage=stage, found=found, expected=expected)

@@ -179,7 +179,7 @@ def _note_removed(destination: Destination, pipeline: Pipeline, *, by: str) -> N
             Delivery.objects.filter(pk__in=[pk for pk, _ in found]),
             expected=DeliveryState.VERIFIED,
             to=DeliveryState.REMOVED,
-            refs={},
+            # Its notes stay, for a sink that must not take up an outside task of before.
             counted=0,
         )
         for pk, run_id in found:

@@ -29,7 +29,7 @@ from ingestion.toolkit.connections import Connections, OutOfTimeError
 from ingestion.toolkit.egress import EgressGuard, EgressPolicy, GuardedTransport, check_url, port_of
 from ingestion.toolkit.http_body import ACCEPTED_ENCODINGS, TooLargeError, read_body
 from ingestion.toolkit.http_errors import HTTPX_ERRORS, expect_json, from_exception, from_status
-from ingestion.toolkit.probe import probe, probe_http
+from ingestion.toolkit.probe import PROBE_TIMEOUT_S, probe, probe_http
 from ingestion.toolkit.redact import is_secret_name, redact_url, register_secret
 from ingestion.toolkit.retry import DEFAULT_RETRY_AFTER_S, TransientError, run_attempts
 
@@ -157,7 +157,8 @@ class Http:
             return self.get(target, headers=headers)
 
         if self._is_dialling:
-            return probe(url, self.policy, ask=ask, ssl_context=self._ssl_context)
+            timeout_s = min(self._timeout_s, PROBE_TIMEOUT_S)
+            return probe(url, self.policy, ask=ask, timeout_s=timeout_s, ssl_context=self._ssl_context)
         return probe_http(url, ask=ask)
 
     def variant(self, *, ca_file: str | None = None, deadline_s: float | None = None) -> "Http":
@@ -178,6 +179,7 @@ class Http:
             max_body_bytes=self._max_body_bytes,
             attempts=self._attempts,
             ssl_context=ssl_context,
+            sleep=None if self._sleep == self._wait else self._sleep,
             should_stop=self._should_stop,
             progress=self._progress,
         )

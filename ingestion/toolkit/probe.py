@@ -27,6 +27,8 @@ from ingestion.toolkit.http_errors import from_exception
 from ingestion.toolkit.retry import TransientError
 
 T = TypeVar("T")
+PROBE_TIMEOUT_S = 10.0
+"""For each layer, where the client does not give up sooner."""
 
 
 @dataclass
@@ -55,7 +57,7 @@ def probe(
     policy: EgressPolicy,
     *,
     ask: Callable[[str], HttpResponse],
-    timeout_s: float = 10.0,
+    timeout_s: float = PROBE_TIMEOUT_S,
     ssl_context: ssl.SSLContext | None = None,
     resolve: Resolve = resolve_host,
     dial: Dial = open_connection,

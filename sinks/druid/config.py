@@ -11,6 +11,8 @@ from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake_s3_options import parse_s3_url
 
 PLACEHOLDER = "{pipeline}"
+LONGEST_TASK_S = 6 * 86_400
+"""A signed address cannot hold for longer than a week, and has to outlive the task that reads it."""
 LONGEST_NAME = 128
 """Druid's SQL takes no longer identifier, so a longer datasource could never be asked for (measured on 33.0.0)."""
 _LITERAL = re.compile(r"[A-Za-z0-9_.-]*")
@@ -49,7 +51,9 @@ class DruidConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="The Router; without one the Coordinator, where it is the Overlord as well.")
+    url: str = Field(
+        min_length=1, description="The Router; without one the Coordinator, where it is the Overlord as well."
+    )
     broker_url: str = Field("", description="Answers queries; empty: the Router does.")
     overlord_url: str = Field("", description="Takes tasks; empty: as the first address.")
     coordinator_url: str = Field("", description="Knows the segments; empty: as the first address.")
@@ -88,7 +92,7 @@ class DruidConfig(BaseModel):
     max_tasks: int | None = Field(
         None, ge=1, description="Our tasks at one time; empty: all slots of the cluster but one."
     )
-    task_timeout_s: int = Field(3600, ge=10, description="A task that takes longer is shut down.")
+    task_timeout_s: int = Field(3600, ge=10, le=LONGEST_TASK_S, description="A task that takes longer is shut down.")
     load_timeout_s: int = Field(600, ge=10, description="How long published segments may take until they are served.")
     task_attempts: int = Field(3, ge=1, le=20, description="Tasks for one delivery, where Druid loses or breaks them.")
 
@@ -98,7 +102,7 @@ class DruidConfig(BaseModel):
         if not url:
             return url
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
             msg = "write an address such as http://router:8888"
             raise ValueError(msg)
         if parts.username or parts.password:
@@ -108,6 +112,16 @@ class DruidConfig(BaseModel):
             msg = "the address has a query or fragment; write the service's base address"
             raise ValueError(msg)
         return url.rstrip("/")
+
+    @field_validator("allowed_redirects")
+    @classmethod
+    def _are_hosts(cls, places: tuple[str, ...]) -> tuple[str, ...]:
+        for place in places:
+            parts = urlsplit(f"http://{place}")
+            if place != parts.netloc or not parts.hostname or not parts.port or "@" in place:
+                msg = "write host:port, as in overlord-2:8090"
+                raise ValueError(msg)
+        return places
 
     @field_validator("datasource")
     @classmethod

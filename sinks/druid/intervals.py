@@ -1,12 +1,13 @@
 """Time chunks: the pieces of time that Druid replaces as a whole. Pure; all times are milliseconds UTC.
 
 Intervals are half open, [start, end). Findings on a real 33.0.0: an append of a finer granularity than what is there
-fails, one of a coarser goes into the chunks there are; a replacement takes whole chunks of its own granularity; with
-eternity and any finite granularity the Overlord never answers again.
+fails, one of a coarser goes into the chunks there are; a replacement takes whole chunks of its own granularity; the
+Overlord lists every chunk of the intervals it is given (2,000 years of days took it 2 s), and with eternity and any
+finite granularity it never answers again.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from sinks.druid.config import Granularity
@@ -15,18 +16,30 @@ Interval: TypeAlias = tuple[int, int]
 
 ORDER = (Granularity.HOUR, Granularity.DAY, Granularity.MONTH, Granularity.YEAR)
 """From the finest to the coarsest."""
-FIRST_MS = int(datetime(1, 1, 1, tzinfo=UTC).timestamp() * 1000)
-LAST_MS = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp() * 1000) + 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_MS = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+LAST_MS = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1) + 86_400_000
+EVERYTHING: Interval = (FIRST_MS, LAST_MS)
+MOST_LISTED_CHUNKS = 100_000
+"""More chunks than this in one load are asked for by a coarser granularity: days over 270 years, hours over 11."""
+MOST_PIECES = 1_000
+"""A year replaced by hours left 8,760 empty segments, which were not served after a minute (measured)."""
 _LENGTHS_H = {Granularity.HOUR: 1, Granularity.DAY: 24, Granularity.MONTH: 31 * 24}
 _HOUR_MS = 3_600_000
 _MOST_CHUNKS = 400
 """A segment needs a file and memory; a thousand chunks of one row each took a task 7.5 s (measured)."""
-_LAST_YEAR, _LAST_MONTH = 9999, 12
+_LAST_YEAR = 9999
+
+
+def milliseconds(moment: str) -> int:
+    """Return an ISO moment in milliseconds since 1970, exactly; one without a zone is UTC."""
+    at = datetime.fromisoformat(moment)
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def chunk_of(at_ms: int, granularity: Granularity) -> Interval:
     """Return the chunk that the moment lies in."""
-    at = datetime.fromtimestamp(at_ms // 1000, UTC)
+    at = _at(at_ms)
     match granularity:
         case Granularity.HOUR:
             start = at_ms - at_ms % _HOUR_MS
@@ -59,10 +72,28 @@ def merge_intervals(intervals: Iterable[Interval]) -> list[Interval]:
 
 def choose_granularity(first_ms: int, last_ms: int) -> Granularity:
     """Return the finest of day, month and year with at most 400 chunks between the two moments."""
-    days = (last_ms - first_ms) // (24 * _HOUR_MS) + 1
+    days = last_ms // (24 * _HOUR_MS) - first_ms // (24 * _HOUR_MS) + 1
     if days <= _MOST_CHUNKS:
         return Granularity.DAY
-    return Granularity.MONTH if days // 28 <= _MOST_CHUNKS else Granularity.YEAR
+    months = 12 * (_at(last_ms).year - _at(first_ms).year) + _at(last_ms).month - _at(first_ms).month + 1
+    return Granularity.MONTH if months <= _MOST_CHUNKS else Granularity.YEAR
+
+
+def listable(
+    granularity: Granularity, intervals: Iterable[Interval], *, replaced: Iterable[Interval] = ()
+) -> Granularity:
+    """Return the granularity, or the finest coarser one of which the intervals hold chunks that can be listed.
+
+    `replaced` are the chunks that are there: longer ones leave a piece, empty, for each of their finer chunks.
+    """
+    length_ms = sum(end - start for start, end in merge_intervals(intervals))
+    there = [end - start for start, end in replaced]
+    for found in ORDER[ORDER.index(granularity) : -1]:
+        chunk_ms = _LENGTHS_H[found] * _HOUR_MS
+        pieces = sum(long_ms // chunk_ms for long_ms in there if long_ms > chunk_ms)
+        if length_ms // chunk_ms <= MOST_LISTED_CHUNKS and pieces <= MOST_PIECES:
+            return found
+    return Granularity.YEAR
 
 
 def granularity_of(intervals: Iterable[Interval]) -> Granularity | None:
@@ -94,7 +125,7 @@ def covers(intervals: Sequence[Interval], interval: Interval) -> bool:
 
 def _moment(text: str, beyond: int) -> int:
     try:
-        return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
+        return milliseconds(text)
     except (ValueError, OverflowError):
         return beyond
 
@@ -105,11 +136,15 @@ def _iso(at_ms: int) -> str:
         raise ValueError(msg)
     if at_ms == LAST_MS:
         return "10000-01-01T00:00:00.000Z"
-    at = datetime.fromtimestamp(at_ms // 1000, UTC)
+    at = _at(at_ms)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z".rjust(24, "0")
 
 
 def _ms(year: int, month: int) -> int:
     if year > _LAST_YEAR:
         return LAST_MS
-    return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
+    return (datetime(year, month, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _at(at_ms: int) -> datetime:
+    return _EPOCH + timedelta(seconds=at_ms // 1000)

@@ -1,13 +1,19 @@
-"""A merge by key: which rows are new, changed or as before, which time chunks that touches, and what they hold then.
+"""Runs met with runs: which rows readers should see, in which time chunks Druid shows others, and what to write there.
 
-Druid cannot change a row, only write whole chunks again. So the chunks that a merge touches are written from the
-parts of every run that has rows there, of each key the version that counts: the first of the last row of equal ones,
-so that a row that came again unchanged keeps the run that brought it.
+Druid cannot change a row, only write whole chunks again. So chunks are written from the parts of every run that has
+rows there, of each key the version that counts: the first of the last row of equal ones, so that a row that came again
+unchanged keeps the run that brought it.
+
+What the parts say is compared with what Druid holds, by the number of rows of each run in each chunk: a chunk whose
+rows are not those that belong there (a run was withdrawn, a task was torn, a datasource was dropped) is written again,
+too, whether this run has rows in it or not.
 
 This module imports duckdb, polars and pyarrow; so it is imported by the functions that hold data.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -20,15 +26,24 @@ from ingestion.ports.batch import CLEAN_COLUMNS, RUN
 from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled, StoreCorrupt
 from ingestion.ports.sink import Manifest, PartView
-from sinks.druid.columns import DruidColumn, DruidType
+from sinks.druid.columns import RESERVED, DruidColumn, DruidType, types_of_part
 from sinks.druid.config import Granularity
-from sinks.druid.intervals import Interval, chunk_of, merge_intervals
-from sinks.druid.rows import BATCH_ROWS, PartStats, frame_as_json, read_stats
+from sinks.druid.intervals import Interval, chunk_of, merge_intervals, milliseconds, widen
+from sinks.druid.rows import BATCH_ROWS, PartStats, frame_as_json, milliseconds_of, read_stats
 
 MEMORY_LIMIT = "1GB"
-TIME_KEY = "__headgate_time"
+TIME_KEY = f"{RESERVED}_time"
 """Where a merged row carries the time that Druid is to give it."""
-_INDEX = "__headgate_index"
+_KEY_TYPE = "VARCHAR"
+"""Keys meet as text: a type that changed between two runs must not keep equal keys apart."""
+_SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
+    "threads": 2,
+    "memory_limit": MEMORY_LIMIT,
+    # It must not look for extensions in the world: what is needed is built in.
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "preserve_insertion_order": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,77 +58,69 @@ class MergeResult:
 
 
 class Merge:
-    """One run's rows met with those of the runs before it. Used as a context; keeps its work below `ctx.scratch`."""
+    """One run's rows met with those of all others. Used as a context; keeps its work in a folder below `ctx.scratch`."""
 
-    def __init__(
-        self, manifests: Sequence[Manifest], *, run_id: int, logical_ms: Mapping[int, int], ctx: Context
-    ) -> None:
-        """Take the manifests of all runs with rows there, the run's own among them, and the logical time of each."""
+    def __init__(self, manifests: Sequence[Manifest], *, run_id: int, key: Sequence[str], ctx: Context) -> None:
+        """Take the manifests of all runs whose rows are to be seen, the run's own among them, and what they meet by."""
         self._manifests = sorted(manifests, key=lambda manifest: manifest.run_id)
         self._own = next(manifest for manifest in manifests if manifest.run_id == run_id)
-        self._key = self._own.contract.key
-        self._logical_ms, self._ctx = logical_ms, ctx
+        self._key = tuple(key)
+        self._ctx = ctx
         self._stats: dict[tuple[int, int], PartStats] = {}
-        self._scratch = ctx.scratch / "merge" if ctx.scratch else None
-        if self._scratch is not None:
-            self._scratch.mkdir(parents=True, exist_ok=True)
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 2,
-            "memory_limit": MEMORY_LIMIT,
-            # It must not look for extensions in the world: what is needed is built in.
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "preserve_insertion_order": False,
-        }
-        if self._scratch is not None:
-            settings["temp_directory"] = str(self._scratch)
-        self._connection = duckdb.connect(config=settings)
+        self._row_count = 0
 
     def __enter__(self) -> "Merge":
         """Read place, time, content and key of every row."""
-        for number, manifest in enumerate(self._manifests):
-            for position, part in enumerate(manifest.parts):
-                self._stats[number, position] = self._read_stats(part)
-        names = sorted({name for stats in self._stats.values() for name in stats.types} - set(CLEAN_COLUMNS))
-        keys = "".join(f", k{number} {_KEY_TYPE}" for number, _ in enumerate(self._key))
-        self._connection.execute(
-            f"CREATE TABLE versions (run INT, part INT, row BIGINT, moment BIGINT, content UHUGEINT{keys})"
-        )
-        for number, manifest in enumerate(self._manifests):
-            for position, part in enumerate(manifest.parts):
-                self._take_in(number, position, manifest, part, names)
+        if self._ctx.scratch is not None:
+            self._ctx.scratch.mkdir(parents=True, exist_ok=True)
+        # A folder of its own: two processes that spill into one would take each other's files away.
+        self._folder = tempfile.mkdtemp(prefix="druid-merge-", dir=self._ctx.scratch)
+        self._connection = duckdb.connect(config={**_SETTINGS, "temp_directory": self._folder})
+        try:
+            self._read_all()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def part_types(self) -> list[dict[str, str]]:
-        """Return the Arrow types of every part, in order."""
-        return [self._stats[place].types for place in sorted(self._stats)]
+    def part_types(self) -> list[dict[str, DruidType]]:
+        """Return the types of every part's columns, in order, each under the contract of its run."""
+        return [
+            types_of_part(self._manifests[number].contract, stats.types)
+            for (number, _), stats in sorted(self._stats.items(), key=lambda item: item[0])
+        ]
 
     def span(self) -> tuple[int, int]:
         """Return the first and the last moment of all rows, in milliseconds."""
         found = self._connection.execute("SELECT min(moment), max(moment) FROM versions").fetchone()
         return (int(found[0]), int(found[1])) if found and found[0] is not None else (0, 0)
 
-    def settle(self, granularity: Granularity, extra_chunks: Sequence[Interval] = ()) -> MergeResult:
-        """Return what the merge comes to; `extra_chunks` are written again as well, whatever lies in them.
+    def settle(
+        self, granularity: Granularity, held: Mapping[tuple[int, int], int], *, again: Iterable[Interval] = ()
+    ) -> MergeResult:
+        """Return what the merge comes to, over what Druid holds: {(start of a chunk, run): rows}.
 
-        Without a key every row counts, and the chunks of the run's own rows are written again.
+        Without a key every row counts, and the chunks of the run's own rows are written again. So are those of `again`,
+        whatever is held there.
         """
         own = self._manifests.index(self._own)
         run = self._connection.execute
         run(f"CREATE TABLE visible AS {self._visible()}")
         run(f"CREATE TABLE before AS {self._visible(but=own)}")
-        # What readers see with these rows and without them: where that differs, the chunk has to be written again.
+        # What readers should see with these rows and without them: where that differs, the chunk is written again.
         changed = run(
-            f"""SELECT DISTINCT epoch_ms(date_trunc('{granularity}', make_timestamp_ms(moment))) FROM (
+            f"""SELECT DISTINCT {_start(granularity)} FROM (
                 (SELECT run, part, row, moment FROM visible EXCEPT SELECT run, part, row, moment FROM before)
                 UNION ALL (SELECT run, part, row, moment FROM before EXCEPT SELECT run, part, row, moment FROM visible)
             )"""  # noqa: S608
         ).fetchall()
-        touched = {chunk_of(int(start), granularity) for (start,) in changed}
-        intervals = merge_intervals({*touched, *extra_chunks})
+        starts = {int(start) for (start,) in changed} | self._unlike(held, granularity)
+        once_more = [widen(interval, granularity) for interval in again]
+        intervals = merge_intervals([*(chunk_of(start, granularity) for start in starts), *once_more])
         run("CREATE TABLE chunks (start BIGINT, stop BIGINT)")
         ends = [[start for start, _ in intervals], [stop for _, stop in intervals]]
         run("INSERT INTO chunks SELECT unnest(?::BIGINT[]), unnest(?::BIGINT[])", ends)
@@ -148,9 +155,9 @@ class Merge:
     ) -> Iterator[tuple[bytes, pl.DataFrame]]:
         start = 0
         with self._ctx.lake.open(part.key) as source:
-            present = {*pq.read_schema(source).names, TIME_KEY}
-            wanted = [column for column in columns if column.source in present]
-            for batch in _batches(source, [column.source for column in wanted if column.source != TIME_KEY]):
+            present = set(pq.read_schema(source).names)
+            wanted = [column for column in columns if column.source in present and column.source != TIME_KEY]
+            for batch in _batches(source, [column.source for column in wanted]):
                 inside = chosen.filter((chosen["row"] >= start) & (chosen["row"] < start + batch.num_rows))
                 if inside.height:
                     frame = pl.from_arrow(batch)
@@ -158,9 +165,24 @@ class Merge:
                     rows = frame[inside["row"] - start].with_columns(
                         pl.lit(manifest.run_id, dtype=pl.Int64).alias(RUN), inside["moment"].alias(TIME_KEY)
                     )
-                    yield frame_as_json(rows, wanted), rows
+                    yield frame_as_json(rows, [*wanted, columns[-1]]), rows
                 start += batch.num_rows
                 self._beat()
+
+    # reading
+
+    def _read_all(self) -> None:
+        for number, manifest in enumerate(self._manifests):
+            for position, part in enumerate(manifest.parts):
+                self._stats[number, position] = self._read_stats(part)
+        names = sorted({name for stats in self._stats.values() for name in stats.types} - set(CLEAN_COLUMNS))
+        keys = "".join(f", {name} {_KEY_TYPE}" for name in self._key_names())
+        self._connection.execute(
+            f"CREATE TABLE versions (run INT, part INT, row BIGINT, moment BIGINT, content UHUGEINT, alone BIGINT{keys})"
+        )
+        for number, manifest in enumerate(self._manifests):
+            for position, part in enumerate(manifest.parts):
+                self._take_in(number, position, manifest, part, names)
 
     def _read_stats(self, part: PartView) -> PartStats:
         if self._ctx.lake.head(part.key) is None:
@@ -172,33 +194,59 @@ class Merge:
 
     def _take_in(self, number: int, position: int, manifest: Manifest, part: PartView, names: Sequence[str]) -> None:
         """Write place, time, content and key of each of the part's rows into the table of versions."""
-        types = self._stats[number, position].types
-        content = ", ".join(_quoted(name) if name in types else "NULL" for name in names)
+        # By place and not by name: names of columns differ in case only, and DuckDB does not see that.
+        places = {name: f"c{place}" for place, name in enumerate(self._stats[number, position].types)}
+        content = ", ".join(places.get(name, "NULL") for name in names) or "NULL"
         # Two hashes, made of the same values in another order: 128 bits tell equal rows from changed ones.
         hashes = f"hash({content})::UHUGEINT * 18446744073709551616::UHUGEINT + hash('headgate', {content})::UHUGEINT"
-        time = manifest.contract.time
-        logical = self._logical_ms[manifest.run_id]
-        at = f"coalesce(epoch_ms({_quoted(time)}), {logical})" if time in types else str(logical)
-        keys = "".join(f", {_quoted(name)}::{_KEY_TYPE}" for name in self._key)
+        key = [f"{places.get(name, 'NULL')}::{_KEY_TYPE}" for name in self._key]
+        # A row without a whole key, from the time of another contract, replaces none and is replaced by none.
+        lacks = " OR ".join(f"{value} IS NULL" for value in key) or "TRUE"
+        values = ", ".join(["row", "moment", hashes, f"CASE WHEN {lacks} THEN number ELSE -1 END", *key])
         with self._ctx.lake.open(part.key) as source:
-            schema = pq.read_schema(source).append(pa.field(_INDEX, pa.int64()))
+            # Not as one stream: what the lake or a cancel raises inside of it would be an error of DuckDB's outside.
+            for batch in self._placed(source, manifest, places):
+                self._connection.register("batch", pa.Table.from_batches([batch]))
+                self._connection.execute(f"INSERT INTO versions SELECT {number}, {position}, {values} FROM batch")  # noqa: S608
+                self._connection.unregister("batch")
+                self._beat()
 
-            def numbered() -> Iterator[pa.RecordBatch]:
-                start = 0
-                for batch in _batches(source, None):
-                    index = pl.int_range(start, start + batch.num_rows, dtype=pl.Int64, eager=True).to_arrow()
-                    yield pa.RecordBatch.from_arrays([*batch.columns, index], schema=schema)
-                    start += batch.num_rows
-                    self._beat()
-
-            self._connection.register("part", pa.RecordBatchReader.from_batches(schema, numbered()))
-            self._connection.execute(
-                f"INSERT INTO versions SELECT {number}, {position}, {_INDEX}, {at}, {hashes}{keys} FROM part"  # noqa: S608
+    def _placed(self, source: BinaryIO, manifest: Manifest, places: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+        """Yield the part's batches with the place and the time of every row."""
+        time, logical = manifest.contract.time, milliseconds(manifest.logical_time)
+        own = [pa.field(name, pa.int64()) for name in ("row", "number", "moment")]
+        fields = [pa.field(places[field.name], field.type) for field in pq.read_schema(source)]
+        schema = pa.schema(fields + own)
+        start = 0
+        for batch in _batches(source, None):
+            row = pl.int_range(start, start + batch.num_rows, dtype=pl.Int64, eager=True)
+            moment = pl.repeat(logical, batch.num_rows, dtype=pl.Int64, eager=True)
+            if time is not None and time in places:
+                # As the rows themselves are written: DuckDB would round where Druid and we cut off.
+                times = pl.from_arrow(batch.column(batch.schema.get_field_index(time)))
+                assert isinstance(times, pl.Series)  # noqa: S101 (a column)
+                moment = milliseconds_of(times).cast(pl.Int64).fill_null(logical)
+            number = row + (self._row_count - start)
+            yield pa.RecordBatch.from_arrays(
+                [*batch.columns, row.to_arrow(), number.to_arrow(), moment.to_arrow()], schema=schema
             )
-            self._connection.unregister("part")
+            start += batch.num_rows
+            self._row_count += batch.num_rows
+
+    # comparing
+
+    def _unlike(self, held: Mapping[tuple[int, int], int], granularity: Granularity) -> set[int]:
+        """Return the starts of the chunks that hold other numbers of the runs' rows than they should before this run."""
+        query = f"SELECT {_start(granularity)} AS start, run, count(*) FROM before GROUP BY 1, 2"  # noqa: S608
+        expected = {
+            (int(start), self._manifests[number].run_id): int(count)
+            for start, number, count in self._connection.execute(query).fetchall()
+        }
+        places = expected.keys() | held.keys()
+        return {place[0] for place in places if expected.get(place, 0) != held.get(place, 0)}
 
     def _updated(self, own: int) -> int:
-        same = " AND ".join(f"b.k{number} IS NOT DISTINCT FROM v.k{number}" for number, _ in enumerate(self._key))
+        same = " AND ".join(f"b.{name} IS NOT DISTINCT FROM v.{name}" for name in ("alone", *self._key_names()))
         meets = f"SELECT count(*) FROM visible v WHERE run = ? AND EXISTS (SELECT 1 FROM before b WHERE {same})"  # noqa: S608
         return self._one(meets, own)
 
@@ -210,7 +258,7 @@ class Merge:
         others = "" if but is None else f"WHERE run <> {but}"
         if not self._key:
             return f"SELECT run, part, row, moment FROM versions {others}"  # noqa: S608
-        keys = ", ".join(f"k{number}" for number, _ in enumerate(self._key))
+        keys = ", ".join(("alone", *self._key_names()))
         of_key = f"PARTITION BY {keys} ORDER BY run, part, row"
         return f"""
             SELECT run, part, row, moment, {keys} FROM (
@@ -220,6 +268,9 @@ class Merge:
                 ) WHERE NOT is_equal
             ) WHERE is_last
         """  # noqa: S608
+
+    def _key_names(self) -> list[str]:
+        return [f"k{number}" for number, _ in enumerate(self._key)]
 
     def _one(self, query: str, *values: Any) -> int:
         row = self._connection.execute(query, list(values)).fetchone()
@@ -231,13 +282,9 @@ class Merge:
             raise Cancelled
 
 
-_KEY_TYPE = "VARCHAR"
-"""Keys meet as text: a type that changed between two runs (an undeclared column) must not keep equal keys apart."""
-
-
 def _batches(source: BinaryIO, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
     yield from pq.ParquetFile(source).iter_batches(BATCH_ROWS * 5, columns=columns)
 
 
-def _quoted(name: str | None) -> str:
-    return '"' + str(name).replace('"', '""') + '"'
+def _start(granularity: Granularity) -> str:
+    return f"epoch_ms(date_trunc('{granularity}', make_timestamp_ms(moment)))"

@@ -3,36 +3,44 @@
 Looks at most for about five seconds, and stops at what makes everything after it pointless.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ingestion.ports.connector import Finding
 from ingestion.ports.context import Context
-from ingestion.ports.errors import IngestError, SinkRejected, SinkUnavailable, StoreCorrupt
+from ingestion.ports.errors import ConfigError, IngestError, SinkRejected, SinkUnavailable
 from ingestion.ports.schema import ContractBody
 from ingestion.ports.sink import DeliveryState, DeliveryView, WriteMode
+from sinks.druid.causes import Cause, cause_in_druid, cause_in_store
 from sinks.druid.client import DruidClient
 from sinks.druid.columns import DruidColumn, DruidType
 from sinks.druid.config import DruidConfig, Engine, Granularity, InputWay
 from sinks.druid.slots import budget_of, capacity_of
 from sinks.druid.spec import JSON, LoadPlan, sampler_spec
-from sinks.druid.staging import Extensions, Staging, find_way
+from sinks.druid.staging import StagedObject, Staging
+from sinks.druid.ways import Extensions, find_way
+
+T = TypeVar("T")
 
 BUDGET_S = 5.0
 CALL_S = 2.5
 MOST_SKEW_S = 300
 _PROBE_ROWS = b'{"probe":1}\n'
 _DAY_MS = 86_400_000
-
 _SETTINGS_FIX = "Correct the addresses, or start what does not answer."
 _AUTH_FIX = "Correct username and password, and give that user WRITE and READ on its datasources and READ on STATE and EXTERNAL."
 
 
 class _Stop(Exception):  # noqa: N818 (a way out, not an error)
     """What was found makes the rest pointless."""
+
+
+def _nothing_known(_: IngestError) -> Cause | None:
+    return None
 
 
 @dataclass
@@ -45,36 +53,50 @@ class _Look:
     ends_at: float = field(default_factory=lambda: time.monotonic() + BUDGET_S)
     findings: list[Finding] = field(default_factory=list)
 
-    def take(self, layer: str, step: Callable[[], str], fix: str, *, stops: bool = True) -> None:
-        """Note what a step says; a failed one ends the look where nothing after it could succeed."""
+    def take(
+        self,
+        layer: str,
+        step: Callable[[], str],
+        fix: str,
+        *,
+        stops: bool = True,
+        explain: Callable[[IngestError], Cause | None] = _nothing_known,
+    ) -> None:
+        """Note what a step says; a failed one ends the look where nothing after it could succeed.
+
+        `explain` may know a closer cause for what the step failed with.
+        """
         if time.monotonic() > self.ends_at:
             detail = "There was no time left for this; what came before it took too long."
-            self.findings.append(Finding(layer, ok=False, elapsed_ms=0.0, detail=detail, fix=_SETTINGS_FIX))
+            self.findings.append(
+                Finding(layer, ok=False, elapsed_ms=0.0, detail=detail, fix=_SETTINGS_FIX, code="sink.unavailable")
+            )
             raise _Stop
         started = time.monotonic()
+        failure: IngestError | None = None
         try:
-            detail, code = step(), ""
+            detail = step()
         except IngestError as error:
-            detail, code = str(error), error.code
+            detail, failure = str(error), error
         elapsed_ms = (time.monotonic() - started) * 1000
-        is_auth = code == "sink.auth"
+        if failure is None:
+            self.findings.append(Finding(layer, ok=True, elapsed_ms=elapsed_ms, detail=detail))
+            return
+        cause = explain(failure) or (Cause("auth", _AUTH_FIX) if failure.code == "sink.auth" else Cause(layer, fix))
         self.findings.append(
-            Finding(
-                "auth" if is_auth else layer,
-                ok=not code,
-                elapsed_ms=elapsed_ms,
-                detail=detail,
-                fix="" if not code else _AUTH_FIX if is_auth else fix,
-                code=code,
-            )
+            Finding(cause.layer, ok=False, elapsed_ms=elapsed_ms, detail=detail, fix=cause.fix, code=failure.code)
         )
-        if code and (stops or is_auth):
+        if stops or cause.layer == "auth":
             raise _Stop
 
 
 def findings_of(config: DruidConfig, ctx: Context) -> Iterator[Finding]:
     """Yield what each part of the way says."""
-    client = DruidClient(config, ctx.http, destination="druid", deadline_s=CALL_S)
+    try:
+        client = DruidClient(config, ctx.http, destination="druid", deadline_s=CALL_S)
+    except ConfigError as error:
+        yield Finding("tls", ok=False, elapsed_ms=0.0, detail=str(error), fix="Correct ca_file.", code=error.code)
+        return
     look = _Look(config, ctx, client)
     try:
         _look_at_cluster(look)
@@ -86,10 +108,13 @@ def findings_of(config: DruidConfig, ctx: Context) -> Iterator[Finding]:
 
 def _look_at_cluster(look: _Look) -> None:
     client, config = look.client, look.config
-    places = {client.overlord: "overlord", client.coordinator: "coordinator", client.broker: "broker"}
+    places = {client.broker: "broker", client.coordinator: "coordinator", client.overlord: "overlord"}
     for base, name in places.items():
         look.take(name, partial(_reach, look, base), f"Correct the address {base}, or start the service there.")
     look.take("leader", lambda: _leader(client), "Start an Overlord, or wait until one of them leads.")
+    look.take(
+        "clock", lambda: _clock(look), "Set the clocks of this machine and of Druid's by a time server.", stops=False
+    )
     look.take("slots", lambda: _slots(config, client), "Start a MiddleManager or an Indexer, or raise its capacity.")
     look.take("query", lambda: _query(client), "Correct broker_url: queries go to the Broker or the Router.")
     look.take(
@@ -110,19 +135,31 @@ def _look_at_cluster(look: _Look) -> None:
 def _look_at_input(look: _Look) -> None:
     client, config, ctx = look.client, look.config, look.ctx
     look.take(
-        "extensions",
+        "extension",
         lambda: _extensions(config, client, ctx),
         "Load the missing extension (druid.extensions.loadList), or let the input be auto; with neither, set staging to"
         " a bucket that Druid can reach, or shares_disk where it sees this machine's disk.",
     )
     staging = Staging(config, ctx, delivery=_probe_delivery(), find_way=lambda: find_way(config, client, ctx.lake))
-    if staging.way.input is not InputWay.INLINE:
+    probe: list[StagedObject] = []
+    try:
+        if staging.way.input is not InputWay.INLINE:
+            look.take(
+                "staging",
+                lambda: _write_probe(look, staging, probe),
+                "Correct the place of the rows on their way, and let it list, read, write and delete.",
+                explain=cause_in_store,
+            )
+        in_bucket = staging.way.input is InputWay.S3
         look.take(
-            "staging",
-            lambda: _write_probe(staging),
-            "Correct the bucket, its region, endpoint or keys, and let them list, read, write and delete there.",
+            "input",
+            lambda: _read_probe(look, staging, probe),
+            _input_fix(staging.way.input),
+            explain=cause_in_druid if in_bucket else _nothing_known,
         )
-    look.take("input", lambda: _read_probe(look, staging), _input_fix(staging.way.input))
+    finally:
+        if probe:
+            _quietly(look, staging.remove)
 
 
 def _reach(look: _Look, base: str) -> str:
@@ -145,6 +182,22 @@ def _leader(client: DruidClient) -> str:
     return "an Overlord leads"
 
 
+def _clock(look: _Look) -> str:
+    theirs, ours = look.client.date(), look.ctx.clock()
+    if theirs is None:
+        return "Druid does not say what time it has"
+    seconds = abs((theirs - ours).total_seconds())
+    if seconds > MOST_SKEW_S:
+        raise ConfigError(
+            "sink.clock",
+            seconds=round(seconds),
+            where=look.client.overlord,
+            theirs=f"{theirs:%Y-%m-%d %H:%M:%S} UTC",
+            ours=f"{ours:%Y-%m-%d %H:%M:%S} UTC",
+        )
+    return f"the clocks differ by less than {int(seconds) + 1} s"
+
+
 def _slots(config: DruidConfig, client: DruidClient) -> str:
     total, used = capacity_of(client.workers())
     if not total:
@@ -165,7 +218,7 @@ def _historicals(client: DruidClient) -> str:
     rows = client.sql(
         "SELECT server, curr_size, max_size FROM sys.servers WHERE server_type = 'historical'"  # the words are fixed
     )
-    free = sum(int(row["max_size"]) - int(row["curr_size"]) for row in rows)
+    free = sum(int(row["max_size"] or 0) - int(row["curr_size"] or 0) for row in rows)
     if not rows or free <= 0:
         detail = "no Historical runs" if not rows else "no Historical has room for another segment"
         raise SinkUnavailable("sink.unavailable", destination="druid", detail=detail)
@@ -187,43 +240,42 @@ def _extensions(config: DruidConfig, client: DruidClient, ctx: Context) -> str:
     return f"{find_way(config, client, ctx.lake).reason} Loaded: {', '.join(loaded) or 'no extension of use here'}."
 
 
-def _write_probe(staging: Staging) -> str:
+def _write_probe(look: _Look, staging: Staging, probe: list[StagedObject]) -> str:
     from sinks.druid.rows import gzipped  # noqa: PLC0415 (polars)
 
-    found = staging.staged_blocks("probe", gzipped([_PROBE_ROWS]), rows=1)
-    staging.look_up([found], is_clean=False)
+    def write() -> StagedObject:
+        found = staging.staged_blocks("probe", gzipped([_PROBE_ROWS]), rows=1)
+        staging.look_up([found], is_clean=False)
+        return found
+
+    probe.append(_bounded(look, write))
     return "a file of one row was written and found again"
 
 
-def _read_probe(look: _Look, staging: Staging) -> str:
+def _read_probe(look: _Look, staging: Staging, probe: list[StagedObject]) -> str:
     """Let Druid read one row the way it would read a run's; it only looks, nothing is loaded."""
-    from sinks.druid.rows import gzipped  # noqa: PLC0415
-
-    try:
-        if staging.way.input is InputWay.INLINE:
-            source: dict[str, Any] = {"type": "inline", "data": _PROBE_ROWS.decode()}
-        else:
-            source = staging.input_source(
-                [staging.staged_blocks("probe", gzipped([_PROBE_ROWS]), rows=1)], is_clean=False
-            )
-        plan = LoadPlan(
-            datasource="headgate_probe",
-            task_id="",
-            columns=(DruidColumn("probe", "probe", DruidType.LONG),),
-            time_column=None,
-            logical_time=look.ctx.clock().isoformat(),
-            granularity=Granularity.DAY,
-            intervals=((0, _DAY_MS),),
-            format=JSON,
-            run_id=None,
-            is_append=True,
-            source=source,
-        )
-        answer = look.client.sample(sampler_spec(plan, rows=1, timeout_ms=int(CALL_S * 1000)))
-    finally:
-        staging.remove()
+    source: dict[str, Any] = {"type": "inline", "data": _PROBE_ROWS.decode()}
+    if probe:
+        source = staging.input_source(probe, is_clean=False)
+    plan = LoadPlan(
+        datasource="headgate_probe",
+        task_id="",
+        columns=(DruidColumn("probe", "probe", DruidType.LONG),),
+        time_column=None,
+        logical_time=look.ctx.clock().isoformat(),
+        granularity=Granularity.DAY,
+        intervals=((0, _DAY_MS),),
+        format=JSON,
+        run_id=None,
+        is_append=True,
+        source=source,
+    )
+    answer = look.client.sample(sampler_spec(plan, rows=1, timeout_ms=int(CALL_S * 1000)))
     if not answer.get("numRowsRead"):
-        raise StoreCorrupt("store.corrupt", key="the probe", detail="Druid read it and found no row in it")
+        if staging.way.input is InputWay.LOCAL:
+            raise ConfigError("sink.disk_not_shared", path=source["files"][0])
+        detail = "it read the row of a probe and found none in it"
+        raise SinkRejected("sink.rejected", destination="druid", detail=detail)
     return "Druid read a row by that way"
 
 
@@ -235,6 +287,42 @@ def _input_fix(way: InputWay) -> str:
         " variables that hold them in s3_key_variable and s3_secret_variable.",
         InputWay.LOCAL: "Let Druid's workers see the lake's folder under the same path, or switch shares_disk off.",
     }.get(way, "Look at the Overlord's log: it could not read a row that stood in the question itself.")
+
+
+def _bounded(look: _Look, step: Callable[[], T]) -> T:
+    """Return what the step returns; SinkUnavailable once the look's time is over, whatever a store is waiting for."""
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(step())
+        except BaseException as error:  # noqa: BLE001 (given to the one who waits)
+            failed.append(error)
+
+    # A store's client tries again by itself for minutes; it is left alone then, and ends with the process.
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(max(0.5, look.ends_at - time.monotonic()))
+    if failed:
+        raise failed[0]
+    if not found:
+        raise SinkUnavailable(
+            "sink.unavailable", destination="druid", detail="the staging store does not answer in time"
+        )
+    return found[0]
+
+
+def _quietly(look: _Look, step: Callable[[], None]) -> None:
+    def work() -> bool:
+        step()
+        return True
+
+    try:
+        _bounded(look, work)
+    except IngestError:
+        # A probe's file that stays behind is harmless, and what was found out is worth more.
+        pass
 
 
 def _probe_delivery() -> DeliveryView:

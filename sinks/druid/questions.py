@@ -1,14 +1,14 @@
-"""What we ask the Broker about a datasource. Values are bound, names are quoted."""
+"""What we ask the Broker, and the Coordinator, about a datasource. Values are bound, names are quoted."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingestion.ports.batch import RUN
-from ingestion.ports.errors import SinkRejected
-from sinks.druid.client import DruidClient, is_unknown_table
-from sinks.druid.intervals import Interval
+from sinks.druid.client import DruidClient, UnknownObjectError
+from sinks.druid.config import Granularity
 
 _COLUMNS_AT_ONCE = 40
+_PERIODS = {Granularity.HOUR: "PT1H", Granularity.DAY: "P1D", Granularity.MONTH: "P1M", Granularity.YEAR: "P1Y"}
 
 
 def quoted(name: str) -> str:
@@ -19,29 +19,26 @@ def quoted(name: str) -> str:
 def count_run(client: DruidClient, datasource: str, run_id: int) -> int:
     """Return how many rows of the run a reader sees; 0 where the Broker knows no such datasource (yet)."""
     query = f"SELECT COUNT(*) AS c FROM {quoted(datasource)} WHERE {quoted(RUN)} = ?"  # noqa: S608 (quoted names)
-    rows = _rows_or_none(client, query, run_id)
-    return int(rows[0]["c"]) if rows else 0
+    try:
+        return int(client.sql(query, run_id)[0]["c"])
+    except UnknownObjectError:
+        return 0
 
 
-def runs_held(client: DruidClient, datasource: str, intervals: Iterable[Interval]) -> dict[Interval, frozenset[int]]:
-    """Return whose rows lie in each interval; rows without a run are those of run 0, which is nobody's.
-
-    SinkRejected where the datasource has rows and no column that names runs: it is not ours.
-    """
-    table = quoted(datasource)
-    where = "__time >= MILLIS_TO_TIMESTAMP(?) AND __time < MILLIS_TO_TIMESTAMP(?)"
-    query = f"SELECT COALESCE({quoted(RUN)}, 0) AS r FROM {table} WHERE {where} GROUP BY 1"  # noqa: S608
-    return {interval: frozenset(int(row["r"]) for row in client.sql(query, *interval)) for interval in intervals}
+def runs_held(client: DruidClient, datasource: str) -> frozenset[int]:
+    """Return whose rows lie in the datasource; rows without a run are those of run 0, which is nobody's."""
+    query = f"SELECT COALESCE({quoted(RUN)}, 0) AS r FROM {quoted(datasource)} GROUP BY 1"  # noqa: S608
+    return frozenset(int(row["r"]) for row in client.sql(query))
 
 
-def moments_of(client: DruidClient, datasource: str, run_ids: Sequence[int]) -> list[Interval]:
-    """Return for each of the runs the first and last moment of its rows, as (first, last + 1)."""
+def rows_held(client: DruidClient, datasource: str, granularity: Granularity) -> dict[tuple[int, int], int]:
+    """Return how many rows lie in each chunk by the run they are of: {(start of the chunk, run): rows}."""
+    start = f"TIMESTAMP_TO_MILLIS(TIME_FLOOR(__time, '{_PERIODS[granularity]}'))"
     query = (
-        f"SELECT TIMESTAMP_TO_MILLIS(MIN(__time)) AS a, TIMESTAMP_TO_MILLIS(MAX(__time)) AS b "  # noqa: S608
-        f"FROM {quoted(datasource)} WHERE {quoted(RUN)} = ? HAVING COUNT(*) > 0"
+        f"SELECT {start} AS s, COALESCE({quoted(RUN)}, 0) AS r, COUNT(*) AS c "  # noqa: S608
+        f"FROM {quoted(datasource)} GROUP BY 1, 2"
     )
-    found = [row for run_id in run_ids for row in client.sql(query, run_id)]
-    return [(int(row["a"]), int(row["b"]) + 1) for row in found]
+    return {(int(row["s"]), int(row["r"])): int(row["c"]) for row in client.sql(query)}
 
 
 def null_counts(client: DruidClient, datasource: str, run_id: int, columns: Sequence[str]) -> dict[str, int]:
@@ -58,10 +55,20 @@ def null_counts(client: DruidClient, datasource: str, run_id: int, columns: Sequ
     return found
 
 
-def _rows_or_none(client: DruidClient, query: str, *values: Any) -> list[dict[str, Any]] | None:
-    try:
-        return client.sql(query, *values)
-    except SinkRejected as error:
-        if is_unknown_table(error):
-            return None
-        raise
+def shows_rows(client: DruidClient, datasource: str) -> bool:
+    """Return whether a reader sees any row of the datasource."""
+    return client.has_table(datasource) and bool(runs_held(client, datasource))
+
+
+def unloaded_of(client: DruidClient, refs: Mapping[str, Any]) -> int | None:
+    """Return how many segments of a noted load's intervals are published and not served; None where none is there."""
+    intervals = refs.get("intervals") or ()
+    if not intervals:
+        return 0
+    # One question for all of it: a list of a thousand chunks would be a thousand questions.
+    return client.unloaded_count(refs["datasource"], (int(intervals[0][0]), int(intervals[-1][1])))
+
+
+def is_dropped(client: DruidClient, datasource: str) -> bool:
+    """Return whether Coordinator and Broker agree that there is no such datasource."""
+    return client.unloaded_count(datasource) is None and not client.has_table(datasource)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ingestion.toolkit.redact import redact
+
 
 @dataclass(frozen=True, slots=True)
 class IngestionCounts:
@@ -32,40 +34,50 @@ class IngestionCounts:
 
 def native_counts(report: Mapping[str, Any] | None) -> IngestionCounts | None:
     """Return the counts of an index_parallel task; None where the report is missing or tells none."""
-    payload = ((report or {}).get("ingestionStatsAndErrors") or {}).get("payload") or {}
-    stats = payload.get("rowStats") or {}
+    payload = _inside(report, "ingestionStatsAndErrors", "payload")
+    stats = _inside(payload, "rowStats")
     # While it runs, and in some versions afterwards too, they stand one level deeper.
-    totals = (stats.get("totals") or stats).get("buildSegments")
-    if not isinstance(totals, Mapping):
+    totals = _inside(stats, "totals", "buildSegments") or _inside(stats, "buildSegments")
+    if "processed" not in totals:
         return None
     return IngestionCounts(
-        processed=int(totals.get("processed") or 0),
-        with_error=int(totals.get("processedWithError") or 0),
-        unparseable=int(totals.get("unparseable") or 0),
-        thrown_away=int(totals.get("thrownAway") or 0),
+        processed=_number(totals, "processed"),
+        with_error=_number(totals, "processedWithError"),
+        unparseable=_number(totals, "unparseable"),
+        thrown_away=_number(totals, "thrownAway"),
         examples=tuple(_examples(payload)),
     )
 
 
 def sql_counts(report: Mapping[str, Any] | None) -> IngestionCounts | None:
     """Return the counts of a multi-stage task: the rows that its last stage pushed into segments."""
-    payload = ((report or {}).get("multiStageQuery") or {}).get("payload") or {}
-    counters = payload.get("counters") or {}
-    if not counters:
+    counters = _inside(report, "multiStageQuery", "payload", "counters")
+    stages = [stage for stage in counters if stage.isdecimal()]
+    if not stages:
         return None
-    last = counters[max(counters, key=int)]
-    pushed = sum(
-        int((worker.get("segmentGenerationProgress") or {}).get("rowsPushed") or 0)
-        for worker in last.values()
-        if isinstance(worker, Mapping)
+    last = _inside(counters, max(stages, key=int))
+    return IngestionCounts(
+        processed=sum(_number(_inside(last, worker, "segmentGenerationProgress"), "rowsPushed") for worker in last)
     )
-    return IngestionCounts(processed=pushed)
 
 
 def _examples(payload: Mapping[str, Any]) -> list[str]:
     found = []
-    for event in (payload.get("unparseableEvents") or {}).get("buildSegments") or ():
-        if isinstance(event, Mapping):
-            details = event.get("details") or ()
-            found.append("; ".join(map(str, details))[:200])
+    events = _inside(payload, "unparseableEvents").get("buildSegments")
+    for event in events if isinstance(events, list) else ():
+        details = event.get("details") if isinstance(event, Mapping) else None
+        if isinstance(details, list):
+            found.append(redact("; ".join(map(str, details)))[:200])
     return found[:5]
+
+
+def _inside(value: Any, *names: str) -> Mapping[str, Any]:
+    """Return what lies under these names one in another; nothing where any of them is not there or no object."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(counts: Mapping[str, Any], name: str) -> int:
+    found = counts.get(name)
+    return int(found) if isinstance(found, int | float) else 0

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from ingestion.ports.connector import CheckReport
 from ingestion.ports.context import Context
-from ingestion.ports.errors import ConfigError
+from ingestion.ports.errors import ConfigError, SinkUnavailable
 from ingestion.ports.sink import (
     Capabilities,
     CommitStep,
@@ -19,13 +19,16 @@ from ingestion.ports.sink import (
     Upkeep,
     WriteMode,
 )
+from sinks.druid.answers import first_line
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig
+from sinks.druid.ending import end_delivery, end_tasks
 from sinks.druid.loading import Loading
 from sinks.druid.preflight import findings_of
 from sinks.druid.questions import count_run
 from sinks.druid.slots import is_ours
-from sinks.druid.staging import Staging, find_way
+from sinks.druid.staging import Staging
+from sinks.druid.ways import find_way
 
 
 class DruidSink:
@@ -34,7 +37,10 @@ class DruidSink:
     kind: ClassVar[str] = "druid"
     Config: ClassVar[type[DruidConfig]] = DruidConfig
     capabilities: ClassVar[Capabilities] = Capabilities(
-        write_modes=frozenset(WriteMode), formats=frozenset({"parquet", "json"})
+        # A plan reads all that a merge meets, and begins anew when it is called again.
+        write_modes=frozenset(WriteMode),
+        formats=frozenset({"parquet", "json"}),
+        resumes_commit=False,
     )
 
     def __init__(self, config: DruidConfig) -> None:
@@ -54,7 +60,11 @@ class DruidSink:
         return Receipt(inserted=part.rows)
 
     def observe(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:
-        """Return how far the deliveries' tasks are, asked with one question."""
+        """Return how far the deliveries' tasks are, asked with one question.
+
+        An Overlord that does not answer is no error here: the tasks go on without it, and each delivery has a patience
+        of its own.
+        """
         waiting = {
             delivery.id: str(delivery.refs["task"])
             for delivery in deliveries
@@ -63,9 +73,13 @@ class DruidSink:
         if not waiting:
             return {}
         client = self._client(ctx, deliveries[0].destination)
-        found = client.task_statuses(sorted(set(waiting.values())))
+        try:
+            found = client.task_statuses(sorted(set(waiting.values())))
+        except SinkUnavailable as error:
+            detail = str(error.values.get("detail") or error)
+            return {delivery_id: {"task": task_id, "unreachable": detail} for delivery_id, task_id in waiting.items()}
         return {
-            delivery_id: {"status": asdict(found[task_id]) if task_id in found else None}
+            delivery_id: {"task": task_id, "status": asdict(found[task_id]) if task_id in found else None}
             for delivery_id, task_id in waiting.items()
         }
 
@@ -76,49 +90,39 @@ class DruidSink:
         return Loading(self.config, client, staging, manifest, delivery, ctx).advance()
 
     def count(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> int:
-        """Return how many rows of this run the Broker counts."""
+        """Return how many rows of this run the Broker counts, in the datasource that they were brought into."""
         client = self._client(ctx, delivery.destination)
-        return count_run(client, self.config.datasource_of(manifest.pipeline), manifest.run_id)
+        datasource = delivery.refs.get("datasource") or self.config.datasource_of(manifest.pipeline)
+        return count_run(client, datasource, manifest.run_id)
 
     def abort(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> None:
-        """Stop the delivery's task and remove what was written for it; what Druid has published stays."""
-        task_id = delivery.refs.get("task")
+        """Stop the delivery's task and remove what was written for it; what Druid has published stays.
+
+        `sink.busy` while the task still ends or what it has published is still loaded: what is counted after that is
+        what remains.
+        """
         client = self._client(ctx, delivery.destination)
-        if task_id and not delivery.refs.get("published_at"):
-            client.shutdown(str(task_id))
+        end_delivery(client, self.config, delivery, ctx)
         self._staging(client, delivery, ctx).remove()
 
     def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
-        """Take all segments out of the pipeline's datasource; a task of ours that is at it is stopped first."""
+        """Take all segments out of the pipeline's datasource; tasks of ours that are at it are stopped first."""
         client = self._client(ctx, "druid")
         datasource = self.config.datasource_of(pipeline)
-        segments = client.segments(datasource)
-        actions = (f"mark {len(segments)} segments of datasource {datasource} unused",) if segments else ()
         if not dry_run:
-            for task in client.tasks(limit=200):
-                if task.get("dataSource") == datasource and is_ours(str(task.get("id"))):
-                    client.shutdown(str(task["id"]))
+            end_tasks(client, datasource)
+        chunks = client.chunks(datasource) if client.unloaded_count(datasource) is not None else ()
+        actions = (f"mark the segments of {len(chunks)} chunks of datasource {datasource} unused",) if chunks else ()
+        if not dry_run:
             client.mark_all_unused(datasource)
-        return Upkeep(actions=actions, object_count=len(segments), is_dry_run=dry_run)
+        return Upkeep(actions=actions, object_count=len(chunks), is_dry_run=dry_run)
 
     def tasks(self, ctx: Context, *, limit: int) -> Sequence[OutsideTask]:
         """Return our tasks there, newest first."""
         client = self._client(ctx, "druid")
-        found = [task for task in client.tasks(limit=limit) if is_ours(str(task.get("id")))]
-        return [
-            OutsideTask(
-                id=str(task["id"]),
-                state=str(task.get("statusCode") or ""),
-                dataset=str(task.get("dataSource") or ""),
-                created_at=str(task.get("createdTime") or ""),
-                duration_ms=task["duration"]
-                if isinstance(task.get("duration"), int) and task["duration"] >= 0
-                else None,
-                message=(str(task.get("errorMsg") or "").splitlines() or [""])[0][:400],
-                link=self.task_link(str(task["id"])),
-            )
-            for task in sorted(found, key=lambda task: str(task.get("createdTime")), reverse=True)
-        ]
+        found = [task for task in client.tasks(completed=limit) if is_ours(str(task.get("id")))]
+        newest = sorted(found, key=lambda task: str(task.get("createdTime")), reverse=True)
+        return [_outside_task(task, link=self.task_link(str(task["id"]))) for task in newest[:limit]]
 
     def task_link(self, task_id: str) -> str:
         """Return where Druid's console, which the Router serves, lists the task."""
@@ -143,3 +147,16 @@ class DruidSink:
 
     def _staging(self, client: DruidClient, delivery: DeliveryView, ctx: Context) -> Staging:
         return Staging(self.config, ctx, delivery=delivery, find_way=lambda: find_way(self.config, client, ctx.lake))
+
+
+def _outside_task(task: Mapping[str, Any], *, link: str) -> OutsideTask:
+    duration = task.get("duration")
+    return OutsideTask(
+        id=str(task["id"]),
+        state=str(task.get("statusCode") or ""),
+        dataset=str(task.get("dataSource") or ""),
+        created_at=str(task.get("createdTime") or ""),
+        duration_ms=duration if isinstance(duration, int) and duration >= 0 else None,
+        message=first_line(task.get("errorMsg")),
+        link=link,
+    )

@@ -1,11 +1,12 @@
 """Our share of a cluster's task slots: a burst of runs must not keep other people's tasks out."""
 
+from typing import Any
+
 from ingestion.ports.errors import SinkUnavailable
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig
 
 PREFIXES = ("hg.", "query-hg.")
-_LISTED = 200
 _RETRY_S = 5.0
 
 
@@ -14,7 +15,7 @@ def is_ours(task_id: str) -> bool:
     return task_id.startswith(PREFIXES)
 
 
-def capacity_of(workers: list[dict[str, object]]) -> tuple[int, int]:
+def capacity_of(workers: list[dict[str, Any]]) -> tuple[int, int]:
     """Return how many slots the cluster has, and how many of them are used."""
     total = used = 0
     for worker in workers:
@@ -38,7 +39,7 @@ def wait_for_slot(config: DruidConfig, client: DruidClient, *, destination: str)
         raise SinkUnavailable("sink.unavailable", destination=destination, detail=detail)
     ours = [
         task
-        for task in client.tasks(limit=_LISTED)
+        for task in client.tasks(completed=1)
         if is_ours(str(task.get("id"))) and str(task.get("statusCode")) not in ("SUCCESS", "FAILED")
     ]
     if len(ours) >= budget_of(config, total):

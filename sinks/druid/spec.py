@@ -13,23 +13,23 @@ from typing import Any
 
 from ingestion.ports.batch import RUN
 from ingestion.ports.errors import SinkRejected
-from sinks.druid.columns import DruidColumn, DruidType
+from sinks.druid.columns import RESERVED, DruidColumn, DruidType
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import Interval, as_text, covers, merge_intervals, widen
 
 JSON, PARQUET = "json", "parquet"
-NO_COLUMN = "__headgate_no_time"
+NO_COLUMN = f"{RESERVED}_no_time"
 _ROWS_PER_SEGMENT = 3_000_000
 _ROWS_IN_MEMORY = 150_000
 _SAVED_ERRORS = 5
-_MARKER = "headgate"
+MARKER = "headgate"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
     """One load of a datasource: which rows go where, and what of the rows that are there makes way.
 
-    `replaces` is what is given up: intervals in whole chunks, empty for an append. It can only be made by
+    `intervals` are whole chunks. What an append may write into, or what is given up: those can only be made by
     `plan_replacement`, which knows whose rows lie in there.
     """
 
@@ -46,9 +46,11 @@ class LoadPlan:
     """Written into every row's `_run`; None where the rows carry the run that each belongs to."""
     is_append: bool
     discovers: bool = False
+    is_emptying: bool = False
+    """No row is written into the intervals; what is read lies outside of them."""
     input_names: tuple[str, ...] = ()
     """What is read, without addresses or signatures; part of the plan's identity."""
-    source: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    source: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """Druid's inputSource; holds signed addresses, so it is kept nowhere."""
 
 
@@ -84,7 +86,7 @@ def native_spec(plan: LoadPlan) -> dict[str, Any]:
     return {
         "type": "index_parallel",
         "id": plan.task_id,
-        "context": {"forceTimeChunkLock": True, _MARKER: plan_hash(plan)},
+        "context": {"forceTimeChunkLock": True, MARKER: plan_hash(plan)},
         "spec": {
             "dataSchema": data_schema(plan),
             "ioConfig": {
@@ -109,11 +111,20 @@ def native_spec(plan: LoadPlan) -> dict[str, Any]:
 
 
 def sampler_spec(plan: LoadPlan, *, rows: int, timeout_ms: int) -> dict[str, Any]:
-    """Return the question what Druid would make of the first rows; it takes the type `index` only (measured)."""
+    """Return the question what Druid would make of the first rows; it takes the type `index` only (measured).
+
+    No column is named in it: of one that is, it would only say again what it was told. Nor is the time: it takes no
+    row from before 1970, which a task loads like any other (measured).
+    """
     return {
         "type": "index",
         "spec": {
-            "dataSchema": data_schema(plan),
+            "dataSchema": {
+                "dataSource": plan.datasource,
+                "timestampSpec": {"column": NO_COLUMN, "format": "millis", "missingValue": "2000-01-01T00:00:00Z"},
+                "dimensionsSpec": {"dimensions": [], "useSchemaDiscovery": True},
+                "granularitySpec": {"type": "uniform", "segmentGranularity": "DAY", "rollup": False},
+            },
             "ioConfig": {"type": "index", "inputSource": plan.source, "inputFormat": {"type": plan.format}},
             "tuningConfig": {"type": "index"},
         },
@@ -155,8 +166,10 @@ def plan_hash(plan: LoadPlan) -> str:
 
 def marker_of(task: Mapping[str, Any]) -> str | None:
     """Return the hash that a task of ours carries, from the payload that Druid keeps."""
-    context = task.get("context") or (task.get("payload") or {}).get("context") or {}
-    found = context.get(_MARKER)
+    payload = task.get("payload")
+    about = payload if isinstance(payload, Mapping) else task
+    contexts = [about.get(name) for name in ("sqlQueryContext", "context")]
+    found = next((each[MARKER] for each in contexts if isinstance(each, Mapping) and MARKER in each), None)
     return found if isinstance(found, str) else None
 
 

@@ -6,14 +6,14 @@ and its type is listed; keys never stand in the text, since it can be read in Dr
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from ingestion.ports.batch import RUN
+from ingestion.ports.errors import ConfigError
 from sinks.druid.columns import DruidColumn, DruidType
-from sinks.druid.intervals import Interval, as_text
+from sinks.druid.intervals import LAST_MS, Interval, as_text, milliseconds
 from sinks.druid.questions import quoted
-from sinks.druid.spec import LoadPlan
+from sinks.druid.spec import MARKER, LoadPlan, plan_hash
 
 _TYPES = {
     DruidType.STRING: "VARCHAR",
@@ -43,7 +43,7 @@ def sql_statement(plan: LoadPlan) -> Statement:
     query = (
         f"{into}\nSELECT\n  {selected}\n"  # noqa: S608 (names are quoted, texts escaped)
         f"FROM TABLE(EXTERN({_text(json.dumps(plan.source))}, {_text(json.dumps({'type': plan.format}))}))\n"
-        f"EXTEND ({listed})\n"
+        f"EXTEND ({listed})\n{'WHERE 1 = 0' + chr(10) if plan.is_emptying else ''}"
         f"PARTITIONED BY {plan.granularity.upper()}"
     )
     context = {
@@ -52,6 +52,7 @@ def sql_statement(plan: LoadPlan) -> Statement:
         "arrayIngestMode": "array",
         "rowsPerSegment": _ROWS_PER_SEGMENT,
         "finalizeAggregations": False,
+        MARKER: plan_hash(plan),
     }
     return Statement(query, context)
 
@@ -62,12 +63,15 @@ def _replace(plan: LoadPlan) -> str:
 
 
 def _range(interval: Interval) -> str:
+    if interval[1] == LAST_MS:
+        detail = "its statements cannot name the end of the year 9999, where some of the rows lie; set engine to native"
+        raise ConfigError("sink.no_way", wanted="the multi-stage engine", detail=detail)
     start, end = (text.rstrip("Z").replace("T", " ") for text in as_text(interval).split("/"))
     return f"(__time >= TIMESTAMP '{start}' AND __time < TIMESTAMP '{end}')"
 
 
 def _time(plan: LoadPlan) -> str:
-    logical = int(datetime.fromisoformat(plan.logical_time).timestamp() * 1000)
+    logical = milliseconds(plan.logical_time)
     if plan.time_column is None:
         return f"MILLIS_TO_TIMESTAMP({logical})"
     return f"MILLIS_TO_TIMESTAMP(COALESCE({quoted(plan.time_column)}, {logical}))"

@@ -121,7 +121,8 @@ class Performance:
         )
         parameters = [{"type": "VARCHAR", "value": datasource}]
         found = self.ask("broker", "POST", "/druid/v2/sql", {"query": query, "parameters": parameters})
-        return bool(found.json()[0]["c"] is not None and found.json()[0]["c"] >= rows)
+        counted = found.json()
+        return bool(counted and counted[0]["c"] is not None and counted[0]["c"] >= rows)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition."""

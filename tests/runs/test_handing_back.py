@@ -1,6 +1,7 @@
 """What becomes of work whose worker slot is used up, and of work that breaks inside of its transaction."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from ingestion.models import Delivery, Partition, PartitionState, Pipeline, Run,
 from ingestion.ports.batch import Query
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.sink import DeliveryView, PartView, Receipt
+from ingestion.ports.sink import CommitStep, DeliveryView, Manifest, PartView, Receipt
 from ingestion.runs import delivering, planning, publishing, validation
 from ingestion.runs.attempts import Outcome
 from ingestion.runs.creation import create_run
@@ -43,6 +44,29 @@ def test_staging_which_begins_at_the_first_row_again_is_not_stopped_by_the_end_o
     delivering.deliver_part(Delivery.objects.get(run=run).parts.get().pk)
 
     assert told_to_stop == [False]
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_only_loading_that_begins_anew_is_not_stopped_by_the_end_of_its_slot(
+    driver: Driver, make_pipeline: MakePipeline, settings: Any, monkeypatch: pytest.MonkeyPatch, resumes: bool
+) -> None:
+    capabilities = replace(plugins.MemorySink.capabilities, resumes_commit=resumes)
+    monkeypatch.setattr(plugins.MemorySink, "capabilities", capabilities)
+    run = start(make_pipeline())
+    told_to_stop = []
+    commit = plugins.MemorySink.commit
+
+    def note(self: plugins.MemorySink, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
+        told_to_stop.append(ctx.should_stop())
+        return commit(self, manifest, delivery, ctx)
+
+    monkeypatch.setattr(plugins.MemorySink, "commit", note)
+    while not Delivery.objects.filter(run=run).exists():
+        driver.step()
+    settings.HEADGATE_SLOT_S = 0
+    driver.drain()
+
+    assert told_to_stop == [resumes]
 
 
 def test_planning_which_begins_anew_is_not_stopped_by_the_end_of_its_slot(

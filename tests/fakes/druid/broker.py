@@ -47,7 +47,11 @@ class Broker:
             query.check_order()
             if query.parameter_count() > len(parameters):
                 raise SqlError(f"No value bound for parameter (position [{len(parameters) + 1}])")
-            return _run(connection, query, parameters[: query.parameter_count()], types)
+            result = _run(connection, query, parameters[: query.parameter_count()], types)
+            if set(query.tables) <= set(self._system) and query.is_of_nothing(result.rows):
+                # measured: to count the nothing of a system table gives no row at all
+                result.rows.clear()
+            return result
         finally:
             connection.close()
 
@@ -121,6 +125,9 @@ def _explained(error: sqlite3.Error, query: Query) -> SqlError:
     if text.startswith("no such function: "):
         name = text.removeprefix("no such function: ")
         return SqlError(f"No match found for function signature {name}(<NUMERIC>)", at=query.call_token(name))
+    if text == "user-defined function raised exception":
+        # measured: a time after the year 9999
+        return SqlError("10000-01-01 00:00:00", code="general", status=500)
     return SqlError(f"Received an unexpected token: {text}")
 
 

@@ -30,6 +30,8 @@ class Coordinator:
         datasource = f"{base}/datasources/(?P<datasource>[^/]+)"
         return {
             ("GET", f"{base}/datasources"): lambda *_: json_reply(self._store.names()),
+            ("GET", f"{base}/metadata/datasources"): lambda *_: json_reply(self._store.names()),
+            ("GET", f"{base}/metadata/datasources/(?P<datasource>[^/]+)/segments"): self.segment_ids,
             ("GET", datasource): self.datasource,
             ("DELETE", datasource): self.delete,
             ("GET", f"{datasource}/intervals"): self.intervals,
@@ -57,8 +59,15 @@ class Coordinator:
 
     def delete(self, _: Request, match: Match[str]) -> Reply:
         """Take a datasource out of use."""
-        count = self._store.mark_unused(match["datasource"], None)
+        count = self._store.mark_unused(match["datasource"], lambda _: True)
         return json_reply({"numChangedSegments": count, "segmentStateChanged": count > 0})
+
+    def segment_ids(self, _: Request, match: Match[str]) -> Reply:
+        """List the ids of a datasource's segments, those included that newer ones cover (measured)."""
+        segments = self._store.listed(match["datasource"])
+        if not segments:
+            return nothing(404, content_type="application/json")
+        return json_reply(sorted(each.segment_id for each in segments))
 
     def intervals(self, _: Request, match: Match[str]) -> Reply:
         """List a datasource's intervals, the latest first."""

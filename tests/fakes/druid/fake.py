@@ -225,6 +225,14 @@ class FakeDruid:
         """Let queries see the rows of before, that many times after each publication once it is loaded."""
         self._store.looks_to_see = queries
 
+    def keep_segment_list(self) -> None:
+        """Let `sys.segments` stay as it is now: the real Broker reads it anew once a minute."""
+        self._store.keep_list()
+
+    def set_clock(self, offset_s: float) -> None:
+        """Let the machine's clock be so many seconds ahead."""
+        self._front.clock_offset_s = offset_s
+
     def rows(self, datasource: str) -> list[dict[str, Any]]:
         """Return the published rows as they are stored, `__time` in milliseconds."""
         return [dict(row) for _, rows in visible_rows(self._store.used(datasource)) for row in rows]
@@ -233,6 +241,11 @@ class FakeDruid:
         """Return a task's state, None for an unknown one."""
         task = self._runner.tasks.get(task_id)
         return None if task is None else task.state
+
+    def can_end(self, task_id: str) -> bool:
+        """Return whether a task is known, and neither held, nor without a worker, nor reading for ever."""
+        task = self._runner.tasks.get(task_id)
+        return task is not None and not self._runner.is_held and self._runner.is_worker_up and not task.is_wedged
 
     def await_task(self, task_id: str, *, patience_s: float = 10.0) -> str:
         """Wait until a task is at its end and return its state."""

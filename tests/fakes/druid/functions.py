@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from tests.fakes.druid.times import Interval, floor, following, iso, parse_iso, parse_time
+from tests.fakes.druid.times import AFTER_9999, Interval, floor, following, iso, parse_iso, parse_time
 from tests.fakes.druid.values import java_text, json_text
 
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']+)'\]")
@@ -24,6 +24,12 @@ def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
         return None if arguments and arguments[0] is None else function(*arguments)
 
     return call
+
+
+def _from_milliseconds(ms: int) -> str:
+    if ms >= AFTER_9999:
+        raise OverflowError(ms)  # measured: 500
+    return iso(ms)
 
 
 def _time_floor(time: str, period: str, *_: Any) -> str:
@@ -102,7 +108,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "time_in_interval": _time_in_interval,
     "time_parse": _to_timestamp,
     "time_format": lambda time, *_: time.replace("Z", "+00:00"),
-    "millis_to_timestamp": iso,
+    "millis_to_timestamp": _from_milliseconds,
     "timestamp_to_millis": parse_iso,
     "to_bigint": _to_bigint,
     "to_double": _to_double,

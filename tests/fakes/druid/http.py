@@ -82,8 +82,8 @@ def refused(message: str) -> Reply:
     return json_reply({"error": message}, status=400)
 
 
-def druid_error(message: str, *, code: str, context: Mapping[str, str] | None = None) -> Reply:
-    """Return the 400 of a DruidException for the user."""
+def druid_error(message: str, *, code: str, context: Mapping[str, str] | None = None, status: int = 400) -> Reply:
+    """Return the answer to what a user asked wrongly: a DruidException."""
     body = {
         "error": "druidException",
         "errorCode": code,
@@ -92,7 +92,7 @@ def druid_error(message: str, *, code: str, context: Mapping[str, str] | None = 
         "errorMessage": message,
         "context": dict(context or {}),
     }
-    return json_reply(body, status=400)
+    return json_reply(body, status=status)
 
 
 def parsed(request: Request) -> Any | Reply:

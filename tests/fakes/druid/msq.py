@@ -27,10 +27,10 @@ _EXTERN = "\0extern"
 
 @dataclass(frozen=True)
 class Statement:
-    """A loading statement, taken apart. `interval` is what is overwritten, None for INSERT."""
+    """A loading statement, taken apart. `intervals` are what is overwritten, None for INSERT."""
 
     datasource: str
-    interval: Interval | None
+    intervals: Sequence[Interval] | None
     granularity: str
     select: Sequence[Token]
     source: Mapping[str, Any] | None
@@ -51,9 +51,9 @@ def statement_of(text: str) -> Statement:
     begin = next(n for n, word in enumerate(words) if word in ("SELECT", "WITH"))
     end = len(words) - 1 - words[::-1].index("PARTITIONED")
     granularity = _granularity(tokens[end + 2 :])
-    interval = _overwritten(tokens[3:begin], granularity) if words[0] == "REPLACE" else None
+    intervals = _overwritten(tokens[3:begin], granularity) if words[0] == "REPLACE" else None
     select, source, form, columns = _without_extern(tokens[begin:end])
-    return Statement(tokens[2].value, interval, granularity, select, source, form, columns)
+    return Statement(tokens[2].value, intervals, granularity, select, source, form, columns)
 
 
 def _granularity(tokens: Sequence[Token]) -> str:
@@ -62,12 +62,16 @@ def _granularity(tokens: Sequence[Token]) -> str:
     return tokens[0].upper
 
 
-def _overwritten(tokens: Sequence[Token], granularity: str) -> Interval:
+def _overwritten(tokens: Sequence[Token], granularity: str) -> list[Interval]:
     words = [each.upper for each in tokens]
     if "ALL" in words:
-        return ETERNITY
+        return [ETERNITY]
     times = [parse_iso(each.value.strip().replace(" ", "T")) for each in tokens if each.kind == "text"]
-    interval = Interval(min(times), max(times))
+    # The ranges stand one after the other, joined by OR.
+    return [_aligned(Interval(*sorted(times[n : n + 2])), granularity) for n in range(0, len(times), 2)]
+
+
+def _aligned(interval: Interval, granularity: str) -> Interval:
     aligned = chunks([interval], granularity)
     if granularity == "ALL" or aligned[0].start != interval.start or aligned[-1].end != interval.end:
         raise SqlError(
@@ -152,7 +156,7 @@ class MsqWork:
 
     def intervals(self) -> list[Interval] | None:
         """Return what is locked beforehand."""
-        return None if self.statement.interval is None else [self.statement.interval]
+        return None if self.statement.intervals is None else list(self.statement.intervals)
 
     def run(self) -> None:
         """Read, compute and publish."""
@@ -226,8 +230,8 @@ class MsqWork:
                 "InsertTimeNull", "Encountered a null timestamp in the __time field during INSERT or REPLACE."
             )
         ms = row["__time"] if isinstance(row["__time"], int) else parse_iso(row["__time"])
-        interval = self.statement.interval
-        if interval is not None and not interval.holds(ms):
+        intervals = self.statement.intervals
+        if intervals is not None and not any(interval.holds(ms) for interval in intervals):
             raise self._failure(
                 "InsertTimeOutOfBounds", f"Inserted data contains time chunks outside of target time range. [{iso(ms)}]"
             )
@@ -250,7 +254,7 @@ class MsqWork:
         grouped: dict[Interval, list[Row]] = {}
         for row in rows:
             interval = next((each for each in places if each.holds(row["__time"])), None)
-            if interval is None and statement.interval is not None:
+            if interval is None and statement.intervals is not None:
                 interval = chunk_of(row["__time"], statement.granularity)
                 places[interval] = None, 0
             elif interval is None:
@@ -278,13 +282,11 @@ class MsqWork:
             )
             for interval, (version, number) in places.items()
         ]
-        if statement.interval is not None:
-            segments += self._tombstones(fresh, [each.interval for each in segments])
+        for whole in statement.intervals or ():
+            segments += self._tombstones(fresh, whole, [each.interval for each in segments])
         return segments
 
-    def _tombstones(self, version: str, written: Sequence[Interval]) -> list[Segment]:
-        whole = self.statement.interval
-        assert whole is not None
+    def _tombstones(self, version: str, whole: Interval, written: Sequence[Interval]) -> list[Segment]:
         found: dict[Interval, Segment] = {}
         for used in self.store.used(self.statement.datasource):
             if not used.interval.overlaps(whole) or any(each.contains(used.interval) for each in written):

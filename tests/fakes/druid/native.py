@@ -166,6 +166,26 @@ class Ingestion:
         ]
 
 
+@dataclass
+class Noop:
+    """A task that does nothing, and has used up its id."""
+
+    store: SegmentStore
+    datasource: str = "none"
+    interference: Interference = field(default_factory=Interference)
+    check_running: Callable[[], None] = lambda: None
+    lock: Callable[[Sequence[Interval]], None] = lambda intervals: None
+    tally: Tally = field(default_factory=lambda: Tally(max_errors=0, max_saved=0))
+    published_count: int = 0
+
+    def intervals(self) -> list[Interval] | None:
+        """Return nothing: it locks nothing."""
+        return None
+
+    def run(self) -> None:
+        """Do nothing."""
+
+
 def granularity_of(schema: Mapping[str, Any]) -> str:
     """Return the name of the segment granularity; DAY without one."""
     found = (schema.get("granularitySpec") or {}).get("segmentGranularity") or "DAY"

@@ -3,6 +3,7 @@
 import random
 import string
 from collections import Counter
+from collections.abc import Callable
 from re import Match
 from typing import Any
 
@@ -21,8 +22,9 @@ from tests.fakes.druid.http import (
     text_reply,
 )
 from tests.fakes.druid.inputs import UnreachableError
-from tests.fakes.druid.native import Ingestion
+from tests.fakes.druid.native import Ingestion, Noop
 from tests.fakes.druid.sampler import sample
+from tests.fakes.druid.segments import Segment
 from tests.fakes.druid.state import State
 from tests.fakes.druid.tasks import Task
 from tests.fakes.druid.times import Interval, iso, now_ms
@@ -71,7 +73,7 @@ class Overlord:
             ("POST", f"{removal}/markUnused"): self.mark_unused,
             # measured: in 33.0.0 another resource hides this call, and it is never found
             ("POST", f"{removal}/shutdownAllTasks"): lambda *_: nothing(404),
-            ("DELETE", removal): lambda _, match: self._unused(match["datasource"], None),
+            ("DELETE", removal): lambda _, match: self._unused(match["datasource"], lambda _: True),
         }
 
     def submit(self, request: Request, _: Match[str]) -> Reply:
@@ -85,8 +87,12 @@ class Overlord:
             check_task(body, extensions=self._state.extensions)
         except RefusedError as error:
             return refused(str(error))
-        task_id = body.get("id") or _made_up_id(body)
-        work = Ingestion(body, self._state.store, s3=self._state.s3)
+        if body["type"] == "noop":
+            work: Any = Noop(self._state.store)
+            task_id = body.get("id") or f"noop_{iso(now_ms())}"
+        else:
+            work = Ingestion(body, self._state.store, s3=self._state.s3)
+            task_id = body.get("id") or _made_up_id(body)
         task = Task(task_id, body["type"], work.datasource, body, work, self._state.ports()["indexer"])
         if not self._state.accept(task):
             return druid_error(f"Task[{task_id}] already exists", code="entryAlreadyExists")
@@ -184,7 +190,11 @@ class Overlord:
             if datasource in (None, task.datasource) and wanted in (None, _list_state(task))
         ]
         most = request.query.get("max")
-        return json_reply(found[: int(most)] if most else found)
+        if most:
+            # measured: only those at their end are counted
+            over = [each for each in found if each["statusCode"] != "RUNNING"][int(most) :]
+            found = [each for each in found if each not in over]
+        return json_reply(found)
 
     def workers(self, *_: Any) -> Reply:
         """List the workers."""
@@ -239,12 +249,16 @@ class Overlord:
         body = parsed(request)
         if isinstance(body, Reply):
             return body
-        if not body.get("interval"):
+        if bool(body.get("interval")) == bool(body.get("segmentIds")):
             return text_reply(_WHAT_IS_UNUSED, status=400, content_type="application/json")
-        return self._unused(match["datasource"], Interval.parse(body["interval"]))
+        if body.get("segmentIds"):
+            ids = frozenset(body["segmentIds"])
+            return self._unused(match["datasource"], lambda segment: segment.segment_id in ids)
+        interval = Interval.parse(body["interval"])
+        return self._unused(match["datasource"], lambda segment: interval.contains(segment.interval))
 
-    def _unused(self, datasource: str, interval: Interval | None) -> Reply:
-        count = self._state.store.mark_unused(datasource, interval)
+    def _unused(self, datasource: str, which: Callable[[Segment], bool]) -> Reply:
+        count = self._state.store.mark_unused(datasource, which)
         return json_reply({"numChangedSegments": count, "segmentStateChanged": count > 0})
 
     def _find(self, task_id: str) -> Task | None:

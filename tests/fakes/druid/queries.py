@@ -37,7 +37,7 @@ class Queries:
         try:
             return Reply(rendered(self._broker.query(body), body).encode())
         except SqlError as error:
-            return druid_error(str(error), code=error.code, context=error.context)
+            return druid_error(str(error), code=error.code, context=error.context, status=error.status)
 
     def load(self, request: Request, _: Match[str]) -> Reply:
         """Take a loading statement on as a task."""

@@ -97,7 +97,8 @@ class RowRules:
             missing_time=None if missing is None else missing if isinstance(missing, int) else parse_iso(missing),
             transforms=[(each["name"], compiled(each["name"], each["expression"])) for each in transforms],
             dimensions=dimensions,
-            discovery=None if dimensions else discovery,
+            # measured: beside listed dimensions the others are found, but only by types
+            discovery=None if dimensions and discovery == "string" else discovery,
             intervals=chunks,
         )
 
@@ -132,7 +133,7 @@ class RowRules:
             source[name] = compute(record)
         row: dict[str, Any] = {"__time": ms}
         problems = []
-        for each in self.dimensions or self.found_in(source):
+        for each in [*self.dimensions, *(self.found_in(source) if self.discovery else ())]:
             try:
                 converted = convert(source.get(each.name), kind=each.kind, name=each.name)
                 row[each.name] = cast(converted, each.cast_to)
@@ -145,15 +146,17 @@ class RowRules:
         """Yield the dimensions that discovery makes of one record."""
         for name, value in record.items():
             is_listed = self.discovery == "auto" or (value is not None and not isinstance(value, Mapping))
-            if name not in (self.time_column, "__time") and is_listed:
+            is_new = name not in (self.time_column, "__time", *(each.name for each in self.dimensions))
+            if is_new and is_listed:
                 yield Dimension(name, self.discovery or "string")
 
     def all_dimensions(self, rows: Sequence[Mapping[str, Any]]) -> list[Dimension]:
         """Return the listed dimensions, or those that were discovered, in order of appearance."""
-        if self.dimensions:
+        if not self.discovery:
             return list(self.dimensions)
-        names = dict.fromkeys(name for row in rows for name in row if name != "__time")
-        return [Dimension(name, self.discovery or "string") for name in names]
+        known = {"__time", *(each.name for each in self.dimensions)}
+        names = dict.fromkeys(name for row in rows for name in row if name not in known)
+        return [*self.dimensions, *(Dimension(name, self.discovery) for name in names)]
 
 
 def stored(rows: Sequence[Mapping[str, Any]], dimensions: Sequence[Dimension]) -> list[Mapping[str, Any]]:

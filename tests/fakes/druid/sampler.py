@@ -6,6 +6,9 @@ from typing import Any
 
 from tests.fakes.druid.inputs import Reader, Unreadable
 from tests.fakes.druid.rows import Dimension, RowRules, columns
+from tests.fakes.druid.times import iso
+from tests.fakes.druid.validation import RefusedError
+from tests.fakes.druid.values import java_text
 
 _LOGICAL = {"BIGINT": "long", "DOUBLE": "double", "VARCHAR": "string", "FLOAT": "float"}
 _SEGMENT_TYPES = {"BIGINT": "LONG", "DOUBLE": "DOUBLE", "VARCHAR": "STRING", "FLOAT": "FLOAT"}
@@ -27,6 +30,10 @@ def sample(body: Mapping[str, Any], *, s3: Any = None) -> dict[str, Any]:
             data.append({"unparseable": True, "error": f"{record.reason} into JSON (Line: {number})"})
         elif isinstance(ms, Unreadable):
             data.append({"input": dict(record), "unparseable": True, "error": f"{ms.reason} (Line: {number})"})
+        elif ms < 0:
+            shown = f"SamplerInputRow{{row={{timestamp={iso(ms)}, event={java_text(dict(record))}}}}}"
+            msg = f"Failed to sample data: Cannot add row[{shown}] because it is below the minTimestamp[{iso(0)}]."
+            raise RefusedError(msg)  # measured
         else:
             row, problems = rules.row(ms, record)
             rows.append(row)

@@ -1,7 +1,7 @@
 """The published segments: which rows count, what a reader sees of them, and when."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ class Segment:
 @dataclass
 class _Datasource:
     used: list[Segment] = field(default_factory=list)
+    overshadowed: list[Segment] = field(default_factory=list)
     seen: list[Segment] = field(default_factory=list)
     looks_to_load: int | None = 0
     looks_to_see: int = 0
@@ -57,6 +58,7 @@ class SegmentStore:
         self.looks_to_load: int | None = 0
         self.looks_to_see = 0
         self.hidden_looks = 0
+        self._stale_list: dict[str, list[Segment]] | None = None
         self._datasources: dict[str, _Datasource] = {}
         self._lock = threading.RLock()
         self._last_version = 0
@@ -77,28 +79,43 @@ class SegmentStore:
         with self._lock:
             return list(self._datasources[datasource].used) if datasource in self._datasources else []
 
+    def keep_list(self) -> None:
+        """Let the Broker's list of segments stay as it is now; the real one reads it anew once a minute."""
+        with self._lock:
+            self._stale_list = {name: each.used for name, each in self._datasources.items()}
+
+    def in_list(self) -> dict[str, list[Segment]]:
+        """Return by datasource the segments that the Broker lists."""
+        with self._lock:
+            if self._stale_list is not None:
+                return self._stale_list
+            return {name: self._datasources[name].used for name in self.names()}
+
+    def listed(self, datasource: str) -> list[Segment]:
+        """Return the published segments with those that newer ones cover: the real one forgets them minutes later."""
+        with self._lock:
+            found = self._datasources.get(datasource, _Datasource())
+            return [*found.used, *found.overshadowed]
+
     def publish(self, datasource: str, segments: Iterable[Segment]) -> None:
-        """Add segments in one step; what they cover whole is out of use."""
+        """Add segments in one step; what they cover whole is not read any more."""
         with self._lock:
             found = self._datasources.setdefault(datasource, _Datasource())
-            everything = [*found.used, *segments]
-            self._change(found, [each for each in everything if not is_overshadowed(each, everything)])
+            self._change(found, [*found.used, *found.overshadowed, *segments])
 
-    def mark_unused(self, datasource: str, interval: Interval | None) -> int:
-        """Take the segments inside an interval (None: all) out of use; return how many."""
+    def mark_unused(self, datasource: str, which: Callable[[Segment], bool]) -> int:
+        """Take the chosen segments out of use; return how many. What they covered is read again (measured)."""
         with self._lock:
-            if datasource not in self._datasources:
-                return 0
-            found = self._datasources[datasource]
-            kept = [each for each in found.used if interval is not None and not interval.contains(each.interval)]
-            count = len(found.used) - len(kept)
-            if count:
-                self._change(found, kept)
-            return count
+            listed = self.listed(datasource)
+            kept = [each for each in listed if not which(each)]
+            if len(kept) < len(listed):
+                self._change(self._datasources[datasource], kept)
+            return len(listed) - len(kept)
 
-    def _change(self, found: _Datasource, used: list[Segment]) -> None:
+    def _change(self, found: _Datasource, listed: list[Segment]) -> None:
+        used = [each for each in listed if not is_overshadowed(each, listed)]
         added = set(used) - set(found.seen)
-        found.used = used
+        found.used, found.overshadowed = used, [each for each in listed if each not in set(used)]
         found.looks_to_load = self.looks_to_load if added else 0
         found.looks_to_see = self.looks_to_see
         self._settle(found)

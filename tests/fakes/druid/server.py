@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -48,6 +49,7 @@ class FrontDoor:
         self.faults: list[Fault] = []
         self.leader_is_lost = False
         self.leader_url: str | None = None
+        self.clock_offset_s = 0.0
         self._users = users
         self._powerless = powerless
         self._lock = threading.Lock()
@@ -192,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, reply: Reply) -> None:
         """Send a whole answer."""
         phrase = HTTPStatus(reply.status).phrase
-        headers = {"Date": formatdate(usegmt=True), **reply.headers}
+        now = time.time() + self.door.front.clock_offset_s
+        headers = {"Date": formatdate(now, usegmt=True), **reply.headers}
         if reply.content_type is not None:
             headers["Content-Type"] = reply.content_type
         if reply.status != HTTPStatus.NO_CONTENT:

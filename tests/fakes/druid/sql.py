@@ -48,8 +48,11 @@ SYSTEM_SCHEMAS = frozenset({"INFORMATION_SCHEMA", "sys"})
 class SqlError(Exception):
     """A query that Druid answers by 400."""
 
-    def __init__(self, message: str, *, code: str = "invalidInput", at: "Token | None" = None) -> None:
+    def __init__(
+        self, message: str, *, code: str = "invalidInput", at: "Token | None" = None, status: int = 400
+    ) -> None:
         self.code = code
+        self.status = status
         self.context: dict[str, str] = {} if code == "general" else {"sourceType": "sql"}
         if at is not None:
             message += f" (line [{at.line}], column [{at.column}])"
@@ -149,6 +152,18 @@ class Query:
                 column = self.tokens[place + 2]
                 if self.tokens[place + 3].text == ")" and columns.get(column.value) == "VARCHAR":
                     raise SqlError(f"Aggregation [{token.upper}] does not support type [STRING], column [v0]")
+
+    def is_of_nothing(self, rows: Sequence[Sequence[Any]]) -> bool:
+        """Return whether these are the counts and sums over all there is, where there is nothing."""
+        words = [each.upper for each in self.tokens]
+        called = {word for place, word in enumerate(words) if words[place + 1 : place + 2] == ["("]} & _AGGREGATES
+        if not self.tables or not called or {"GROUP", "FILTER"} & set(words) or len(rows) != 1:
+            return False
+        return (
+            not any(rows[0])
+            if called == {"COUNT"}
+            else all(value in (0, None) for value in rows[0]) and None in rows[0]
+        )
 
     def check_order(self) -> None:
         """Refuse a scan that is not ordered by time."""

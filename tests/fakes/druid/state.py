@@ -37,7 +37,8 @@ class State:
         with self.lock:
             if task.task_id in self.runner.tasks:
                 return False
-            fault = self.task_faults.pop(0) if self.task_faults else TaskFault()
+            is_struck = task.kind != "noop" and bool(self.task_faults)
+            fault = self.task_faults.pop(0) if is_struck else TaskFault()
             if fault.loses_task:
                 return True
             task.work.interference = fault.in_task

@@ -66,8 +66,7 @@ class SystemTables:
 
     def _segments(self) -> Table:
         rows: list[Sequence[Any]] = []
-        for name in self._store.names():
-            used = self._store.used(name)
+        for name, used in sorted(self._store.in_list().items()):
             for each in used:
                 is_hidden, is_loaded = is_overshadowed(each, used), self._store.is_loaded(each)
                 shard = {"type": "numbered", "partitionNum": each.partition, "partitions": 1}

@@ -94,18 +94,18 @@ class TaskRunner:
         self.tasks: dict[str, Task] = {}
         self.is_worker_up = True
         self.last_completed = iso(now_ms())
-        self._is_held = False
+        self.is_held = False
         self._changed = threading.Condition(threading.RLock())
 
     def hold(self) -> None:
         """Let tasks get their slot and then do nothing until they are released."""
         with self._changed:
-            self._is_held = True
+            self.is_held = True
 
     def release(self) -> None:
         """Let held tasks work."""
         with self._changed:
-            self._is_held = False
+            self.is_held = False
             self._changed.notify_all()
 
     def add(self, task: Task) -> bool:
@@ -193,7 +193,7 @@ class TaskRunner:
             task.runner_state, task.queued = "PENDING", iso(now_ms())
             self._wait(task, lambda: self.is_worker_up and len(self.running()) < self.capacity)
             task.runner_state, task.has_place = "RUNNING", True
-            self._wait(task, lambda: not self._is_held)
+            self._wait(task, lambda: not self.is_held)
 
     def _wait(self, task: Task, condition: Callable[[], bool]) -> None:
         while not condition():

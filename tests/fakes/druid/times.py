@@ -10,6 +10,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BEGINNING, END = -(2**62), 2**62 - 1
 _ENDS = {BEGINNING: "-146136543-09-08T08:23:32.096Z", END: "146140482-04-24T15:36:27.903Z"}
 _ENDS_BACK = {text: value for value, text in _ENDS.items()}
+AFTER_9999, _YEAR_10000 = 253_402_300_800_000, 10_000
+"""The only moment of that year that is understood: where the last chunks of the year 9999 end."""
 _ISO = re.compile(
     r"(-?\d{4,})(?:-(\d\d?)(?:-(\d\d?))?)?"
     r"(?:T(\d\d?)(?::(\d\d?)(?::(\d\d?)(?:[.,](\d+))?)?)?)?(Z|[+-]\d\d:?\d\d)?$"
@@ -45,6 +47,8 @@ def iso(ms: int) -> str:
     """Return milliseconds as Druid prints them."""
     if ms in _ENDS:
         return _ENDS[ms]
+    if ms == AFTER_9999:
+        return "10000-01-01T00:00:00.000Z"
     moment = EPOCH + timedelta(milliseconds=ms)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
 
@@ -58,6 +62,8 @@ def parse_iso(text: str) -> int:
         msg = f'Invalid format: "{text}"'
         raise ValueError(msg)
     year, month, day, hour, minute, second, fraction, zone = found.groups()
+    if int(year) == _YEAR_10000:
+        return AFTER_9999
     moment = datetime(int(year), int(month or 1), int(day or 1), tzinfo=UTC)
     moment += timedelta(hours=int(hour or 0), minutes=int(minute or 0), seconds=int(second or 0))
     ms = (moment - EPOCH) // timedelta(milliseconds=1) + int(((fraction or "") + "000")[:3])
@@ -136,6 +142,8 @@ def following(ms: int, period: str) -> int:
     if years or months:
         moment = EPOCH + timedelta(milliseconds=ms)
         index = moment.year * 12 + moment.month - 1 + years * 12 + months
+        if index // 12 >= _YEAR_10000:
+            return AFTER_9999
         moved = moment.replace(year=index // 12, month=index % 12 + 1)
         return (moved - EPOCH) // timedelta(milliseconds=1)
     return ms + _fixed_ms(weeks, days, *clock)

@@ -30,6 +30,8 @@ def check_task(body: Any, *, extensions: frozenset[str]) -> None:
         )
     if "type" not in body:
         raise RefusedError(_missing_type("org.apache.druid.indexing.common.task.Task"))
+    if body["type"] == "noop":
+        return
     if body["type"] != "index_parallel":
         raise RefusedError(_unknown_type(body["type"], "org.apache.druid.indexing.common.task.Task", _TASKS))
     if "spec" not in body:
