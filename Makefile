@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3.11
 MANAGE := $(BIN)/python manage.py
 SOURCES := ingest_project ingestion connectors sinks sample benchmarks tests manage.py
-TYPED := ingestion/ports ingestion/toolkit ingestion/quality ingestion/ratelimit ingestion/runs connectors sinks ingest_project
+TYPED := ingestion/ports ingestion/toolkit ingestion/quality ingestion/ratelimit ingestion/runs connectors sinks ingest_project benchmarks
 OPTIONS := $(if $(DATA),--data $(DATA)) $(if $(PORT),--port $(PORT))
 UP_OPTIONS := $(OPTIONS) $(if $(DRUID),--with-druid)
 

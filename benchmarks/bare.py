@@ -124,7 +124,7 @@ def _connect_postgres(url: str) -> Any:
 def _connect_sqlite(path: str) -> Any:
     import sqlite3
 
-    from django.db.backends.sqlite3._functions import register
+    from django.db.backends.sqlite3._functions import register  # type: ignore[import-untyped]
 
     connection = sqlite3.connect(path, timeout=20, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")

@@ -73,10 +73,10 @@ class _Loads:
         policy = EgressPolicy(allow=("127.0.0.0/8",), ports=frozenset(range(1, 65536)))
         self._ctx = Context(
             http=Http(policy),
-            limiter=None,
+            limiter=None,  # type: ignore[arg-type]  # no sink asks it
             lake=self._lake,
             clock=lambda: datetime.now(UTC),
-            scratch=folder,  # type: ignore[arg-type]
+            scratch=folder,
         )
         self._addresses, self._number = addresses, 0
         self.lags_s: list[float] = []
@@ -135,9 +135,8 @@ class _Loads:
             self._delivery,
             self._ctx,
         )
-        refs = planner.plan(attempt=1).refs
-        source, names = planner.source(refs)
-        spec = native_spec(restore_plan(refs, source=source, input_names=names, discovers=False))
+        refs = planner.plan(attempt=1, is_late=False).refs
+        spec = native_spec(restore_plan(refs, source=planner.source(refs)))
         began, own_began = time.perf_counter(), time.process_time()
         with httpx.Client(timeout=30) as http:
             http.post(f"{self._addresses['url']}/druid/indexer/v1/task", json=spec).raise_for_status()

@@ -89,7 +89,10 @@ def upload_with_sink(asked: dict[str, Any]) -> Callable[[], None]:
         import sinks.objects.splitting  # noqa: F401 - loaded before the memory of libraries is taken
     import ingestion.toolkit.lake_s3  # noqa: F401
 
-    return lambda: sink.stage(part, delivery, ctx) and None
+    def stage() -> None:
+        sink.stage(part, delivery, ctx)
+
+    return stage
 
 
 def _sha256_of(path: Path) -> str:
