@@ -1,16 +1,18 @@
 """The store for rows on their way as a part of the destination: its errors are not taken for those of our own lake."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import SecretStr
 
 from ingestion.ports.context import LakeWriter, ObjectInfo
-from ingestion.ports.errors import AuthError, ConfigError, IngestError, SinkRejected, SinkUnavailable, StoreCorrupt
 from ingestion.toolkit.lake import ObjectStore, open_lake
+from ingestion.toolkit.lake_destination import as_destination
 from ingestion.toolkit.lake_s3_options import BucketPlace
+
+PART = "staging store"
+"""What the store is called where something is wrong with it."""
 
 
 def open_staging(
@@ -33,47 +35,47 @@ class StagingStore:
 
     def put_if_absent(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
         """Store the object unless it is there."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             return self._store.put_if_absent(key, source, sha256=sha256)
 
     def put(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
         """Store the object, replacing what is there."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             return self._store.put(key, source, sha256=sha256)
 
     def writer(self, key: str) -> "StagingWriter":
         """Return a writer that streams one object."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             return StagingWriter(self._store.writer(key), destination=self._destination)
 
     def open(self, key: str) -> BinaryIO:
         """Return the object as a seekable binary file."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             return self._store.open(key)
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         """Return `length` bytes from `offset`, or all that follow it."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             return self._store.read(key, offset=offset, length=length)
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return what the store knows of the object, or None."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             return self._store.head(key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             yield from self._store.list(prefix)
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens where it is not there."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             self._store.delete(key)
 
     def presign(self, key: str, *, expires_s: int) -> str:
         """Return a URL that reads this one object until it expires."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             return self._store.presign(key, expires_s=expires_s)
 
     def place(self, key: str) -> BucketPlace | None:
@@ -92,41 +94,16 @@ class StagingWriter:
 
     def write(self, data: bytes) -> None:
         """Append the bytes."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             self._writer.write(data)
         self.size_bytes = self._writer.size_bytes
 
     def commit(self) -> ObjectInfo:
         """Make the object visible."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             return self._writer.commit()
 
     def abort(self) -> None:
         """Remove what was written; harmless after `commit`."""
-        with as_destination(self._destination):
+        with as_destination(self._destination, part=PART):
             self._writer.abort()
-
-
-@contextmanager
-def as_destination(name: str) -> Iterator[None]:
-    """Give a store's errors as those of the destination; others pass."""
-    try:
-        yield
-    except IngestError as error:
-        if error.code.startswith("store."):
-            raise _of_destination(error, name) from error
-        raise
-
-
-def _of_destination(error: IngestError, name: str) -> IngestError:
-    detail = f"its staging store: {error.values.get('detail') or error}"
-    match error:
-        case AuthError():
-            return AuthError("sink.auth", destination=name, detail=detail)
-        case SinkUnavailable():
-            return SinkUnavailable("sink.unavailable", destination=name, detail=detail)
-        case StoreCorrupt():
-            return SinkRejected(
-                "sink.rejected", destination=name, detail=f"{detail} (object {error.values.get('key')})"
-            )
-    return ConfigError("config.invalid", where=f"destination {name}, staging", detail=error.values.get("detail"))

@@ -24,12 +24,12 @@ from ingestion.ports.sink import (
 )
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake import ObjectStore, open_lake
+from ingestion.toolkit.lake_destination import as_destination
 from sinks.objects.check import findings_of
 from sinks.objects.compaction import compact_state
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.counting import count_rows
 from sinks.objects.documents import manifest_bytes, read_document
-from sinks.objects.failures import as_destination
 from sinks.objects.keys import manifest_key, parse_template
 from sinks.objects.publications import Publications
 from sinks.objects.staging import Stage

@@ -12,9 +12,9 @@ from ingestion.ports.schema import ColumnType
 from ingestion.ports.sink import DeliveryView, PartView
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake import ObjectStore
+from ingestion.toolkit.lake_destination import as_destination
 from ingestion.toolkit.lake_keys import sha256_of
 from sinks.objects.documents import Document, read_staged, staged_bytes
-from sinks.objects.failures import as_destination
 from sinks.objects.keys import STAGED_SUFFIX, KeyTemplate
 from sinks.objects.layout import Layout, Partition, StoredFile, UnfitPartitionError, folder_of
 from sinks.objects.working import BLOCK_BYTES, TRIES, fetch, raise_if_stopped, send, working_folder

@@ -19,25 +19,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
 
-
-@dataclass(frozen=True)
-class Request:
-    """One request as it arrived; header names are lower case."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the body's JSON value."""
-        return json.loads(self.body)
+from tests.fakes.requests import AnyMethodHandler, Request
 
 
 @dataclass(frozen=True)
@@ -194,32 +180,11 @@ class FakeSite:
 _NO_ROUTE = object()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(AnyMethodHandler):
     site: FakeSite
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
 
-    def handle(self) -> None:
-        with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):
-            super().handle()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("do_"):
-            return self._serve
-        raise AttributeError(name)
-
-    def _serve(self) -> None:
-        target = urlsplit(self.path)
-        request = Request(
-            method=self.command,
-            path=target.path,
-            query=dict(parse_qsl(target.query, keep_blank_values=True)),
-            headers={name.lower(): value for name, value in self.headers.items()},
-            body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
-        )
+    def serve(self) -> None:
+        request = self.read(Request)
         if request.path in ("/__fault", "/__requests"):
             self.send_whole(self._control(request))
             return

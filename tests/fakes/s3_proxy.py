@@ -12,25 +12,19 @@ import random
 import re
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
+
+from tests.fakes.requests import AnyMethodHandler, Request
 
 UPSTREAM_TIMEOUT_S = 60
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
 
 
-@dataclass(frozen=True)
-class Call:
-    """One request as it came: the path without its query, the query's names with their values."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: bytes
+class Call(Request):
+    """One request, and what it asks of S3."""
 
     @property
     def operation(self) -> str:
@@ -159,32 +153,11 @@ class S3Proxy:
             connection.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(AnyMethodHandler):
     proxy: S3Proxy
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
 
-    def handle(self) -> None:
-        with suppress(ConnectionError, TimeoutError):
-            super().handle()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("do_"):
-            return self._serve
-        raise AttributeError(name)
-
-    def _serve(self) -> None:
-        target = urlsplit(self.path)
-        call = Call(
-            method=self.command,
-            path=target.path,
-            query=dict(parse_qsl(target.query, keep_blank_values=True)),
-            headers={name.lower(): value for name, value in self.headers.items()},
-            body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
-        )
+    def serve(self) -> None:
+        call = self.read(Call)
         fault = self.proxy.receive(call)
         if fault is None:
             self.send_answer(self.proxy.forward(call, target=self.path))

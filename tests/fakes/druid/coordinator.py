@@ -4,9 +4,10 @@ from re import Match
 from typing import Any
 from urllib.parse import unquote
 
-from tests.fakes.druid.http import Reply, Request, Routes, json_reply, nothing, page, parsed, text_reply
+from tests.fakes.druid.http import Reply, Routes, json_reply, nothing, page, parsed, text_reply
 from tests.fakes.druid.state import State
 from tests.fakes.druid.times import Interval, iso, now_ms
+from tests.fakes.requests import Request
 
 _TWO_WEEKS_MS = 14 * 86_400_000
 _NO_SEGMENT = "No used segment found for the given datasource and interval"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from tests.fakes.druid.coordinator import Coordinator
-from tests.fakes.druid.http import Reply, Request, Routes, json_reply
+from tests.fakes.druid.http import Reply, Routes, json_reply
 from tests.fakes.druid.native import Interference
 from tests.fakes.druid.overlord import Overlord
 from tests.fakes.druid.queries import Queries
@@ -22,6 +22,7 @@ from tests.fakes.druid.segments import SegmentStore, visible_rows
 from tests.fakes.druid.server import FAULTS, Door, Fault, FrontDoor
 from tests.fakes.druid.state import State, TaskFault
 from tests.fakes.druid.tasks import TaskRunner
+from tests.fakes.requests import Request
 
 _SERVICES = ("coordinator", "historical", "broker", "overlord", "indexer")
 _PLAIN = (

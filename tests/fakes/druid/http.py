@@ -8,24 +8,10 @@ from re import Match
 from typing import Any, TypeAlias
 
 from tests.fakes.druid.values import compact
+from tests.fakes.requests import Request
 
 JSON, TEXT, PAGE = "application/json", "text/plain", "text/html;charset=iso-8859-1"
 _PHRASES = {401: "Unauthorized", 404: "Not Found", 500: "Server Error", 503: "Service Unavailable"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request as it arrived. `query` holds the parameters, those without a value as empty text."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def json(self) -> Any:
-        """Return the body's JSON value."""
-        return json.loads(self.body)
 
 
 @dataclass(frozen=True)

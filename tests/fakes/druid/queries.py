@@ -4,13 +4,14 @@ from re import Match
 from typing import Any
 
 from tests.fakes.druid.broker import Broker, rendered
-from tests.fakes.druid.http import JSON, Reply, Request, Routes, druid_error, json_reply, nothing, parsed, refused
+from tests.fakes.druid.http import JSON, Reply, Routes, druid_error, json_reply, nothing, parsed, refused
 from tests.fakes.druid.msq import MsqWork, statement_of
 from tests.fakes.druid.sql import SqlError
 from tests.fakes.druid.state import State
 from tests.fakes.druid.system_tables import SystemTables
 from tests.fakes.druid.tasks import Task
 from tests.fakes.druid.times import now_ms
+from tests.fakes.requests import Request
 
 
 class Queries:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
-from tests.fakes.druid.http import JSON, HangError, Reply, Request, Routes, json_reply, nothing, page, text_reply
+from tests.fakes.druid.http import JSON, HangError, Reply, Routes, json_reply, nothing, page, text_reply
+from tests.fakes.requests import AnyMethodHandler, Request
 
 
 @dataclass
@@ -140,10 +141,8 @@ class Door:
         return nothing(404) if path.startswith("/druid/indexer/v1/datasources/") else page(404, path=request.path)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(AnyMethodHandler):
     door: Door
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
 
     def setup(self) -> None:
         super().setup()
@@ -154,27 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             super().finish()
 
-    def handle(self) -> None:
-        with contextlib.suppress(ConnectionError, TimeoutError, ValueError):
-            super().handle()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("do_"):
-            return self._serve
-        raise AttributeError(name)
-
-    def _serve(self) -> None:
-        target = urlsplit(self.path)
-        request = Request(
-            method=self.command,
-            path=target.path,
-            query=dict(parse_qsl(target.query, keep_blank_values=True)),
-            body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
-            headers={name.lower(): value for name, value in self.headers.items()},
-        )
+    def serve(self) -> None:
+        request = self.read(Request)
         fault = self.door.front.receive(request)
         if fault is None:
             self.send(self.answer(request))
