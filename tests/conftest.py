@@ -96,6 +96,15 @@ def rclone() -> Iterator[Rclone]:
 
 
 @pytest.fixture(scope="session")
+def django_db_keepdb(request: pytest.FixtureRequest) -> bool:
+    """Leave the test database to the end of its PostgreSQL server, which is the session's own.
+
+    To drop it fails where a thread that still ends holds a connection.
+    """
+    return bool(request.config.getoption("--database") == "postgres" or request.config.getvalue("reuse_db"))
+
+
+@pytest.fixture(scope="session")
 def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
     """Put the chosen database under the tests before pytest-django creates it."""
     if request.config.getoption("--database") != "postgres":
