@@ -9,7 +9,7 @@ from ingest_project import plugins, queues
 from ingest_project.env import BASE_DIR, load_environment
 from ingest_project.keys import keep_secret, make_fernet_key, make_password, make_signing_key
 from ingest_project.redis_urls import next_database
-from ingest_project.stack.druid.place import find_druid
+from ingest_project.stack.druid.place import find_druid, stopped_place
 from ingest_project.stack.state import read_state
 from ingestion.api import settings as api
 
@@ -191,8 +191,10 @@ HEADGATE_DEMO_PORT: int | None = _STACK.demo_port if _STACK else None
 HEADGATE_EGRESS_ALLOW: list[str] = list(ENVIRONMENT.headgate_egress_allow)
 if HEADGATE_DEMO_PORT and not ENVIRONMENT.is_production:
     HEADGATE_EGRESS_ALLOW.append(f"127.0.0.1:{HEADGATE_DEMO_PORT}")
-if _druid is not None and (not _druid.is_embedded or not ENVIRONMENT.is_production or HEADGATE_ALLOW_EMBEDDED):
-    HEADGATE_EGRESS_ALLOW.extend(_druid.reached)
+# One of our own that is stopped stays allowed, so that it is said to be stopped and not to be forbidden.
+_reached = _druid or stopped_place(HEADGATE_DATA_DIR)
+if _reached is not None and (not _reached.is_embedded or not ENVIRONMENT.is_production or HEADGATE_ALLOW_EMBEDDED):
+    HEADGATE_EGRESS_ALLOW.extend(_reached.reached)
 HEADGATE_EGRESS_PORTS: list[int] = list(ENVIRONMENT.headgate_egress_ports)
 HEADGATE_UPLOAD_MAX_BYTES = ENVIRONMENT.headgate_upload_max_bytes
 

@@ -14,7 +14,7 @@ from ingestion.admin.base import WithButtons, name_row
 from ingestion.admin.config_fields import find_errors, make_fields, read_settings
 from ingestion.models import Source
 from ingestion.ports.connector import CheckReport
-from ingestion.ports.errors import ConfigError
+from ingestion.ports.errors import ConfigError, Refused
 from ingestion.runs import probing
 from ingestion.runs.pipelines import check_destination_config, check_source_config
 from ingestion.toolkit.redact import redact
@@ -47,8 +47,8 @@ class ConfiguredForm(forms.ModelForm):
             if self.errors:
                 return cleaned
             check = check_source_config if self.port == "connector" else check_destination_config
-            check(kind=self.kind, config=config, secrets=secrets, name=cleaned["name"])
-        except ConfigError as error:
+            check(kind=self.kind, config=config, secrets=secrets, name=cleaned["name"], own_id=self.instance.pk)
+        except (ConfigError, Refused) as error:
             raise forms.ValidationError(str(error)) from error
         self.instance.config, self.instance.secrets = config, secrets
         return cleaned

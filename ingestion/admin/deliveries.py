@@ -136,6 +136,10 @@ class DeliveryPartAdmin(ReadOnly):
         ("Work", {"fields": ("attempt", "fence", "lease_until", "not_before", "nudged_at")}),
     )
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Allow what the run's page links to, too."""
+        return lookup == "delivery__run__id__exact" or super().lookup_allowed(lookup, value, request)
+
     @admin.display(description="Delivery", ordering="delivery_id")
     def of_delivery(self, row: DeliveryPart) -> SafeString:
         """Return a link to the delivery."""

@@ -74,6 +74,7 @@ class ConfiguredSerializer(Strict, serializers.ModelSerializer[Any]):
             config=attrs.get("config", kept.config if kept is not None else {}),
             secrets=attrs.get("secrets", stored),
             name=attrs.get("name") or kept.name,
+            own_id=kept.pk if kept is not None else None,
         )
         return attrs
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from ingestion import registry
 from ingestion.models import Contract, Destination, Pipeline, PipelineDependency, Source
-from ingestion.ports.errors import ConfigError
+from ingestion.ports.errors import ConfigError, Refused
 from ingestion.runs.dependencies import check_dependency
 
 UPLOAD_SOURCE = "uploads"
@@ -24,14 +25,34 @@ _NAME_ROOM = 57
 """A name has 63 characters; the rest is for a number."""
 
 
-def check_source_config(*, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], name: str) -> None:
+def check_source_config(
+    *, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], name: str, own_id: int | None = None
+) -> None:
     """Raise ConfigError unless a connector of that kind can be built from the settings."""
     registry.validate_config("connector", kind, config, secrets, where=name)
 
 
-def check_destination_config(*, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], name: str) -> None:
-    """Raise ConfigError unless a sink of that kind can be built from the settings."""
-    registry.validate_config("sink", kind, config, secrets, where=name)
+def check_destination_config(
+    *, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], name: str, own_id: int | None = None
+) -> None:
+    """Raise ConfigError unless a sink of that kind can be built from the settings, and nobody else has what it claims.
+
+    `own_id` is that of the destination, where there is one already.
+    """
+    claim = _claim_of(kind, config, secrets, name=name)
+    if not claim:
+        return
+    for other in Destination.objects.filter(kind=kind):
+        if other.pk == own_id:
+            continue
+        with suppress(ConfigError):
+            theirs = _claim_of(kind, other.config, other.secrets, name=other.name)
+            if theirs == claim:
+                raise Refused("destination.claimed", name=name, other=other.name, claim=claim)
+
+
+def _claim_of(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, name: str) -> str:
+    return str(getattr(registry.validate_config("sink", kind, config, secrets, where=name), "claim", ""))
 
 
 def check_pipeline(*, source: Source, stream: str, mode: str) -> None:

@@ -31,13 +31,13 @@ def _of_destination(error: IngestError, name: str, part: str) -> IngestError:
         case StoreCorrupt():
             return SinkRejected("sink.rejected", destination=name, detail=whose + _what(error))
     # Who looks for the causes in a part has remedies of its own, so the store's are left out.
-    return ConfigError("config.invalid", where=f"destination {name}", detail=detail if part else str(error))
+    return ConfigError("config.invalid", where=f"destination {name}", detail=detail if part else str(error).rstrip("."))
 
 
 def _what(error: StoreCorrupt) -> str:
     key = error.values.get("key")
     known = {
-        "store.missing": f"the file {key} is not there any more",
+        "store.missing": f"it has no file {key}: it was removed since, or the endpoint is that of no object store",
         "store.corrupt": f"the file {key} has other bytes than were written ({error.values.get('detail')})",
         "store.conflict": f"another file already lies under {key}",
     }

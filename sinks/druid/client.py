@@ -66,7 +66,7 @@ class DruidClient:
         self, config: DruidConfig, http: HttpClient, *, destination: str, deadline_s: float | None = None
     ) -> None:
         """Take the client of the work at hand; `deadline_s` bounds every call in the place of the usual deadlines."""
-        self._destination = destination
+        self.destination = destination
         ca_file = config.ca_file or None
         self._http = http.variant(ca_file=ca_file, deadline_s=deadline_s or CALL_S)
         self._patient = self._http if deadline_s else http.variant(ca_file=ca_file, deadline_s=QUERY_S)
@@ -95,6 +95,10 @@ class DruidClient:
     def date(self) -> datetime | None:
         """Return what the Overlord's machine takes for the time, or None where it does not say."""
         return date_of(self._checked(self._call("GET", f"{self.overlord}/status")))
+
+    def takes_no_tasks(self) -> bool:
+        """Return whether this is a service of Druid's that is no Overlord, and no way to one."""
+        return self._call("GET", f"{self.overlord}/druid/indexer/v1/leader").status == _NOT_FOUND
 
     def has_leader(self) -> bool:
         """Return whether the Overlord that answers leads, or knows who does."""
@@ -227,7 +231,7 @@ class DruidClient:
         }
         response = self._call("POST", f"{self.broker}/druid/v2/sql", json=body, is_repeatable=True, is_long=True)
         if is_unknown_object(response):
-            raise UnknownObjectError("sink.rejected", destination=self._destination, detail=detail_of(response))
+            raise UnknownObjectError("sink.rejected", destination=self.destination, detail=detail_of(response))
         return self._rows(self._checked(response))
 
     def submit_sql(self, query: str, *, query_id: str, context: Mapping[str, Any]) -> Submission:
@@ -270,7 +274,7 @@ class DruidClient:
                 if response.status not in _REDIRECTS or not location:
                     return response
                 url = self._followed(url, location)
-        raise SinkUnavailable("sink.unavailable", destination=self._destination, detail="it redirects in a circle")
+        raise SinkUnavailable("sink.unavailable", destination=self.destination, detail="it redirects in a circle")
 
     def _followed(self, url: str, location: str) -> str:
         try:
@@ -281,7 +285,7 @@ class DruidClient:
         if place not in self._known:
             host = redact(urlsplit(target).netloc.rpartition("@")[2]) if target else ""
             named = f"{place[0]}://{host}" if host else "an address that is none"
-            raise SinkRejected("sink.foreign_redirect", destination=self._destination, host=named[:DETAIL_CHARACTERS])
+            raise SinkRejected("sink.foreign_redirect", destination=self.destination, host=named[:DETAIL_CHARACTERS])
         return target
 
     @contextmanager
@@ -311,7 +315,7 @@ class DruidClient:
         if status < _REDIRECT:
             return response
         if status in _UNAUTHORIZED:
-            raise AuthError("sink.auth", destination=self._destination, detail=f"Druid answered {status}")
+            raise AuthError("sink.auth", destination=self.destination, detail=f"Druid answered {status}")
         if status < _ERROR:
             self._raise_unavailable(f"it answered {status} and named no place to go on to")
         if status == _NOT_FOUND:
@@ -322,7 +326,7 @@ class DruidClient:
         if status in _BUSY or status >= _BROKEN:
             self._raise_unavailable(detail or f"Druid answered {status} without a word; it may have no leader")
         detail = detail or f"it answered {status} without a word"
-        raise SinkRejected("sink.rejected", destination=self._destination, detail=detail)
+        raise SinkRejected("sink.rejected", destination=self.destination, detail=detail)
 
     def _rows(self, response: HttpResponse) -> list[dict[str, Any]]:
         found = self._shaped(list, response)
@@ -346,7 +350,7 @@ class DruidClient:
         self._raise_unavailable(f"it answered {response.status} with {said} instead of what was asked for", cause=cause)
 
     def _raise_unavailable(self, detail: str, *, cause: Exception | None = None) -> NoReturn:
-        raise SinkUnavailable("sink.unavailable", destination=self._destination, detail=redact(detail)) from cause
+        raise SinkUnavailable("sink.unavailable", destination=self.destination, detail=redact(detail)) from cause
 
 
 def _place(url: str) -> tuple[str, str, int]:

@@ -177,6 +177,16 @@ class DruidConfig(BaseModel):
             raise ValueError(msg)
         return self
 
+    @property
+    def place(self) -> str:
+        """Return which Druid this is, as it is called where no destination's name is known."""
+        return urlsplit(self.url or self.overlord_url or self.coordinator_url).netloc
+
+    @property
+    def claim(self) -> str:
+        """Return what no other destination may have, too: the datasources, and where they lie."""
+        return f"datasource {self.datasource} of {self.place}"
+
     def datasource_of(self, pipeline: str) -> str:
         """Return the name of the pipeline's datasource; ConfigError where Druid could not be asked for it."""
         name = self.datasource.replace(PLACEHOLDER, pipeline)

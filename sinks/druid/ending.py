@@ -37,7 +37,7 @@ def end_delivery(client: DruidClient, config: DruidConfig, delivery: DeliveryVie
             _raise_busy(delivery)
 
 
-def end_tasks(client: DruidClient, datasource: str) -> None:
+def end_tasks(client: DruidClient, datasource: str, *, destination: str) -> None:
     """Stop all tasks of ours for the datasource, and return when they are over; SinkUnavailable where they are not."""
     ids = [
         str(task["id"])
@@ -51,7 +51,7 @@ def end_tasks(client: DruidClient, datasource: str) -> None:
             return
         time.sleep(_PAUSE_S)
     detail = f"a task for {datasource} does not end; try again in a moment"
-    raise SinkUnavailable("sink.unavailable", destination="druid", detail=detail)
+    raise SinkUnavailable("sink.unavailable", destination=destination, detail=detail)
 
 
 def use_up(client: DruidClient, task_id: str) -> bool:

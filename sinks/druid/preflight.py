@@ -93,7 +93,7 @@ class _Look:
 def findings_of(config: DruidConfig, ctx: Context) -> Iterator[Finding]:
     """Yield what each part of the way says."""
     try:
-        client = DruidClient(config, ctx.http, destination="druid", deadline_s=CALL_S)
+        client = DruidClient(config, ctx.http, destination=config.place, deadline_s=CALL_S)
     except ConfigError as error:
         yield Finding("tls", ok=False, elapsed_ms=0.0, detail=str(error), fix="Correct ca_file.", code=error.code)
         return
@@ -111,7 +111,12 @@ def _look_at_cluster(look: _Look) -> None:
     places = {client.broker: "broker", client.coordinator: "coordinator", client.overlord: "overlord"}
     for base, name in places.items():
         look.take(name, partial(_reach, look, base), f"Correct the address {base}, or start the service there.")
-    look.take("leader", lambda: _leader(client), "Start an Overlord, or wait until one of them leads.")
+    look.take(
+        "leader",
+        lambda: _leader(client),
+        "Start an Overlord, or wait until one of them leads.",
+        explain=lambda error: Cause("leader", "Correct url.") if error.code == "sink.no_overlord" else None,
+    )
     look.take(
         "clock", lambda: _clock(look), "Set the clocks of this machine and of Druid's by a time server.", stops=False
     )
@@ -139,6 +144,7 @@ def _look_at_input(look: _Look) -> None:
         lambda: _extensions(config, client, ctx),
         "Load the missing extension (druid.extensions.loadList), or let the input be auto; with neither, set staging to"
         " a bucket that Druid can reach, or shares_disk where it sees this machine's disk.",
+        explain=lambda error: Cause("extension", "Let engine be native.") if error.code == "sink.no_sql" else None,
     )
     staging = Staging(config, ctx, delivery=_probe_delivery(), find_way=lambda: find_way(config, client, ctx.lake))
     probe: list[StagedObject] = []
@@ -169,7 +175,9 @@ def _reach(look: _Look, base: str) -> str:
     )
     failed = next((finding for finding in report.findings if not finding.ok), None)
     if failed is not None and failed.layer != "auth" and failed.code not in ("source.rejected", "source.not_found"):
-        raise SinkUnavailable("sink.unavailable", destination="druid", detail=f"{failed.layer}: {failed.detail}")
+        raise SinkUnavailable(
+            "sink.unavailable", destination=look.client.destination, detail=f"{failed.layer}: {failed.detail}"
+        )
     version = look.client.status(base).get("version")
     if not version:
         raise SinkRejected("sink.not_druid", where=base)
@@ -177,8 +185,12 @@ def _reach(look: _Look, base: str) -> str:
 
 
 def _leader(client: DruidClient) -> str:
+    if client.takes_no_tasks():
+        raise ConfigError("sink.no_overlord", where=client.overlord)
     if not client.has_leader():
-        raise SinkUnavailable("sink.unavailable", destination="druid", detail="no Overlord leads at the moment")
+        raise SinkUnavailable(
+            "sink.unavailable", destination=client.destination, detail="no Overlord leads at the moment"
+        )
     return "an Overlord leads"
 
 
@@ -201,11 +213,11 @@ def _clock(look: _Look) -> str:
 def _slots(config: DruidConfig, client: DruidClient) -> str:
     total, used = capacity_of(client.workers())
     if not total:
-        raise SinkUnavailable("sink.unavailable", destination="druid", detail="no worker could run a task")
+        raise SinkUnavailable("sink.unavailable", destination=client.destination, detail="no worker could run a task")
     needed = 2 if config.engine is Engine.SQL else 1
     if total < needed:
         detail = f"a statement of the multi-stage engine needs {needed} slots at once, there is {total}"
-        raise SinkUnavailable("sink.unavailable", destination="druid", detail=detail)
+        raise SinkUnavailable("sink.unavailable", destination=client.destination, detail=detail)
     return f"{total - used} of {total} task slots are free; ours may be {budget_of(config, total)}"
 
 
@@ -221,21 +233,21 @@ def _historicals(client: DruidClient) -> str:
     free = sum(int(row["max_size"] or 0) - int(row["curr_size"] or 0) for row in rows)
     if not rows or free <= 0:
         detail = "no Historical runs" if not rows else "no Historical has room for another segment"
-        raise SinkUnavailable("sink.unavailable", destination="druid", detail=detail)
+        raise SinkUnavailable("sink.unavailable", destination=client.destination, detail=detail)
     return f"{len(rows)} Historicals have {free // 1_000_000} MB of room"
 
 
 def _load_rule(client: DruidClient) -> str:
     rules = client.default_rules()
     if rules and str(rules[0].get("type", "")).startswith("drop"):
-        raise SinkRejected("sink.rejected", destination="druid", detail="the first default rule drops all segments")
+        raise SinkRejected(
+            "sink.rejected", destination=client.destination, detail="the first default rule drops all segments"
+        )
     return f"segments are loaded by the rule {rules[0].get('type')}" if rules else "no default rule is set"
 
 
 def _extensions(config: DruidConfig, client: DruidClient, ctx: Context) -> str:
     found = Extensions.of(client.status())
-    if config.engine is Engine.SQL and not found.sql:
-        raise SinkRejected("sink.rejected", destination="druid", detail="the multi-stage query engine is not loaded")
     loaded = [name for name, there in (("S3", found.s3), ("Parquet", found.parquet), ("SQL", found.sql)) if there]
     return f"{find_way(config, client, ctx.lake).reason} Loaded: {', '.join(loaded) or 'no extension of use here'}."
 
@@ -275,7 +287,7 @@ def _read_probe(look: _Look, staging: Staging, probe: list[StagedObject]) -> str
         if staging.way.input is InputWay.LOCAL:
             raise ConfigError("sink.disk_not_shared", path=source["files"][0])
         detail = "it read the row of a probe and found none in it"
-        raise SinkRejected("sink.rejected", destination="druid", detail=detail)
+        raise SinkRejected("sink.rejected", destination=look.client.destination, detail=detail)
     return "Druid read a row by that way"
 
 
@@ -308,7 +320,7 @@ def _bounded(look: _Look, step: Callable[[], T]) -> T:
         raise failed[0]
     if not found:
         raise SinkUnavailable(
-            "sink.unavailable", destination="druid", detail="the staging store does not answer in time"
+            "sink.unavailable", destination=look.client.destination, detail="the staging store does not answer in time"
         )
     return found[0]
 

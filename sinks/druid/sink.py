@@ -19,7 +19,7 @@ from ingestion.ports.sink import (
     Upkeep,
     WriteMode,
 )
-from sinks.druid.answers import first_line
+from sinks.druid.answers import TaskStatus, first_line
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig
 from sinks.druid.ending import end_delivery, end_tasks
@@ -107,10 +107,10 @@ class DruidSink:
 
     def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
         """Take all segments out of the pipeline's datasource; tasks of ours that are at it are stopped first."""
-        client = self._client(ctx, "druid")
+        client = self._client(ctx, self.config.place)
         datasource = self.config.datasource_of(pipeline)
         if not dry_run:
-            end_tasks(client, datasource)
+            end_tasks(client, datasource, destination=self.config.place)
         chunks = client.chunks(datasource) if client.unloaded_count(datasource) is not None else ()
         actions = (f"mark the segments of {len(chunks)} chunks of datasource {datasource} unused",) if chunks else ()
         if not dry_run:
@@ -119,24 +119,42 @@ class DruidSink:
 
     def tasks(self, ctx: Context, *, limit: int) -> Sequence[OutsideTask]:
         """Return our tasks there, newest first."""
-        client = self._client(ctx, "druid")
+        client = self._client(ctx, self.config.place)
         found = [task for task in client.tasks(completed=limit) if is_ours(str(task.get("id")))]
         newest = sorted(found, key=lambda task: str(task.get("createdTime")), reverse=True)
         return [_outside_task(task, link=self.task_link(str(task["id"]))) for task in newest[:limit]]
 
     def task_link(self, task_id: str) -> str:
-        """Return where Druid's console, which the Router serves, lists the task."""
+        """Return where Druid's console, which the Router serves, lists the task; without a Router, its status."""
+        if self.config.broker_url:
+            return (
+                f"{self.config.overlord_url or self.config.url}/druid/indexer/v1/task/{quote(task_id, safe='')}/status"
+            )
         return f"{self.config.url}/unified-console.html#tasks/task_id~{quote(task_id, safe='')}"
 
     def task_log(self, task_id: str, ctx: Context, *, tail_bytes: int) -> str:
         """Return the end of the task's log; empty where Druid keeps none."""
         self._refuse_foreign(task_id)
-        return self._client(ctx, "druid").log_tail(task_id, tail_bytes=tail_bytes)
+        client = self._client(ctx, self.config.place)
+        log = client.log_tail(task_id, tail_bytes=tail_bytes)
+        if not log:
+            self._find_task(client, task_id)
+        return log
 
     def cancel_task(self, task_id: str, ctx: Context) -> None:
-        """Stop the task; its delivery finds that out by itself."""
+        """Stop the task; its delivery finds that out by itself. ConfigError where there is none, or none any more."""
         self._refuse_foreign(task_id)
-        self._client(ctx, "druid").shutdown(task_id)
+        client = self._client(ctx, self.config.place)
+        status = self._find_task(client, task_id)
+        if status.is_over:
+            raise ConfigError("sink.task_over", task=task_id[:100], state=status.code)
+        client.shutdown(task_id)
+
+    def _find_task(self, client: DruidClient, task_id: str) -> TaskStatus:
+        status = client.task_status(task_id)
+        if status is None:
+            raise ConfigError("sink.unknown_task", destination=self.config.place, task=task_id[:100])
+        return status
 
     def _refuse_foreign(self, task_id: str) -> None:
         if not is_ours(task_id):

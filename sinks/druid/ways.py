@@ -8,7 +8,7 @@ from ingestion.ports.context import Lake
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake import bucket_place, local_path
 from sinks.druid.client import DruidClient
-from sinks.druid.config import DruidConfig, InputWay
+from sinks.druid.config import DruidConfig, Engine, InputWay
 from sinks.druid.spec import JSON, PARQUET
 
 _S3_MODULES = ("s3",)
@@ -72,6 +72,8 @@ def choose_way(config: DruidConfig, found: Extensions, *, is_bucket: bool, is_lo
 
     `is_bucket` and `is_local` say what the place is where the rows lie.
     """
+    if config.engine is Engine.SQL and not found.sql:
+        raise ConfigError("sink.no_sql")
     wanted = config.input
     if wanted in (InputWay.AUTO, InputWay.S3) and is_bucket and found.s3:
         if found.parquet:

@@ -50,7 +50,7 @@ def _steps(store: ObjectStore, url: str) -> Iterator[tuple[str, Callable[[], str
         yield (
             "tcp",
             lambda: _connect(host, port=port),
-            f"Start the store, or open port {port} of {host} for this machine.",
+            f"Start the store, correct the endpoint, or open port {port} of {host} for this machine.",
         )
     if urlsplit(url).scheme == "s3":
         yield (

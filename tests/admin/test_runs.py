@@ -1,6 +1,8 @@
 """What operators do with runs and see of them; errors are told in words."""
 
+import re
 from collections.abc import Callable
+from html import unescape
 
 import pytest
 from django.test import Client
@@ -50,6 +52,14 @@ def test_a_published_run_is_rolled_back_to(operator: Client, published: Run, dri
     run = Run.objects.latest("pk")
     assert (run.republishes_id, run.state, run.accepted) == (published.pk, RunState.SUCCEEDED, 2)
     assert operator.get(page(Run, "change", run.pk)).status_code == 200
+
+
+def test_every_list_that_a_runs_page_links_to_opens(operator: Client, published: Run) -> None:
+    text = operator.get(page(Run, "change", published.pk)).content.decode()
+    lists = re.findall(r'href="(/admin/ingestion/\w+/\?[^"]+)"', text)
+
+    assert any("deliverypart" in address for address in lists)
+    assert {address: operator.get(unescape(address)).status_code for address in lists} == dict.fromkeys(lists, 200)
 
 
 def test_a_runs_page_shows_only_the_buttons_that_make_sense(

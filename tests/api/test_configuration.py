@@ -78,6 +78,18 @@ def test_name_and_kind_of_a_source(staff: Api) -> None:
     assert staff.send("patch", address, {"name": "renamed"}).json()["name"] == "renamed"
 
 
+def test_two_destinations_do_not_share_the_datasources_of_one_druid(staff: Api) -> None:
+    config = {"url": "http://router:8888"}
+    made = staff.post("/v1/destinations", {"name": "first", "kind": "druid", "config": config})
+    shared = staff.post("/v1/destinations", {"name": "second", "kind": "druid", "config": config})
+    own = {**config, "datasource": "second_{pipeline}"}
+    apart = staff.post("/v1/destinations", {"name": "second", "kind": "druid", "config": own})
+    kept = staff.send("patch", f"/v1/destinations/{made.json()['id']}", {"config": config})
+
+    assert (made.status_code, apart.status_code, kept.status_code) == (201, 201, 200)
+    assert (shared.json()["code"], "first" in shared.json()["detail"]) == ("destination.claimed", True)
+
+
 def test_what_is_in_use_is_not_removed(staff: Api, pipeline: Pipeline) -> None:
     Run.objects.create(pipeline=pipeline, trigger="api", mode=pipeline.mode)
 

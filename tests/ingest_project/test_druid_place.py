@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingest_project.env import foreign_environment, read_environment
-from ingest_project.stack.druid.place import druid_home, embedded_place, find_druid
+from ingest_project.stack.druid.layout import choose_ports
+from ingest_project.stack.druid.place import druid_home, embedded_place, find_druid, stopped_place
 from ingest_project.stack.state import StackState, hold_stack, write_state
 from ingestion.ports.errors import ConfigError
 from tests.servers import ROOT, product_environment
@@ -70,6 +71,17 @@ def test_the_running_one_of_the_data_directory_is_taken(tmp_path: Path) -> None:
         "shares_disk": True,
     }
     assert place.reached == ["127.0.0.1:8081", "127.0.0.1:8082"]
+    assert find_druid(read_environment({}), data=tmp_path) is None
+
+
+def test_where_a_stopped_one_was_is_known(tmp_path: Path) -> None:
+    assert stopped_place(tmp_path) is None
+
+    ports = choose_ports(druid_home(tmp_path))
+    place = stopped_place(tmp_path)
+
+    assert place is not None
+    assert place.reached == [f"127.0.0.1:{ports['coordinator']}", f"127.0.0.1:{ports['broker']}"]
     assert find_druid(read_environment({}), data=tmp_path) is None
 
 

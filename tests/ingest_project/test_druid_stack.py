@@ -188,4 +188,4 @@ def test_druid_comes_up_before_the_others_know_of_it_and_says_so(host: Host) -> 
         finally:
             host.call("druid", "down")
 
-    assert "the running stack does not know it yet" in up.stdout
+    assert "stop the stack and start it again" in up.stdout

@@ -72,7 +72,10 @@ class Command(BaseCommand):
         if "druid" not in settings.HEADGATE_EMBEDDED and settings.HEADGATE_DRUID is not None:
             self._show("druid", "DRUID_URL is set, so the default destination is that Druid and not this one")
         elif read_state(data) is not None:
-            self._show("druid", "the running stack does not know it yet: stop the stack and start it again")
+            self._show(
+                "druid",
+                "a stack that runs already uses it where it knows it from before; else stop the stack and start it again",
+            )
 
     def _status(self, data: Path, _options: dict[str, Any]) -> None:
         state = read_druid(data)

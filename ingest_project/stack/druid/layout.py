@@ -7,12 +7,12 @@ from pathlib import Path
 from string import Template
 
 from ingest_project.stack.broker import free_port
+from ingest_project.stack.druid.place import KEPT_PORTS, read_ports
 from ingest_project.stack.parts import is_free
 
 TEMPLATES = Path(__file__).parent / "templates"
 SERVICES = ("coordinator", "indexer", "historical", "broker")
 PORTS = ("zookeeper", "metadata", *SERVICES)
-_KEPT_PORTS = "ports.json"
 _FOLDERS = (
     *("var/tmp", "var/zk", "log"),
     *(f"var/druid/{name}" for name in ("segments", "indexing-logs", "task", "processing", "segment-cache")),
@@ -21,8 +21,8 @@ _FOLDERS = (
 
 def choose_ports(home: Path) -> dict[str, int]:
     """Return a free loopback port for each listener, the one it had before where that is still free, and keep them."""
-    path = home / _KEPT_PORTS
-    before = _read_ports(path)
+    path = home / KEPT_PORTS
+    before = read_ports(home)
     ports: dict[str, int] = {}
     for name in PORTS:
         port = before.get(name)
@@ -53,14 +53,6 @@ def write_files(home: Path, *, ports: Mapping[str, int], jars: Sequence[str], mo
         (conf / service / "runtime.properties").write_text(_fill(f"{service}.properties", ports))
         # The properties are looked for on the class path, and the first of a name counts.
         _write_classpath(conf / f"{service}.classpath", folders=[f"conf/{service}", "conf/_common"], jars=jars)
-
-
-def _read_ports(path: Path) -> dict[str, int]:
-    try:
-        kept: dict[str, int] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return kept
 
 
 def _fill(name: str, ports: Mapping[str, int]) -> str:

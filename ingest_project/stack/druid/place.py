@@ -1,5 +1,6 @@
 """Which Druid an installation delivers to: the configured one, else the one that runs in its data directory."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 from ingest_project.env import Environment
 from ingest_project.stack.state import StackState, read_state
 
+KEPT_PORTS = "ports.json"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -36,6 +38,21 @@ def read_druid(data: Path) -> StackState | None:
     """Return what the running Druid of a data directory tells, or None where none runs."""
     state = read_state(druid_home(data))
     return state if state is not None and state.druid_ports else None
+
+
+def read_ports(home: Path) -> dict[str, int]:
+    """Return the ports that a Druid of one's own had when it was last started; empty before that."""
+    try:
+        kept: dict[str, int] = json.loads((home / KEPT_PORTS).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return kept
+
+
+def stopped_place(data: Path) -> DruidPlace | None:
+    """Return where the Druid of a data directory was when it last ran, or None where none ever did."""
+    ports = read_ports(druid_home(data))
+    return embedded_place(ports) if {"coordinator", "broker"} <= ports.keys() else None
 
 
 def embedded_place(ports: Mapping[str, int]) -> DruidPlace:

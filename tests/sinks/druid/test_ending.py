@@ -286,6 +286,19 @@ def test_a_log_is_given_and_an_absent_one_is_empty(druid: FakeDruid, bench: Benc
     assert bench.sink.task_log(FIRST, bench.ctx, tail_bytes=10).endswith("xxxthe end")
 
 
+def test_a_task_that_is_over_or_unknown_is_said_to_be(druid: FakeDruid, bench: Bench) -> None:
+    bench.publish(1, ROWS, mode=APPEND)
+
+    for task, code in ((FIRST, "sink.task_over"), ("hg.samples.9.109.a1", "sink.unknown_task")):
+        with pytest.raises(ConfigError) as raised:
+            bench.sink.cancel_task(task, bench.ctx)
+        assert raised.value.code == code
+    with pytest.raises(ConfigError):
+        bench.sink.task_log("hg.samples.9.109.a1", bench.ctx, tail_bytes=10)
+
+    assert druid.count("POST /druid/indexer/v1/task/*/shutdown") == 0
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -19,7 +19,7 @@ from sinks.druid.preflight import BUDGET_S, CALL_S, MOST_SKEW_S
 from tests.conformance.context import MemoryLake
 from tests.fakes.druid import FakeDruid
 from tests.servers import VersityGateway, free_port
-from tests.sinks.druid.support import Bench
+from tests.sinks.druid.support import Bench, memory_bench
 
 PASSWORD = "canary-password-1"
 
@@ -217,7 +217,6 @@ def test_a_rule_that_drops_everything(druid: FakeDruid, bench: Bench) -> None:
         ({"input": "s3"}, "do not lie in a bucket"),
         ({"input": "presigned"}, "do not lie in a bucket"),
         ({"input": "local"}, "shares_disk is not set"),
-        ({"engine": "sql"}, "multi-stage query engine is not loaded"),
         ({"input": "s3", "staging": "s3://bucket"}, "druid-s3-extensions is not loaded"),
     ],
 )
@@ -229,6 +228,25 @@ def test_a_way_that_cannot_be(bench: Bench, settings: dict[str, Any], words: str
     assert found.layer == "extension"
     assert words in found.detail
     assert "druid.extensions.loadList" in found.fix
+
+
+def test_an_engine_that_is_not_loaded(bench: Bench) -> None:
+    bench.settings["engine"] = "sql"
+
+    found = failed(bench)
+
+    assert (found.layer, found.code, found.fix) == ("extension", "sink.no_sql", "Let engine be native.")
+
+
+def test_the_broker_where_the_router_should_be(tmp_path: Path) -> None:
+    with FakeDruid(apart=True) as druid:
+        bench = memory_bench(druid, tmp_path)
+        bench.settings["url"] = druid.broker_url
+
+        found = failed(bench)
+
+    assert (found.layer, found.code) == ("leader", "sink.no_overlord")
+    assert "Router" in found.detail
 
 
 def test_a_disk_that_druid_does_not_see(druid: FakeDruid, local: Bench) -> None:

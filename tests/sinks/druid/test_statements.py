@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ingestion.ports.errors import ConfigError
 from ingestion.ports.sink import WriteMode
 from tests.conformance.context import MemoryLake
 from tests.fakes.druid import FakeDruid
@@ -119,4 +120,8 @@ def test_without_the_engine_it_is_refused(tmp_path: Path) -> None:
     with FakeDruid() as druid:
         bench = Bench(druid, tmp_path, lake=MemoryLake(), engine="sql")
 
-        assert bench.publish(1, ROWS, mode=APPEND).code == "sink.rejected"
+        with pytest.raises(ConfigError) as raised:
+            bench.publish(1, ROWS, mode=APPEND)
+
+    assert raised.value.code == "sink.no_sql"
+    assert "Let engine be native" in str(raised.value)

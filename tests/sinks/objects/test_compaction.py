@@ -310,7 +310,7 @@ def test_a_file_that_is_gone_is_named_and_the_state_stays(tmp_path: Path, ctx: C
             sink.compact("samples", ctx)
 
         assert path in str(caught.value)
-        assert "not there any more" in str(caught.value)
+        assert "it was removed since" in str(caught.value)
         assert not is_compacted(sink)
 
 
