@@ -140,7 +140,8 @@ class Environment(BaseModel):
 
     # what may be reached and taken in
     headgate_egress_allow: Names = Field(
-        (), description="host, host:port or CIDR that sources may reach although it is a private address."
+        (),
+        description="host, host:port or CIDR that sources and Druid destinations may reach although it is a private address.",
     )
     headgate_egress_ports: Numbers = Field((80, 443), description="Ports that sources may reach.")
     headgate_upload_max_bytes: int = Field(500_000_000, ge=1, description="Largest file taken by HTTP.")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from ingestion.ports.connector import Finding
 from ingestion.ports.context import Context
@@ -106,16 +107,26 @@ def findings_of(config: DruidConfig, ctx: Context) -> Iterator[Finding]:
     yield from look.findings
 
 
+def _known_code(code: str, cause: Cause, error: IngestError) -> Cause | None:
+    return cause if error.code == code else None
+
+
 def _look_at_cluster(look: _Look) -> None:
     client, config = look.client, look.config
     places = {client.broker: "broker", client.coordinator: "coordinator", client.overlord: "overlord"}
     for base, name in places.items():
-        look.take(name, partial(_reach, look, base), f"Correct the address {base}, or start the service there.")
+        allow = Cause(name, f"Add {urlsplit(base).netloc} to HEADGATE_EGRESS_ALLOW, and start everything again.")
+        look.take(
+            name,
+            partial(_reach, look, base),
+            f"Correct the address {base}, or start the service there.",
+            explain=partial(_known_code, "egress.forbidden", allow),
+        )
     look.take(
         "leader",
         lambda: _leader(client),
         "Start an Overlord, or wait until one of them leads.",
-        explain=lambda error: Cause("leader", "Correct url.") if error.code == "sink.no_overlord" else None,
+        explain=partial(_known_code, "sink.no_overlord", Cause("leader", "Correct url.")),
     )
     look.take(
         "clock", lambda: _clock(look), "Set the clocks of this machine and of Druid's by a time server.", stops=False
@@ -144,7 +155,7 @@ def _look_at_input(look: _Look) -> None:
         lambda: _extensions(config, client, ctx),
         "Load the missing extension (druid.extensions.loadList), or let the input be auto; with neither, set staging to"
         " a bucket that Druid can reach, or shares_disk where it sees this machine's disk.",
-        explain=lambda error: Cause("extension", "Let engine be native.") if error.code == "sink.no_sql" else None,
+        explain=partial(_known_code, "sink.no_sql", Cause("extension", "Let engine be native.")),
     )
     staging = Staging(config, ctx, delivery=_probe_delivery(), find_way=lambda: find_way(config, client, ctx.lake))
     probe: list[StagedObject] = []
@@ -175,9 +186,11 @@ def _reach(look: _Look, base: str) -> str:
     )
     failed = next((finding for finding in report.findings if not finding.ok), None)
     if failed is not None and failed.layer != "auth" and failed.code not in ("source.rejected", "source.not_found"):
-        raise SinkUnavailable(
-            "sink.unavailable", destination=look.client.destination, detail=f"{failed.layer}: {failed.detail}"
-        )
+        if failed.code == "egress.forbidden":
+            raise ConfigError(failed.code, host=urlsplit(base).hostname, address=urlsplit(base).netloc)
+        # Its first sentence: what to do about a source is not what to do here.
+        said = failed.detail.partition(". ")[0]
+        raise SinkUnavailable("sink.unavailable", destination=look.client.destination, detail=f"{failed.layer}: {said}")
     version = look.client.status(base).get("version")
     if not version:
         raise SinkRejected("sink.not_druid", where=base)

@@ -13,6 +13,8 @@ import pytest
 from ingestion.ports.connector import CheckReport, Finding
 from ingestion.ports.errors import AuthError, ConfigError, IngestError, SinkRejected, SinkUnavailable
 from ingestion.ports.messages import MESSAGES
+from ingestion.toolkit.egress import EgressPolicy
+from ingestion.toolkit.http import Http
 from sinks.druid import preflight
 from sinks.druid.causes import cause_in_druid, cause_in_store
 from sinks.druid.preflight import BUDGET_S, CALL_S, MOST_SKEW_S
@@ -86,6 +88,15 @@ def test_an_address_where_nothing_listens(bench: Bench) -> None:
 
     assert failed(bench).layer == "overlord"
     assert "tcp" in failed(bench).detail
+
+
+def test_an_address_that_is_not_allowed(bench: Bench) -> None:
+    bench.http = Http(EgressPolicy(allow=(), ports=frozenset(range(1, 65536))))
+
+    found = failed(bench)
+
+    assert (found.layer, found.code) == ("overlord", "egress.forbidden")
+    assert "HEADGATE_EGRESS_ALLOW" in found.fix
 
 
 def test_a_name_that_nobody_knows(bench: Bench) -> None:
