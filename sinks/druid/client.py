@@ -96,13 +96,14 @@ class DruidClient:
         """Return what the Overlord's machine takes for the time, or None where it does not say."""
         return date_of(self._checked(self._call("GET", f"{self.overlord}/status")))
 
-    def takes_no_tasks(self) -> bool:
-        """Return whether this is a service of Druid's that is no Overlord, and no way to one."""
-        return self._call("GET", f"{self.overlord}/druid/indexer/v1/leader").status == _NOT_FOUND
-
     def has_leader(self) -> bool:
-        """Return whether the Overlord that answers leads, or knows who does."""
+        """Return whether the Overlord that answers leads, or knows who does.
+
+        SinkRejected where a part of Druid answers that is no Overlord, and no way to one.
+        """
         response = self._call("GET", f"{self.overlord}/druid/indexer/v1/leader")
+        if response.status == _NOT_FOUND:
+            raise SinkRejected("sink.no_overlord", where=self.overlord)
         address = response.body.strip().strip(b'"').decode("utf-8", "replace")
         return response.status < _REDIRECT and urlsplit(address).scheme in _PORTS
 

@@ -8,6 +8,7 @@ from ingestion.ports.errors import AuthError, SinkRejected, SinkUnavailable
 from ingestion.ports.sink import DeliveryView
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig
+from sinks.druid.questions import unloaded_of
 from sinks.druid.slots import is_ours
 
 _LOOKS, _PAUSE_S = 20, 0.25
@@ -29,12 +30,10 @@ def end_delivery(client: DruidClient, config: DruidConfig, delivery: DeliveryVie
     status = client.task_status(task_id)
     if status is not None and not status.is_over:
         _raise_busy(delivery)
-    intervals = delivery.refs.get("intervals") or ()
-    if intervals and delivery.refs.get("submitted_at") and _has_time(config, delivery, ctx):
-        # It may have published at the last moment: who counts now must see that, and the next run must, too.
-        whole = int(intervals[0][0]), int(intervals[-1][1])
-        if client.unloaded_count(delivery.refs["datasource"], whole):
-            _raise_busy(delivery)
+    # It may have published at the last moment: who counts now must see that, and the next run must, too.
+    is_recent = delivery.refs.get("submitted_at") and _has_time(config, delivery, ctx)
+    if is_recent and unloaded_of(client, delivery.refs):
+        _raise_busy(delivery)
 
 
 def end_tasks(client: DruidClient, datasource: str, *, destination: str) -> None:

@@ -198,8 +198,6 @@ def _reach(look: _Look, base: str) -> str:
 
 
 def _leader(client: DruidClient) -> str:
-    if client.takes_no_tasks():
-        raise ConfigError("sink.no_overlord", where=client.overlord)
     if not client.has_leader():
         raise SinkUnavailable(
             "sink.unavailable", destination=client.destination, detail="no Overlord leads at the moment"

@@ -189,3 +189,13 @@ def test_druid_comes_up_before_the_others_know_of_it_and_says_so(host: Host) -> 
             host.call("druid", "down")
 
     assert "stop the stack and start it again" in up.stdout
+
+
+def test_down_names_a_druid_that_goes_on(host: Host) -> None:
+    with hold_stack(host.home):
+        write_state(host.home, StackState(pid=1, parts=("druid",), druid_ports={"coordinator": 1, "broker": 2}))
+        beside = host.call("down")
+
+    assert "manage.py druid down" in beside
+    assert "Nothing runs" not in beside
+    assert "Nothing runs" in host.call("down")
