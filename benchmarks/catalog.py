@@ -59,8 +59,8 @@ class _Merging:
         """Return what it costs to stage the rows in parts and to commit them; the parts are written before."""
         from ingestion.catalog import DatabaseCatalog
         from ingestion.models import Run, RunState
+        from ingestion.ports.publication import DeliveryState, DeliveryView, WriteMode
         from ingestion.ports.schema import ContractBody
-        from ingestion.ports.sink import DeliveryState, DeliveryView, WriteMode
 
         run = Run.objects.create(
             pipeline=self._pipeline, state=RunState.DELIVERING, trigger=Run.Trigger.CLI, mode="incremental"
@@ -93,7 +93,7 @@ class _Merging:
 
 
 def _part(frame: "pl.DataFrame", *, lane: int) -> Any:
-    from ingestion.ports.sink import PartView
+    from ingestion.ports.publication import PartView
 
     file = io.BytesIO()
     frame.with_row_index("_row").write_parquet(file)

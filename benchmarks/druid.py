@@ -61,11 +61,11 @@ class _Loads:
 
     def __init__(self, folder: Path, *, addresses: Mapping[str, str], frame: "pl.DataFrame") -> None:
         from ingestion.ports.context import Context
+        from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, WriteMode
         from ingestion.ports.schema import ContractBody
-        from ingestion.ports.sink import DeliveryState, DeliveryView, Manifest, WriteMode
-        from ingestion.toolkit.egress import EgressPolicy
-        from ingestion.toolkit.http import Http
-        from ingestion.toolkit.lake import open_lake
+        from ingestion.toolkit.http.client import Http
+        from ingestion.toolkit.http.egress import EgressPolicy
+        from ingestion.toolkit.lake.opening import open_lake
 
         self._lake = open_lake(str(folder / "lake"))
         # A delivery that is done removes what it had staged; the next round is to read the same.
@@ -99,7 +99,7 @@ class _Loads:
 
     def load(self) -> Cost:
         """Return what a delivery takes from its commit until it is verified; looks come when the engine would look."""
-        from ingestion.ports.sink import DeliveryState
+        from ingestion.ports.publication import DeliveryState
 
         self._number += 1
         sink, delivery = self._sink(f"ours{self._number}"), self._delivery
@@ -176,7 +176,7 @@ class _Loads:
     def _store(self, frame: "pl.DataFrame", *, lane: int) -> Any:
         import polars as pl
 
-        from ingestion.ports.sink import PartView
+        from ingestion.ports.publication import PartView
 
         file = io.BytesIO()
         columns = {"_run": pl.lit(1, pl.Int64), "_part": pl.lit(f"{lane}-0"), "_page": pl.lit(None, pl.Int32)}

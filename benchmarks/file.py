@@ -105,7 +105,7 @@ class _Files:
         from rest_framework.authtoken.models import Token
 
         from ingestion.models import Pipeline
-        from ingestion.runs import contracts, pipelines
+        from ingestion.runs.start import contracts, pipelines
 
         self.csv = self.place.folder / "dirty.csv"
         self.size_bytes = self.csv.stat().st_size

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel
 
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
-from ingestion.ports.connector import CheckReport, Stream
+from ingestion.ports.check import CheckReport
+from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context
 
 if TYPE_CHECKING:

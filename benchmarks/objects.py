@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.measuring import Cost, interleave
 from benchmarks.places import Place, wait_until
 from benchmarks.table import Row
-from ingest_project.stack.parts import accepts
+from ingest_project.stack.services import accepts
 
 MEGABYTE = 1_000_000
 GOAL_RATIO = 1.2

@@ -15,7 +15,7 @@ from typing import Self
 
 from ingest_project.stack import broker
 from ingest_project.stack.parents import follower
-from ingest_project.stack.parts import accepts
+from ingest_project.stack.services import accepts
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 120.0

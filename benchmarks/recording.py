@@ -21,7 +21,8 @@ def record_run(create: Callable[[], Any], *, into: Path) -> int:
     """
     from ingestion import dispatch
     from ingestion.dispatch import Call
-    from ingestion.runs import completion, fetching, planning, publishing, validation
+    from ingestion.runs.deliver import publishing
+    from ingestion.runs.ingest import completion, fetching, planning, validation
 
     tasks: dict[str, Callable[..., Any]] = {
         "ingestion.plan_run": planning.plan_run,

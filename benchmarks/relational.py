@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ingestion.ports.context import Context
-    from ingestion.ports.sink import Manifest, Receipt
+    from ingestion.ports.publication import Manifest, Receipt
 
 PART_ROWS = 500_000
 ROUNDS = 5
@@ -63,8 +63,8 @@ class _Bench:
     def __init__(self, place: Place, frame: "pl.DataFrame") -> None:
         from pydantic import SecretStr
 
-        from ingestion.toolkit.lake_local import LocalLake
-        from sinks.postgres import PostgresConfig, PostgresSink
+        from ingestion.toolkit.lake.local import LocalLake
+        from sinks.relational.postgres_sink import PostgresConfig, PostgresSink
 
         self._url = place.start_postgres("shared_buffers=512MB", "max_wal_size=4GB")
         port = int(self._url.rpartition(":")[2])
@@ -91,7 +91,7 @@ class _Bench:
 
     def append(self) -> Cost:
         """Return what an append of the rows costs."""
-        from ingestion.ports.sink import WriteMode
+        from ingestion.ports.publication import WriteMode
 
         self._clear()
         keyless = self._whole.contract.model_copy(update={"key": ()})
@@ -133,7 +133,7 @@ class _Bench:
         return Cost(time.perf_counter() - began, 0.0)
 
     def _deliver(self, manifest: "Manifest") -> "tuple[Cost, Receipt]":
-        from ingestion.ports.sink import DeliveryState, DeliveryView
+        from ingestion.ports.publication import DeliveryState, DeliveryView
 
         delivery = DeliveryView(
             id=manifest.run_id,
@@ -160,8 +160,8 @@ class _Bench:
 
         import polars as pl
 
+        from ingestion.ports.publication import Manifest, PartView, WriteMode
         from ingestion.ports.schema import ContractBody
-        from ingestion.ports.sink import Manifest, PartView, WriteMode
         from ingestion.quality.parts import write_clean
 
         parts = []

@@ -81,7 +81,7 @@ class _Arena:
 
         from benchmarks.recording import record_run
         from ingestion.models import Pipeline, Source
-        from ingestion.runs import contracts
+        from ingestion.runs.start import contracts
 
         contract = contracts.save_contract({"name": "nothing", "columns": [{"name": "id", "type": "integer"}]})
         pipelines = []
@@ -144,7 +144,7 @@ class _Arena:
 
     def _create(self, pipeline: Any) -> Any:
         from ingestion.models import Run
-        from ingestion.runs.creation import create_run
+        from ingestion.runs.start.creation import create_run
 
         run, _ = create_run(pipeline, trigger=Run.Trigger.CLI)
         return run

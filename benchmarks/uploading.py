@@ -63,9 +63,9 @@ def upload_with_sink(asked: dict[str, Any]) -> Callable[[], None]:
     from pydantic import SecretStr
 
     from ingestion.ports.context import Context
+    from ingestion.ports.publication import DeliveryState, DeliveryView, PartView, WriteMode
     from ingestion.ports.schema import ContractBody
-    from ingestion.ports.sink import DeliveryState, DeliveryView, PartView, WriteMode
-    from ingestion.toolkit.lake import open_lake
+    from ingestion.toolkit.lake.opening import open_lake
     from sinks.objects import ObjectsConfig, ObjectsSink
 
     path = Path(asked["path"])
@@ -87,7 +87,7 @@ def upload_with_sink(asked: dict[str, Any]) -> Callable[[], None]:
     if asked["settings"]:
         import sinks.objects.rows
         import sinks.objects.splitting  # noqa: F401 - loaded before the memory of libraries is taken
-    import ingestion.toolkit.lake_s3  # noqa: F401
+    import ingestion.toolkit.lake.s3  # noqa: F401
 
     def stage() -> None:
         sink.stage(part, delivery, ctx)

@@ -21,7 +21,8 @@ from ingestion.ports.batch import (
     StoredInput,
     StoredSpan,
 )
-from ingestion.ports.connector import CheckReport, Finding, Stream
+from ingestion.ports.check import CheckReport, Finding
+from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled, ConfigError, IngestError, StoreCorrupt
 from ingestion.ports.messages import sentence

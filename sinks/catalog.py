@@ -5,19 +5,11 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ingestion.ports.connector import CheckReport, Finding
+from ingestion.ports.check import CheckReport, Finding
 from ingestion.ports.context import CatalogStore, Context
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.sink import (
-    Capabilities,
-    CommitStep,
-    DeliveryState,
-    DeliveryView,
-    Manifest,
-    PartView,
-    Receipt,
-    WriteMode,
-)
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, Receipt, WriteMode
+from ingestion.ports.sink import Capabilities, CommitStep
 
 
 class CatalogConfig(BaseModel):

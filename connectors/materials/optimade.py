@@ -10,16 +10,17 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from connectors.materials.paging import Answer, Walk, read_answer, take_step
 from connectors.materials.record import REFERENCES, STRUCTURES, read_entries, read_json, read_time, schema_of, tabulate
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
-from ingestion.ports.connector import CheckReport, Finding, Stream
+from ingestion.ports.check import CheckReport, Finding
+from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context, HttpResponse
 from ingestion.ports.errors import Cancelled, ConfigError, IngestError, SourceRejected
-from ingestion.toolkit.http_errors import bad_content, error_detail, expect_json, from_status
-from ingestion.toolkit.probe import probe_http
+from ingestion.toolkit.http.errors import bad_content, error_detail, expect_json, from_status
+from ingestion.toolkit.http.probe import probe_http
+from ingestion.toolkit.http.retry import TransientError
 from ingestion.toolkit.redact import redact_url, register_secret
-from ingestion.toolkit.retry import TransientError
+from ingestion.toolkit.rest.walking import Answer, Walk, read_answer, take_step
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,9 +2,9 @@
 
 from botocore.exceptions import ClientError
 
-from ingestion.toolkit.lake_s3_client import make_client
-from ingestion.toolkit.lake_s3_errors import MISSING, S3_ERRORS, translate
-from ingestion.toolkit.lake_s3_options import parse_s3_url
+from ingestion.toolkit.lake.s3_client import make_client
+from ingestion.toolkit.lake.s3_errors import MISSING, S3_ERRORS, translate
+from ingestion.toolkit.lake.s3_options import parse_s3_url
 
 
 def make_bucket(lake_url: str) -> bool:

@@ -14,12 +14,12 @@ from ingest_project.stack.druid.run import STOP_ORDER as DRUID_STOP_ORDER
 from ingest_project.stack.druid.run import EmbeddedDruid
 from ingest_project.stack.login import make_operator
 from ingest_project.stack.names import OPERATOR
-from ingest_project.stack.parts import STOP_ORDER, Parts, is_free
 from ingest_project.stack.processes import Program
+from ingest_project.stack.services import STOP_ORDER, Parts, is_free
 from ingest_project.stack.state import StackState, hold_stack, write_state
 from ingest_project.stack.supervisor import StopRequested, Supervisor
-from ingestion.runs.pipelines import move_druid_destination
-from ingestion.runs.samples import move_demo_source
+from ingestion.runs.operate.samples import move_demo_source
+from ingestion.runs.start.pipelines import move_druid_destination
 
 ALL_PARTS = ("broker", "web", "workers", "beat", "flower", "demo")
 DEMO_PORT = 8099

@@ -13,10 +13,10 @@ from ingestion import registry
 from ingestion.admin.base import WithButtons, name_row
 from ingestion.admin.config_fields import find_errors, make_fields, read_settings
 from ingestion.models import Source
-from ingestion.ports.connector import CheckReport
+from ingestion.ports.check import CheckReport
 from ingestion.ports.errors import ConfigError, Refused
-from ingestion.runs import probing
-from ingestion.runs.pipelines import check_destination_config, check_source_config
+from ingestion.runs.start import probing
+from ingestion.runs.start.pipelines import check_destination_config, check_source_config
 from ingestion.toolkit.redact import redact
 
 

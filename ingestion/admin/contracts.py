@@ -18,7 +18,7 @@ from ingestion.admin.base import Styled
 from ingestion.admin.display import link_to
 from ingestion.models import Contract
 from ingestion.ports.errors import ConfigError
-from ingestion.runs.contracts import latest_version, save_contract
+from ingestion.runs.start.contracts import latest_version, save_contract
 
 EXAMPLE = """\
 name: sample

@@ -18,9 +18,9 @@ from ingestion.models import (
     DeliveryPart,
     RunState,
 )
-from ingestion.runs import upkeep
-from ingestion.runs.delivery_history import history_of, notes_of, task_of
-from ingestion.runs.redelivery import redeliver
+from ingestion.runs.deliver.redelivery import redeliver
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.history import history_of, notes_of, task_of
 
 
 @admin.register(Delivery)
@@ -115,7 +115,7 @@ def _describe(delivery: Delivery) -> dict[str, Any]:
         "history": history_of(delivery),
         "task": task,
         "task_address": f"{tasks}?log={task}",
-        "console": upkeep.outside_task_link(delivery.destination, task) if task else "",
+        "console": housekeeping.outside_task_link(delivery.destination, task) if task else "",
         "refused_address": f"{rejected}?outcome=refused",
         "is_live": delivery.state in OPEN_DELIVERY_STATES,
         "is_retried_with_run": delivery.run.state == RunState.PARTIAL and delivery.state in UNDELIVERED_STATES,

@@ -15,9 +15,10 @@ from ingestion.admin.display import list_address, show_state
 from ingestion.admin.outside import show_schema, show_tasks
 from ingestion.admin.upkeep import OPERATIONS, operate
 from ingestion.models import GIVEN_UP_STATES, OPEN_DELIVERY_STATES, Delivery, Destination
-from ingestion.ports.connector import CheckReport
-from ingestion.runs import probing, upkeep
-from ingestion.runs.destinations import DestinationHealth, address_of, health_of
+from ingestion.ports.check import CheckReport
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.destinations import DestinationHealth, address_of, health_of
+from ingestion.runs.start import probing
 
 _LABELS = {
     "fill": "Fill",
@@ -131,7 +132,7 @@ def _health(row: Any) -> DestinationHealth:
 
 def _describe(destination: Destination, *, may_change: bool) -> dict[str, Any]:
     own = {"destination__id__exact": destination.pk}
-    possible = {"fill", *upkeep.operations_of(destination.kind)}
+    possible = {"fill", *housekeeping.operations_of(destination.kind)}
     shown = {"schema", "tasks"} if not may_change else set(_LABELS)
     return {
         "destination": destination,

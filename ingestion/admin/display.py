@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ingestion.models import Part, Run
-from ingestion.runs.progress import is_balanced
+from ingestion.runs.read.progress import is_balanced
 
 _MINUTE_S = 60
 _HOUR_S = 3600

@@ -11,13 +11,13 @@ from django.urls import reverse
 from ingestion.admin.upkeep import OperationForm
 from ingestion.models import Destination
 from ingestion.ports.errors import IngestError
-from ingestion.runs import upkeep
-from ingestion.runs.delivery_history import deliveries_of_tasks
-from ingestion.runs.destinations import pipelines_of
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.destinations import pipelines_of
+from ingestion.runs.read.history import deliveries_of_tasks
 from ingestion.toolkit.redact import redact
 
 TASKS_SHOWN = 50
-TAILS = (16_384, 131_072, upkeep.MOST_LOG_BYTES)
+TAILS = (16_384, 131_072, housekeeping.MOST_LOG_BYTES)
 
 
 class TasksForm(forms.Form):
@@ -42,14 +42,14 @@ def show_schema(
     applied: Any = ()
     try:
         if pipeline is not None and request.method == "POST":
-            undone = upkeep.revert_schema(destination, pipeline, request.POST.get("change", ""))
+            undone = housekeeping.revert_schema(destination, pipeline, request.POST.get("change", ""))
             said = f"Undone in the table of {pipeline.name}, column {undone.column}: {undone.what}"
             site.log_change(request, destination, said)
             site.message_user(request, said, messages.SUCCESS)
             return HttpResponseRedirect(f"{request.path}?pipeline={pipeline.pk}")
         if pipeline is not None:
-            planned = upkeep.plan_schema(destination, pipeline)
-            applied = upkeep.schema_changes(destination, pipeline)
+            planned = housekeeping.plan_schema(destination, pipeline)
+            applied = housekeeping.schema_changes(destination, pipeline)
     except IngestError as error:
         messages.error(request, redact(str(error)))
     context |= {
@@ -74,8 +74,8 @@ def show_tasks(
     try:
         if request.method == "POST":
             return _cancel(request, site=site, destination=destination)
-        tasks = upkeep.outside_tasks(destination, limit=TASKS_SHOWN)
-        log = upkeep.outside_task_log(destination, log_of, tail_bytes=tail) if log_of else None
+        tasks = housekeeping.outside_tasks(destination, limit=TASKS_SHOWN)
+        log = housekeeping.outside_task_log(destination, log_of, tail_bytes=tail) if log_of else None
     except IngestError as error:
         messages.error(request, redact(str(error)))
     deliveries = deliveries_of_tasks(destination, [task.id for task in tasks])
@@ -86,7 +86,7 @@ def show_tasks(
         "log": log,
         "tail": tail,
         "tails": [(size, f"{size >> 10} KB") for size in TAILS],
-        "link": upkeep.outside_task_link(destination, log_of) if log_of else "",
+        "link": housekeeping.outside_task_link(destination, log_of) if log_of else "",
     }
     return TemplateResponse(request, "admin/ingestion/destination/tasks.html", context)
 
@@ -95,7 +95,7 @@ def _cancel(request: HttpRequest, *, site: admin.ModelAdmin, destination: Destin
     here = reverse("admin:ingestion_destination_tasks", args=(destination.pk,))
     task = request.POST.get("task", "")
     try:
-        upkeep.cancel_outside_task(destination, task)
+        housekeeping.cancel_outside_task(destination, task)
     except IngestError as error:
         messages.error(request, redact(str(error)))
         return HttpResponseRedirect(here)

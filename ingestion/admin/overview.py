@@ -5,8 +5,8 @@ from typing import Any
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 
 from ingestion.models import PUBLISHED_RUN_STATES, Pipeline, Run, RunState
-from ingestion.runs.health import check_readiness
-from ingestion.runs.statistics import collect_statistics
+from ingestion.runs.operate.health import check_readiness
+from ingestion.runs.read.statistics import collect_statistics
 
 PIPELINES_SHOWN = 25
 FAILURES_SHOWN = 10

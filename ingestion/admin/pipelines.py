@@ -16,11 +16,11 @@ from ingestion.admin.display import link_to, show_state
 from ingestion.admin.schedules import ScheduleInline
 from ingestion.models import Contract, Pipeline, PipelineDependency, Run
 from ingestion.ports.errors import ConfigError
-from ingestion.runs.contracts import latest_version
-from ingestion.runs.creation import create_run
-from ingestion.runs.dependencies import check_dependency
-from ingestion.runs.pipelines import check_pipeline
-from ingestion.runs.schedules import pause_pipeline, resume_pipeline
+from ingestion.runs.start.contracts import latest_version
+from ingestion.runs.start.creation import create_run
+from ingestion.runs.start.dependencies import check_dependency
+from ingestion.runs.start.pipelines import check_pipeline
+from ingestion.runs.start.schedules import pause_pipeline, resume_pipeline
 
 _LARGEST_SMALL = 1000
 _LONGEST_S = 366 * 86_400

@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 
 from ingestion.models import Run
 from ingestion.ports.errors import IngestError
-from ingestion.runs.quarantine import FORMATS, OUTCOMES, count_rules, download_rejected, page_rejected
+from ingestion.runs.read.quarantine import FORMATS, OUTCOMES, count_rules, download_rejected, page_rejected
 from ingestion.toolkit.redact import redact
 
 PAGE_ROWS = 50

@@ -17,9 +17,9 @@ from ingestion.models import (
     Run,
     RunEvent,
 )
-from ingestion.runs.delivery_history import histories_of
-from ingestion.runs.progress import is_balanced, measure_progress
-from ingestion.runs.waiting import explain_waiting
+from ingestion.runs.read.history import histories_of
+from ingestion.runs.read.progress import is_balanced, measure_progress
+from ingestion.runs.start.waiting import explain_waiting
 
 PARTITIONS_SHOWN = 30
 PARTS_SHOWN = 30

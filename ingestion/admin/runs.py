@@ -16,9 +16,9 @@ from ingestion.admin.display import link_to, show_books, show_duration, show_sta
 from ingestion.admin.rejected import show_rejected
 from ingestion.admin.run_page import describe_run
 from ingestion.models import PUBLISHED_RUN_STATES, Partition, PartitionState, Run, RunState
-from ingestion.runs.cancellation import cancel_run
-from ingestion.runs.recovery import retry_run, roll_back
-from ingestion.runs.states import CANCELLABLE_RUN_STATES
+from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.operate.retry import retry_run, roll_back
+from ingestion.runs.work.states import CANCELLABLE_RUN_STATES
 
 
 class RunChangeList(ChangeList):

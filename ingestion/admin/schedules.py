@@ -17,7 +17,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from ingestion.admin.base import Styled
 from ingestion.models import Schedule
 from ingestion.ports.errors import ConfigError
-from ingestion.runs.schedules import check_schedule, next_slots
+from ingestion.runs.start.schedules import check_schedule, next_slots
 
 RULE = ("cron", "interval_s", "timezone", "jitter_s", "starts_at")
 _FIELD_OF_CODE = {

@@ -16,9 +16,10 @@ from django.utils.safestring import SafeString
 from ingestion.admin.display import list_address
 from ingestion.models import Delivery, Destination, Pipeline
 from ingestion.ports.errors import IngestError
-from ingestion.ports.sink import Upkeep
-from ingestion.runs import redelivery, upkeep
-from ingestion.runs.destinations import pipelines_of
+from ingestion.ports.housekeeping import Upkeep
+from ingestion.runs.deliver import redelivery
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.destinations import pipelines_of
 from ingestion.toolkit.redact import redact
 
 LINES_SHOWN = 100
@@ -154,7 +155,7 @@ def _fill(destination: Destination, asked: Asked, by: str) -> Work:
 
 
 def _compact(destination: Destination, asked: Asked, _by: str) -> Work:
-    return _work(upkeep.compact(destination, asked["pipeline"]))
+    return _work(housekeeping.compact(destination, asked["pipeline"]))
 
 
 def _rules(asked: Asked) -> dict[str, Any]:
@@ -162,11 +163,11 @@ def _rules(asked: Asked) -> dict[str, Any]:
 
 
 def _retain(destination: Destination, asked: Asked, _by: str) -> Work:
-    return _work(upkeep.retain(destination, asked["pipeline"], **_rules(asked)))
+    return _work(housekeeping.retain(destination, asked["pipeline"], **_rules(asked)))
 
 
 def _drop(destination: Destination, asked: Asked, by: str) -> Work:
-    return _work(upkeep.drop(destination, asked["pipeline"], confirm=asked["confirm"], by=by))
+    return _work(housekeeping.drop(destination, asked["pipeline"], confirm=asked["confirm"], by=by))
 
 
 OPERATIONS = {
@@ -186,7 +187,7 @@ OPERATIONS = {
             "Compact",
             "Writes the small files of a pipeline's published state together. Readers see the same rows all the time.",
             "Compact now",
-            lambda destination, asked: _work(upkeep.compact(destination, asked["pipeline"], dry_run=True)),
+            lambda destination, asked: _work(housekeeping.compact(destination, asked["pipeline"], dry_run=True)),
             _compact,
         ),
         Operation(
@@ -196,7 +197,7 @@ OPERATIONS = {
             "only files that no publication names are removed.",
             "Remove them",
             lambda destination, asked: _work(
-                upkeep.retain(destination, asked["pipeline"], **_rules(asked), dry_run=True)
+                housekeeping.retain(destination, asked["pipeline"], **_rules(asked), dry_run=True)
             ),
             _retain,
             form=RetainForm,
@@ -206,7 +207,7 @@ OPERATIONS = {
             "Drop",
             "Removes all rows of a pipeline from the destination. The lake keeps them: Fill brings them back.",
             "Remove all of it",
-            lambda destination, asked: _work(upkeep.drop(destination, asked["pipeline"], dry_run=True)),
+            lambda destination, asked: _work(housekeeping.drop(destination, asked["pipeline"], dry_run=True)),
             _drop,
             is_confirmed=True,
         ),

@@ -19,7 +19,7 @@ from ingestion.admin.base import ReadOnly
 from ingestion.admin.display import link_to, show_size
 from ingestion.models import Pipeline, Priority, Run, Upload
 from ingestion.ports.errors import ConfigError, IngestError
-from ingestion.runs.uploads import UploadReceiver, ingest_upload
+from ingestion.runs.start.uploads import UploadReceiver, ingest_upload
 from ingestion.toolkit.redact import redact
 
 FILE = "file"

@@ -11,7 +11,7 @@ from ingestion.api.base import Strict, View, operation, validated
 from ingestion.api.problems import describe
 from ingestion.api.runs import MAX_KEY_CHARACTERS, RunRequestSerializer, RunSerializer, run_answer, start_run
 from ingestion.ports.errors import IngestError
-from ingestion.runs.cancellation import cancel_run
+from ingestion.runs.deliver.cancellation import cancel_run
 
 MAX_RUNS = 100
 

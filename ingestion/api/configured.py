@@ -15,7 +15,7 @@ from ingestion.api.bodies import NO_BODY
 from ingestion.api.pagination import PageQuery, keyset_page, page_answer
 from ingestion.api.permissions import StaffWrites
 from ingestion.models import Destination, Source
-from ingestion.ports.connector import CheckReport
+from ingestion.ports.check import CheckReport
 
 MASK = "***set***"
 _OBJECT = {"type": "object", "additionalProperties": True}

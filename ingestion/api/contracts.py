@@ -19,7 +19,7 @@ from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_o
 from ingestion.api.permissions import StaffWrites
 from ingestion.api.problems import invalid
 from ingestion.models import Contract
-from ingestion.runs.contracts import save_contract
+from ingestion.runs.start.contracts import save_contract
 
 
 class ContractSerializer(serializers.ModelSerializer[Contract]):

@@ -13,10 +13,10 @@ from ingestion.api.base import NameOrId, Strict, View, operation, validated
 from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
 from ingestion.api.permissions import StaffWrites
 from ingestion.models import Delivery, Destination, Pipeline, Run
-from ingestion.ports.sink import DeliveryState
-from ingestion.runs import upkeep
-from ingestion.runs.delivery_history import find_deliveries, history_of, notes_of, task_of
-from ingestion.runs.redelivery import redeliver
+from ingestion.ports.publication import DeliveryState
+from ingestion.runs.deliver.redelivery import redeliver
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.history import find_deliveries, history_of, notes_of, task_of
 
 LARGEST_ID = 2**63 - 1
 STATES = [(state.value, state.value) for state in DeliveryState]
@@ -72,7 +72,7 @@ class DeliveryDetailSerializer(DeliverySerializer):
     def get_link(self, delivery: Delivery) -> str:
         """Return where the destination's own console shows the task."""
         task = task_of(delivery)
-        return upkeep.outside_task_link(delivery.destination, task) if task else ""
+        return housekeeping.outside_task_link(delivery.destination, task) if task else ""
 
     @extend_schema_field({"type": "object", "additionalProperties": {"type": "string", "format": "uri"}})
     def get_links(self, delivery: Delivery) -> dict[str, str]:

@@ -16,9 +16,10 @@ from ingestion.api.configured import (
 )
 from ingestion.api.pagination import PageQuery, page_of
 from ingestion.models import Destination
-from ingestion.runs import probing, upkeep
-from ingestion.runs.destinations import DestinationHealth, health_of
-from ingestion.runs.pipelines import check_destination_config
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.destinations import DestinationHealth, health_of
+from ingestion.runs.start import probing
+from ingestion.runs.start.pipelines import check_destination_config
 
 
 class FailingSerializer(serializers.Serializer[Any]):
@@ -62,7 +63,7 @@ class DestinationSerializer(ConfiguredSerializer):
 
     def get_operations(self, destination: Destination) -> list[str]:
         """Return what can be done with its kind."""
-        return upkeep.operations_of(destination.kind)
+        return housekeeping.operations_of(destination.kind)
 
     @extend_schema_field(DestinationHealthSerializer)
     def get_health(self, destination: Destination) -> Any:

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ingestion.api.base import View, operation
-from ingestion.runs.health import check_readiness, last_run_state
+from ingestion.runs.operate.health import check_readiness, last_run_state
 
 STATUSES = ("ok", "degraded", "unavailable")
 

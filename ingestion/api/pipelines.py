@@ -16,9 +16,9 @@ from ingestion.api.configured import ObjectField
 from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
 from ingestion.api.permissions import StaffWrites
 from ingestion.models import Contract, Destination, Pipeline, Source
-from ingestion.runs.contracts import latest_version
-from ingestion.runs.pipelines import check_pipeline, set_dependencies
-from ingestion.runs.schedules import pause_pipeline, resume_pipeline
+from ingestion.runs.start.contracts import latest_version
+from ingestion.runs.start.pipelines import check_pipeline, set_dependencies
+from ingestion.runs.start.schedules import pause_pipeline, resume_pipeline
 
 MAX_SECONDS = 366 * 86_400
 

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from ingestion.api.base import NameOrId, Strict, View, operation, validated
 from ingestion.models import Pipeline
-from ingestion.runs.querying import DEFAULT_ROWS, MAX_ROWS, query_published
+from ingestion.runs.read.queries import DEFAULT_ROWS, MAX_ROWS, query_published
 
 
 class QueryRequestSerializer(Strict):

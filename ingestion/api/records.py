@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from ingestion.api.base import Moment, NameOrId, Strict, View, operation
 from ingestion.api.pagination import DEFAULT_SIZE, MAX_SIZE
 from ingestion.models import Pipeline, Run
-from ingestion.runs.exporting import Published, download, page, rows_of_pipeline, rows_of_run
+from ingestion.runs.read.exports import Published, download, page, rows_of_pipeline, rows_of_run
 from ingestion.toolkit.rows.formats import MEDIA_TYPES
 
 _FORMATS = ("json", *MEDIA_TYPES)

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from ingestion.api.base import View, operation
 from ingestion.api.pagination import PageQuery, bad_cursor, next_address, page_answer, page_of, read_cursor
 from ingestion.models import Run
-from ingestion.runs.quarantine import FORMATS, OUTCOMES, download_rejected, page_rejected
+from ingestion.runs.read.quarantine import FORMATS, OUTCOMES, download_rejected, page_rejected
 
 
 class RuleErrorSerializer(serializers.Serializer[Any]):

@@ -17,11 +17,11 @@ from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_o
 from ingestion.api.pipelines import QuestionSerializer
 from ingestion.models import Pipeline, Priority, Run, RunState, Source, Upload
 from ingestion.ports.errors import Refused
-from ingestion.runs.cancellation import cancel_run
-from ingestion.runs.creation import create_run
-from ingestion.runs.progress import BOOKS, measure_progress, progress_as_dict, summarize
-from ingestion.runs.recovery import retry_run, roll_back
-from ingestion.runs.waiting import explain_waiting
+from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.operate.retry import retry_run, roll_back
+from ingestion.runs.read.progress import BOOKS, measure_progress, progress_as_dict, summarize
+from ingestion.runs.start.creation import create_run
+from ingestion.runs.start.waiting import explain_waiting
 
 MAX_KEY_CHARACTERS = 150
 _TIMES = ("created_at", "started_at", "published_at", "finished_at")

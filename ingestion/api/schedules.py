@@ -13,7 +13,7 @@ from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_o
 from ingestion.api.permissions import StaffWrites
 from ingestion.models import Pipeline, Schedule
 from ingestion.ports.errors import ConfigError
-from ingestion.runs.schedules import check_schedule, next_slots
+from ingestion.runs.start.schedules import check_schedule, next_slots
 
 _RULE = ("cron", "interval_s", "timezone", "jitter_s", "missed_policy", "max_runs", "is_enabled", "starts_at")
 _LARGEST = 2**31 - 1

@@ -13,8 +13,8 @@ from ingestion import registry
 from ingestion.api.base import Strict, View, operation
 from ingestion.api.pagination import MAX_SIZE
 from ingestion.api.settings import VERSION
-from ingestion.runs.quarantine import FORMATS
-from ingestion.runs.statistics import collect_statistics
+from ingestion.runs.read.quarantine import FORMATS
+from ingestion.runs.read.statistics import collect_statistics
 from ingestion.toolkit.rows.formats import MEDIA_TYPES
 
 RESOURCES = (

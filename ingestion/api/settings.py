@@ -49,7 +49,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "Trigger": "ingestion.models.Run.Trigger",
         "Mode": "ingestion.models.Pipeline.Mode",
         "Priority": "ingestion.models.Priority",
-        "TaskStatus": "ingestion.api.earlier.TaskStatus",
+        "TaskStatus": "ingestion.api.legacy.TaskStatus",
         "HealthStatus": "ingestion.api.health.STATUSES",
     },
 }

@@ -12,8 +12,8 @@ from ingestion.api.configured import (
 )
 from ingestion.api.pagination import PageQuery, page_of
 from ingestion.models import Source
-from ingestion.runs import probing
-from ingestion.runs.pipelines import check_source_config
+from ingestion.runs.start import probing
+from ingestion.runs.start.pipelines import check_source_config
 
 
 class SourceSerializer(ConfiguredSerializer):

@@ -14,10 +14,10 @@ from ingestion.api.bodies import NO_BODY
 from ingestion.api.deliveries import DeliverySerializer
 from ingestion.api.permissions import StaffWrites
 from ingestion.models import Destination, Pipeline
-from ingestion.ports.sink import Upkeep
-from ingestion.runs import upkeep
-from ingestion.runs.delivery_history import deliveries_of_tasks
-from ingestion.runs.redelivery import fill_destination
+from ingestion.ports.housekeeping import Upkeep
+from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.history import deliveries_of_tasks
 
 MOST_RUNS = 1_000_000
 MOST_DAYS = 36_500
@@ -123,14 +123,17 @@ class TaskLogSerializer(serializers.Serializer[Any]):
 class TasksQuery(Strict):
     """How many tasks are listed."""
 
-    limit = serializers.IntegerField(min_value=1, max_value=upkeep.MOST_TASKS, default=50)
+    limit = serializers.IntegerField(min_value=1, max_value=housekeeping.MOST_TASKS, default=50)
 
 
 class TailQuery(Strict):
     """How much of a log is shown."""
 
     tail = serializers.IntegerField(
-        min_value=1, max_value=upkeep.MOST_LOG_BYTES, default=upkeep.LOG_BYTES, help_text="Bytes from its end."
+        min_value=1,
+        max_value=housekeeping.MOST_LOG_BYTES,
+        default=housekeeping.LOG_BYTES,
+        help_text="Bytes from its end.",
     )
 
 
@@ -188,7 +191,7 @@ class CompactView(_UpkeepView):
     """Compacts what a destination holds of a pipeline."""
 
     body_class = CompactSerializer
-    act = staticmethod(upkeep.compact)
+    act = staticmethod(housekeeping.compact)
 
 
 @extend_schema_view(
@@ -203,7 +206,7 @@ class RetainView(_UpkeepView):
     """Removes old publications from a destination."""
 
     body_class = RetainSerializer
-    act = staticmethod(upkeep.retain)
+    act = staticmethod(housekeeping.retain)
 
 
 @extend_schema_view(
@@ -222,7 +225,7 @@ class DropView(_UpkeepView):
 
     def done(self, destination: Destination, asked: dict[str, Any], *, by: str) -> Upkeep:
         """Remove it, if it was confirmed."""
-        return upkeep.drop(destination, asked.pop("pipeline"), by=by, **asked)
+        return housekeeping.drop(destination, asked.pop("pipeline"), by=by, **asked)
 
 
 class SchemaView(_OfDestination):
@@ -240,8 +243,8 @@ class SchemaView(_OfDestination):
         """Return the plan and the applied changes."""
         destination, pipeline = self.find(id), self.query["pipeline"]
         changes = {
-            "planned": upkeep.plan_schema(destination, pipeline),
-            "applied": upkeep.schema_changes(destination, pipeline),
+            "planned": housekeeping.plan_schema(destination, pipeline),
+            "applied": housekeeping.schema_changes(destination, pipeline),
         }
         return Response(SchemaSerializer(changes).data)
 
@@ -260,7 +263,7 @@ class SchemaRevertView(_OfDestination):
         destination = self.find(id)
         asked = validated(RevertSerializer, request)
         return Response(
-            SchemaChangeSerializer(upkeep.revert_schema(destination, asked["pipeline"], asked["change"])).data
+            SchemaChangeSerializer(housekeeping.revert_schema(destination, asked["pipeline"], asked["change"])).data
         )
 
 
@@ -278,7 +281,7 @@ class TasksView(_OfDestination):
     def get(self, request: Request, id: int) -> Response:  # noqa: A002
         """Return them, each with the delivery it works for."""
         destination = self.find(id)
-        found = upkeep.outside_tasks(destination, limit=self.query["limit"])
+        found = housekeeping.outside_tasks(destination, limit=self.query["limit"])
         deliveries = deliveries_of_tasks(destination, [task.id for task in found])
         rows = []
         for task in found:
@@ -302,7 +305,7 @@ class TaskLogView(_OfDestination):
     )
     def get(self, request: Request, id: int, task: str) -> Response:  # noqa: A002
         """Return the end of the log."""
-        log = upkeep.outside_task_log(self.find(id), task, tail_bytes=self.query["tail"])
+        log = housekeeping.outside_task_log(self.find(id), task, tail_bytes=self.query["tail"])
         return Response(TaskLogSerializer({"task": task, "log": log}).data)
 
 
@@ -323,5 +326,5 @@ class TaskCancelView(_OfDestination):
         """Tell the destination to stop it."""
         destination = self.find(id)
         validated(Strict, request)
-        upkeep.cancel_outside_task(destination, task)
+        housekeeping.cancel_outside_task(destination, task)
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -16,7 +16,7 @@ from rest_framework import serializers
 from ingestion.api.problems import invalid
 from ingestion.models import Upload
 from ingestion.ports.errors import ConfigError, Refused
-from ingestion.runs.uploads import UploadReceiver
+from ingestion.runs.start.uploads import UploadReceiver
 
 BLOCK_BYTES = 1 << 20
 FORM_BYTES = 1 << 20

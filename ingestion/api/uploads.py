@@ -18,7 +18,7 @@ from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_o
 from ingestion.api.problems import describe
 from ingestion.api.upload_stream import Received, receive_upload
 from ingestion.models import Pipeline, Priority, Run, Upload
-from ingestion.runs.uploads import ingest_upload
+from ingestion.runs.start.uploads import ingest_upload
 
 
 class OptionsField(serializers.JSONField):

@@ -11,9 +11,9 @@ from ingestion.api import (
     data,
     deliveries,
     destinations,
-    earlier,
     health,
     kinds,
+    legacy,
     pipelines,
     queries,
     records,
@@ -108,8 +108,8 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("v1/data", data.DataView, "data"),
     ("v1/data/export", records.ExportView, "data-export"),
     ("v1/query", queries.QueryView, "query"),
-    ("ingest/upload", earlier.UploadView, "ingest-upload"),
-    ("ingest/status/<int:id>", earlier.StatusView, "ingest-status"),
+    ("ingest/upload", legacy.UploadView, "ingest-upload"),
+    ("ingest/status/<int:id>", legacy.StatusView, "ingest-status"),
 )
 
 

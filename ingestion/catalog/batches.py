@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
+from ingestion.catalog.writing import Pace
 from ingestion.models import CatalogRecord
 from ingestion.ports.errors import DeadlineReached
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.relational import Pace
 
 _PLANS_TO_AVOID = (
     "enable_seqscan",

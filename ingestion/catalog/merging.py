@@ -9,11 +9,11 @@ from django.db import connection
 from django.db.models import F, QuerySet
 
 from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges
+from ingestion.catalog.writing import Pace
 from ingestion.models import CatalogPublication, CatalogRecord, CatalogState
 from ingestion.ports.errors import LeaseLost
+from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import ContractBody
-from ingestion.ports.sink import WriteMode
-from ingestion.toolkit.relational import Pace
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from django.db.models import F, Max, Min, QuerySet, Sum
 
 from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges, roomy_cache
 from ingestion.catalog.merging import Plan, lock_open, merge, plan_merge, staged_rows
+from ingestion.catalog.writing import Pace, copy_rows, insert_rows
 from ingestion.models import (
     TERMINAL_RUN_STATES,
     CatalogPart,
@@ -21,9 +22,8 @@ from ingestion.models import (
     RunState,
 )
 from ingestion.ports.errors import Cancelled, LeaseLost, SinkRejected, SinkUnavailable, StoreCorrupt
-from ingestion.ports.sink import DeliveryView, PartView, Receipt
+from ingestion.ports.publication import DeliveryView, PartView, Receipt
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.relational import Pace, copy_rows, insert_rows
 
 if TYPE_CHECKING:
     import polars as pl

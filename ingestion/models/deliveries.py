@@ -6,7 +6,7 @@ from django.db.models import Q
 from ingestion.models.configuration import Destination
 from ingestion.models.leased import Leased
 from ingestion.models.runs import Part, PartitionState, Run
-from ingestion.ports.sink import DeliveryState
+from ingestion.ports.publication import DeliveryState
 
 GIVEN_UP_STATES = frozenset({DeliveryState.FAILED, DeliveryState.PUBLISHED_NOT_LOADED})
 """The run goes on without such a delivery; a retry takes it up again."""

@@ -8,7 +8,7 @@ from ingestion.models.leased import Leased
 
 
 class RunState(models.TextChoices):
-    """Where a run is in its life; the moves stand in `runs/states.py`."""
+    """Where a run is in its life; the moves stand in `runs/work/states.py`."""
 
     PENDING = "pending"
     PLANNING = "planning"

@@ -1,12 +1,13 @@
 """The contract of a connector: how records come out of a place."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
+from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context
 from ingestion.ports.schema import ContractBody
 
@@ -28,30 +29,6 @@ class Stream:
     schema: ContractBody | None = None
     is_file: bool = False
     description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One step of a check: which layer, whether it held, how long it took, and what to do where it did not."""
-
-    layer: str
-    ok: bool
-    elapsed_ms: float
-    detail: str = ""
-    fix: str = ""
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What a check found, in the order it looked; the first finding that is not ok names the failing layer."""
-
-    findings: tuple[Finding, ...] = field(default=())
-
-    @property
-    def ok(self) -> bool:
-        """Return whether every layer held."""
-        return all(finding.ok for finding in self.findings)
 
 
 @runtime_checkable

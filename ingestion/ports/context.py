@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from ingestion.ports.connector import CheckReport
-    from ingestion.ports.sink import DeliveryView, Manifest, PartView, Receipt
+    from ingestion.ports.check import CheckReport
+    from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt
 
 
 @dataclass(frozen=True, slots=True)

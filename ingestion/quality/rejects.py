@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.ports.batch import CLEAN_COLUMNS, PAGE, ROW
-from ingestion.ports.sink import Refusal
+from ingestion.ports.publication import Refusal
 from ingestion.quality.texts import as_text, records_as_json
 
 VALUE_CHARACTERS = 200

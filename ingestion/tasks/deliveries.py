@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from ingestion.runs import cancellation, delivering, loading, publishing
+from ingestion.runs.deliver import cancellation, loading, publishing, staging
 from ingestion.tasks.limits import is_granted
 
 
@@ -13,7 +13,7 @@ def deliver(self: Task[Any, Any], *, delivery_part_id: int, **_: Any) -> dict[st
     """Stage one clean part at its destination."""
     if not is_granted(self, "deliver"):
         return {"delivery_part": delivery_part_id, "outcome": "limited"}
-    return {"delivery_part": delivery_part_id, "outcome": delivering.deliver_part(delivery_part_id).value}
+    return {"delivery_part": delivery_part_id, "outcome": staging.deliver_part(delivery_part_id).value}
 
 
 @shared_task(name="ingestion.load", bind=True)

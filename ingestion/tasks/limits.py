@@ -7,7 +7,7 @@ from celery import Task
 from ingestion import dispatch
 from ingestion.dispatch import Call
 from ingestion.ports.errors import Retryable
-from ingestion.runs.context import queue_key, queue_limiter
+from ingestion.runs.work.contexts import queue_key, queue_limiter
 
 
 def is_granted(task: Task[Any, Any], queue: str) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from ingestion.runs import completion, planning
+from ingestion.runs.ingest import completion, planning
 from ingestion.tasks.limits import is_granted
 
 

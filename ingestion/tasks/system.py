@@ -5,8 +5,9 @@ from typing import Any
 from celery import shared_task
 from django.conf import settings
 
-from ingestion.runs import cleaning, schedules
-from ingestion.runs import reconcile as reconciler
+from ingestion.runs.operate import garbage
+from ingestion.runs.operate import reconcile as reconciler
+from ingestion.runs.start import schedules
 
 
 @shared_task(name="ingestion.reconcile")
@@ -25,4 +26,4 @@ def create_due_runs(**_: Any) -> None:
 @shared_task(name="ingestion.clean_up")
 def clean_up(**_: Any) -> None:
     """Remove what nothing refers to any more."""
-    cleaning.clean_up()
+    garbage.clean_up()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.lake_s3_options import parse_s3_url
+from ingestion.toolkit.lake.s3_options import parse_s3_url
 
 PLACEHOLDER = "{pipeline}"
 LONGEST_TASK_S = 6 * 86_400

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import AuthError, SinkRejected, SinkUnavailable
-from ingestion.ports.sink import DeliveryView
+from ingestion.ports.publication import DeliveryView
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig
 from sinks.druid.questions import unloaded_of

@@ -13,7 +13,8 @@ from typing import Any
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled, SinkRejected, SinkUnavailable, StoreCorrupt, count_mismatch
-from ingestion.ports.sink import CommitStep, DeliveryState, DeliveryView, Manifest, Receipt
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, Receipt
+from ingestion.ports.sink import CommitStep
 from ingestion.toolkit.failpoints import failpoint
 from sinks.druid.answers import TaskStatus
 from sinks.druid.books import null_mismatch, shortage_of

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from ingestion.ports.batch import CLEAN_COLUMNS, RUN
 from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled, StoreCorrupt
-from ingestion.ports.sink import Manifest, PartView
+from ingestion.ports.publication import Manifest, PartView
 from sinks.druid.columns import RESERVED, DruidColumn, DruidType, types_of_part
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import Interval, chunk_of, merge_intervals, milliseconds, widen

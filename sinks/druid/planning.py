@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.ports.batch import RUN
 from ingestion.ports.context import Context
 from ingestion.ports.errors import StoreCorrupt, count_mismatch
-from ingestion.ports.sink import DeliveryView, Manifest, Receipt, WriteMode
+from ingestion.ports.publication import DeliveryView, Manifest, Receipt, WriteMode
 from sinks.druid.client import DruidClient
 from sinks.druid.columns import RESERVED, DruidColumn, as_notes, druid_columns, from_notes
 from sinks.druid.config import DruidConfig, Engine, Granularity, InputWay

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ingestion.ports.connector import Finding
+from ingestion.ports.check import Finding
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, IngestError, SinkRejected, SinkUnavailable
+from ingestion.ports.publication import DeliveryState, DeliveryView, WriteMode
 from ingestion.ports.schema import ContractBody
-from ingestion.ports.sink import DeliveryState, DeliveryView, WriteMode
 from sinks.druid.causes import Cause, cause_in_druid, cause_in_store
 from sinks.druid.client import DruidClient
 from sinks.druid.columns import DruidColumn, DruidType

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ingestion.ports.batch import RUN
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, SinkRejected
-from ingestion.ports.sink import DeliveryView, Manifest
+from ingestion.ports.publication import DeliveryView, Manifest
 from sinks.druid.client import DruidClient
 from sinks.druid.intervals import Interval
 from sinks.druid.questions import runs_held

@@ -5,20 +5,12 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from ingestion.ports.connector import CheckReport
+from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, SinkUnavailable
-from ingestion.ports.sink import (
-    Capabilities,
-    CommitStep,
-    DeliveryView,
-    Manifest,
-    OutsideTask,
-    PartView,
-    Receipt,
-    Upkeep,
-    WriteMode,
-)
+from ingestion.ports.housekeeping import OutsideTask, Upkeep
+from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt, WriteMode
+from ingestion.ports.sink import Capabilities, CommitStep
 from sinks.druid.answers import TaskStatus, first_line
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ingestion.ports.context import Context, Lake, ObjectInfo
 from ingestion.ports.errors import Cancelled, SinkRejected, StoreCorrupt
-from ingestion.ports.sink import DeliveryView, PartView
+from ingestion.ports.publication import DeliveryView, PartView
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.lake import bucket_place, local_path
+from ingestion.toolkit.lake.opening import bucket_place, local_path
 from sinks.druid.columns import DruidColumn, can_be_read_as_parquet, columns_hash, druid_columns, types_of_part
 from sinks.druid.config import DruidConfig, Engine, InputWay
 from sinks.druid.spec import PARQUET

@@ -7,9 +7,9 @@ from typing import Any, BinaryIO
 from pydantic import SecretStr
 
 from ingestion.ports.context import LakeWriter, ObjectInfo
-from ingestion.toolkit.lake import ObjectStore, open_lake
-from ingestion.toolkit.lake_destination import as_destination
-from ingestion.toolkit.lake_s3_options import BucketPlace
+from ingestion.toolkit.lake.destination import as_destination
+from ingestion.toolkit.lake.opening import ObjectStore, open_lake
+from ingestion.toolkit.lake.s3_options import BucketPlace
 
 PART = "staging store"
 """What the store is called where something is wrong with it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from ingestion.ports.context import Lake
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.lake import bucket_place, local_path
+from ingestion.toolkit.lake.opening import bucket_place, local_path
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig, Engine, InputWay
 from sinks.druid.spec import JSON, PARQUET

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from ingestion.ports.connector import Finding
+from ingestion.ports.check import Finding
 from ingestion.ports.errors import IngestError, SinkUnavailable
-from ingestion.toolkit.lake import ObjectStore
-from ingestion.toolkit.lake_s3_options import parse_s3_url
+from ingestion.toolkit.lake.opening import ObjectStore
+from ingestion.toolkit.lake.s3_options import parse_s3_url
 
 CONNECT_TIMEOUT_S = 5.0
 PROBE_KEY = "headgate-check.txt"

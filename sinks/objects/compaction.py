@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkRejected, SinkUnavailable
-from ingestion.ports.sink import Upkeep, WriteMode
+from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.publication import WriteMode
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.lake import ObjectStore
-from ingestion.toolkit.lake_keys import sha256_of
+from ingestion.toolkit.lake.keys import sha256_of
+from ingestion.toolkit.lake.opening import ObjectStore
 from sinks.objects.documents import Document, compacted_bytes, read_document
 from sinks.objects.keys import COMPACTED, compacted_key
 from sinks.objects.layout import Layout, Partition, StoredFile, folder_of

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from ingestion.ports.batch import CLEAN_COLUMNS
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.lake_s3_options import Encryption, StorageOptions, parse_s3_url
+from ingestion.toolkit.lake.s3_options import Encryption, StorageOptions, parse_s3_url
 from sinks.objects.keys import parse_template
 from sinks.objects.layout import Format, Layout
 

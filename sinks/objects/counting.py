@@ -4,7 +4,7 @@ import hashlib
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkRejected, StoreCorrupt
-from ingestion.toolkit.lake import ObjectStore
+from ingestion.toolkit.lake.opening import ObjectStore
 from sinks.objects.documents import Document
 from sinks.objects.layout import StoredFile
 from sinks.objects.working import BLOCK_BYTES, raise_if_stopped

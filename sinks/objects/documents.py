@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ingestion.ports.sink import Manifest, WriteMode
+from ingestion.ports.publication import Manifest, WriteMode
 from sinks.objects.layout import Layout, StoredFile
 
 MANIFEST_VERSION = 2

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.lake_keys import check_key
+from ingestion.toolkit.lake.keys import check_key
 
 MANIFESTS = "manifests"
 COMPACTED = "compacted"

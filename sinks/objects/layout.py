@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
-from ingestion.toolkit.lake_keys import MAX_SEGMENT_BYTES
+from ingestion.toolkit.lake.keys import MAX_SEGMENT_BYTES
 
 Format = Literal["parquet", "jsonl", "csv"]
 Scalar: TypeAlias = str | int | bool | None

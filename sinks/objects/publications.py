@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ingestion.ports.errors import SinkRejected, SinkUnavailable, StoreCorrupt
-from ingestion.ports.sink import WriteMode
+from ingestion.ports.publication import WriteMode
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.lake import ObjectStore
+from ingestion.toolkit.lake.opening import ObjectStore
 from sinks.objects.documents import Document, pointed_at, pointer_bytes, read_document
 from sinks.objects.keys import COMPACTED, MANIFESTS, pointer_key
 

@@ -9,22 +9,14 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from ingestion.ports.connector import CheckReport
+from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context
-from ingestion.ports.sink import (
-    Capabilities,
-    CommitStep,
-    DeliveryState,
-    DeliveryView,
-    Manifest,
-    PartView,
-    Receipt,
-    Upkeep,
-    WriteMode,
-)
+from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, Receipt, WriteMode
+from ingestion.ports.sink import Capabilities, CommitStep
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.lake import ObjectStore, open_lake
-from ingestion.toolkit.lake_destination import as_destination
+from ingestion.toolkit.lake.destination import as_destination
+from ingestion.toolkit.lake.opening import ObjectStore, open_lake
 from sinks.objects.check import findings_of
 from sinks.objects.compaction import compact_state
 from sinks.objects.config import ObjectsConfig

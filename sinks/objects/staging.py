@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, StoreCorrupt
+from ingestion.ports.publication import DeliveryView, PartView
 from ingestion.ports.schema import ColumnType
-from ingestion.ports.sink import DeliveryView, PartView
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.lake import ObjectStore
-from ingestion.toolkit.lake_destination import as_destination
-from ingestion.toolkit.lake_keys import sha256_of
+from ingestion.toolkit.lake.destination import as_destination
+from ingestion.toolkit.lake.keys import sha256_of
+from ingestion.toolkit.lake.opening import ObjectStore
 from sinks.objects.documents import Document, read_staged, staged_bytes
 from sinks.objects.keys import STAGED_SUFFIX, KeyTemplate
 from sinks.objects.layout import Layout, Partition, StoredFile, UnfitPartitionError, folder_of

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ingestion.ports.context import Context, ObjectInfo
-from ingestion.ports.sink import Upkeep, WriteMode
+from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.publication import WriteMode
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.lake import ObjectStore
+from ingestion.toolkit.lake.opening import ObjectStore
 from sinks.objects.keys import is_ours, pointer_key
 from sinks.objects.publications import Entry, Publications
 from sinks.objects.working import raise_if_stopped

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ingestion.ports.context import Context, Lake
 from ingestion.ports.errors import Cancelled, StoreCorrupt
-from ingestion.toolkit.lake import ObjectStore
-from ingestion.toolkit.lake_local import translate_os_error
+from ingestion.toolkit.lake.local import translate_os_error
+from ingestion.toolkit.lake.opening import ObjectStore
 
 BLOCK_BYTES = 1 << 20
 TRIES = 2

@@ -12,7 +12,7 @@ from django.test import Client
 
 from ingestion import dispatch, registry
 from ingestion.models import Pipeline, Run
-from ingestion.runs import uploads
+from ingestion.runs.start import uploads
 from tests.admin.pages import SAMPLE, SAMPLE_CONTRACT
 from tests.runs.driver import Driver
 

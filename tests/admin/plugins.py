@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from ingestion.ports.connector import CheckReport, Finding, Stream
+from ingestion.ports.check import CheckReport, Finding
+from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context
 
 

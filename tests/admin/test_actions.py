@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from ingestion.models import Destination, Pipeline, Run, RunState, Schedule, Source
-from ingestion.runs.progress import is_balanced
+from ingestion.runs.read.progress import is_balanced
 from tests.admin.pages import notices, page, press, text_of
 from tests.fakes.paged_provider import PagedProvider
 from tests.servers import Valkey

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from ingestion.models import Contract, Part, Pipeline, PipelineDependency, Run, RunState, Upload
-from ingestion.runs.lake import open_lake
+from ingestion.runs.record.lake import open_lake
 from tests.admin.pages import SAMPLE, WAYS, Act, notices, page, text_of
 from tests.runs.driver import Driver
 

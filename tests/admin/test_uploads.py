@@ -14,7 +14,7 @@ from django.urls import reverse
 from rest_framework.authtoken.models import Token, TokenProxy
 
 from ingestion.models import Contract, Pipeline, Run, RunState, Upload
-from ingestion.runs.lake import open_lake
+from ingestion.runs.record.lake import open_lake
 from tests.admin.pages import SAMPLE, SAMPLE_CONTRACT, notices, page, text_of
 from tests.runs.driver import Driver
 

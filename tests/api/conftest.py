@@ -13,7 +13,8 @@ from rest_framework.authtoken.models import Token
 
 from ingestion import dispatch, registry
 from ingestion.models import Destination, Pipeline, Run, Source
-from ingestion.runs import contracts, leases
+from ingestion.runs.start import contracts
+from ingestion.runs.work import leases
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
@@ -122,7 +123,7 @@ def staff(db: None) -> Api:
 @pytest.fixture
 def make_pipeline(db: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pipeline]:
     """Return a maker of pipelines from uploads into the catalog; a run of one may be asked for without a file."""
-    monkeypatch.setattr("ingestion.runs.creation._last_uploads", lambda _pipeline: [])
+    monkeypatch.setattr("ingestion.runs.start.creation._last_uploads", lambda _pipeline: [])
 
     def make(name: str = "items", **fields: Any) -> Pipeline:
         source, _ = Source.objects.get_or_create(name="uploads", defaults={"kind": "files"})

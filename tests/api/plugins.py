@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
-from ingestion.ports.connector import CheckReport, Finding, Stream
+from ingestion.ports.check import CheckReport, Finding
+from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context
 from ingestion.ports.errors import AuthError
-from ingestion.ports.sink import Capabilities, WriteMode
+from ingestion.ports.publication import WriteMode
+from ingestion.ports.sink import Capabilities
 
 
 class VaultConfig(BaseModel):

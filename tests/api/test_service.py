@@ -13,7 +13,7 @@ from rest_framework.authtoken.models import Token
 
 from ingestion.api import tokens
 from ingestion.api.settings import VERSION
-from ingestion.runs.health import PartHealth
+from ingestion.runs.operate.health import PartHealth
 from tests.api.conftest import PASSWORD, Api, problem
 
 LOGIN = {"username": "user", "password": PASSWORD}

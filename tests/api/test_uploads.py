@@ -12,7 +12,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from ingestion.models import Contract, Pipeline, Run, Upload
-from ingestion.runs.uploads import UploadReceiver
+from ingestion.runs.start.uploads import UploadReceiver
 from tests.api.conftest import CONTRACT, CSV, Api, problem
 from tests.runs.driver import Driver
 

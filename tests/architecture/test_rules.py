@@ -13,8 +13,8 @@ from ingest_project import plugins
 from ingest_project.celery import app
 from ingestion.ports import errors
 from ingestion.ports.messages import MESSAGES, sentence
-from ingestion.ports.sink import DeliveryState
-from ingestion.runs import states
+from ingestion.ports.publication import DeliveryState
+from ingestion.runs.work import states
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ingest_project", "ingestion", "connectors", "sinks")

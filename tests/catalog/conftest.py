@@ -7,8 +7,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
+from ingestion.catalog import writing
 from ingestion.models import Pipeline, Source
-from ingestion.toolkit.relational import writing
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import polars as pl
 
 from ingestion.catalog import DatabaseCatalog, query_records
 from ingestion.models import Pipeline, Run, RunState
+from ingestion.ports.publication import DeliveryState, DeliveryView, PartView, Receipt, WriteMode
 from ingestion.ports.schema import Column, ContractBody
-from ingestion.ports.sink import DeliveryState, DeliveryView, PartView, Receipt, WriteMode
 
 KEYED = ContractBody(name="sample", key=("id",), columns=(Column(name="id", type="integer"),))
 KEYLESS = ContractBody(name="sample")

@@ -14,7 +14,7 @@ from ingestion.ports.errors import (
     SinkRejected,
     SinkUnavailable,
 )
-from ingestion.ports.sink import WriteMode
+from ingestion.ports.publication import WriteMode
 from tests.catalog.support import clean_part, numbered, outcome, publish, seen, stage, start_run, view
 
 

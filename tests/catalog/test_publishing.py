@@ -10,7 +10,7 @@ from ingestion.ports.errors import (
     SinkUnavailable,
     StoreCorrupt,
 )
-from ingestion.ports.sink import WriteMode
+from ingestion.ports.publication import WriteMode
 from tests.catalog.support import KEYLESS, clean_part, numbered, outcome, publish, seen, stage, start_run, view
 
 

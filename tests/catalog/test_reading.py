@@ -11,8 +11,8 @@ from ingestion.models import CatalogRecord, Pipeline, Source
 from ingestion.ports.errors import (
     Refused,
 )
+from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import Column, ContractBody
-from ingestion.ports.sink import WriteMode
 from tests.catalog.support import LOGICAL_TIME, numbered, publish, seen, stage, start_run, view
 
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from ingestion.ports.batch import PAGE, PART, ROW, RUN
 from ingestion.ports.context import Lake
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
-from ingestion.ports.sink import DeliveryState, DeliveryView, Manifest, PartView, WriteMode
 
 LOGICAL_TIME = "2026-01-02T03:04:05+00:00"
 CONTRACT = ContractBody(

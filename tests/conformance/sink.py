@@ -23,7 +23,8 @@ import pytest
 from ingestion.ports.context import Context
 from ingestion.ports.errors import AuthError, IngestError, Signal, StoreCorrupt
 from ingestion.ports.messages import MESSAGES
-from ingestion.ports.sink import CommitStep, DeliveryState, DeliveryView, Manifest, PartView, Receipt, Sink
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, Receipt
+from ingestion.ports.sink import CommitStep, Sink
 from ingestion.toolkit import failpoints
 from tests.conformance.connector import CANARY, secret_fields
 from tests.conformance.context import MemoryLake, RecordingContext

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from ingestion import dispatch, registry
 from ingestion.models import Delivery, DeliveryPart, Run
-from ingestion.runs import lake as lakes
+from ingestion.runs.record import lake as lakes
 from tests.druid_server import Druid
 from tests.faults.conftest import pytest_terminal_summary
 from tests.runs.driver import Driver

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from ingestion.models import Delivery, Destination, Pipeline, Run, RunState
-from ingestion.runs import pipelines
-from ingestion.toolkit.lake import open_lake
+from ingestion.runs.start import pipelines
+from ingestion.toolkit.lake.opening import open_lake
 from tests.druid_server import Druid
 from tests.runs.driver import Driver
 from tests.servers import Postgres

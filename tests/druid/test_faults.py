@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ingestion.models import Delivery, Destination, Pipeline, Run, RunState
-from ingestion.runs import contracts, pipelines
-from ingestion.runs.cancellation import cancel_run
+from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.start import contracts, pipelines
 from tests.druid_server import Druid
 from tests.faults.harness import boundaries, note, used, used_points
 from tests.servers import wait_until

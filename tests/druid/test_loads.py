@@ -10,10 +10,12 @@ import pytest
 
 from ingestion.models import Delivery, Pipeline, Run, RunState
 from ingestion.ports.sink import ObservingSink
-from ingestion.runs import deliveries, probing, recovery
-from ingestion.runs.lake import open_lake
-from ingestion.runs.pipelines import druid_destination
-from ingestion.runs.progress import is_balanced
+from ingestion.runs.deliver import deliveries
+from ingestion.runs.operate import retry
+from ingestion.runs.read.progress import is_balanced
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.start import probing
+from ingestion.runs.start.pipelines import druid_destination
 from sinks.druid.config import DruidConfig
 from sinks.druid.sink import DruidSink
 from tests.druid_server import Druid
@@ -138,8 +140,8 @@ def test_pages_of_an_optimade_provider_arrive_with_their_nested_fields(
     finish: Finish, deliver_into: Druid, driver: Driver
 ) -> None:
     from ingestion.models import Source
-    from ingestion.runs.creation import create_run
-    from ingestion.runs.pipelines import default_destinations
+    from ingestion.runs.start.creation import create_run
+    from ingestion.runs.start.pipelines import default_destinations
     from sample.provider import serve
 
     with serve(request_delay_s=0.0) as server, serving(server):
@@ -211,7 +213,7 @@ def test_a_roll_back_shows_the_earlier_rows_again(finish: Finish, deliver_into: 
     first = finish(start(rows(0, 50), "rolled"))
     finish(start(rows(50, 20), "rolled"))
 
-    again = finish(recovery.roll_back(first.pk))
+    again = finish(retry.roll_back(first.pk))
 
     assert again.state == RunState.SUCCEEDED, of_druid(again).message
     assert ids(deliver_into, "rolled") == list(range(50))
@@ -268,7 +270,7 @@ def test_a_delivery_that_lost_a_row_is_whole_after_a_retry(
     for stored in list(open_lake().list("staged/")):
         open_lake().delete(stored.key)
 
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
     finish(run)
 
     assert run.state == RunState.SUCCEEDED, of_druid(run).message

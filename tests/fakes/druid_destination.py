@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ingestion.models import Delivery, Destination, Pipeline, Run
-from ingestion.ports.sink import DeliveryState
-from ingestion.runs.creation import create_run
+from ingestion.ports.publication import DeliveryState
+from ingestion.runs.start.creation import create_run
 from tests.fakes.druid import FakeDruid
 from tests.runs.driver import Driver
 

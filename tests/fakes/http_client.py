@@ -9,8 +9,8 @@ import pytest
 
 from ingestion.ports.context import HttpResponse
 from ingestion.ports.errors import Cancelled, Signal
-from ingestion.toolkit.egress import EgressPolicy
-from ingestion.toolkit.http import Http
+from ingestion.toolkit.http.client import Http
+from ingestion.toolkit.http.egress import EgressPolicy
 from tests.fakes.http_server import FakeSite
 
 URL = "https://api.example.org/v1/records"

@@ -6,8 +6,10 @@ from typing import ClassVar
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
+from ingestion.ports.housekeeping import OutsideTask, SchemaChange, Upkeep
+from ingestion.ports.publication import DeliveryView, Manifest, Receipt, Refusal
 from ingestion.ports.schema import ContractBody
-from ingestion.ports.sink import CommitStep, DeliveryView, Manifest, OutsideTask, Receipt, Refusal, SchemaChange, Upkeep
+from ingestion.ports.sink import CommitStep
 from tests.fakes import plugins
 
 ADDED = SchemaChange("colour", "The column is added.", "ALTER TABLE items ADD COLUMN colour TEXT")

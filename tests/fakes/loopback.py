@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ingestion.ports.context import Context
-from ingestion.toolkit.egress import EgressPolicy
-from ingestion.toolkit.http import Http
+from ingestion.toolkit.http.client import Http
+from ingestion.toolkit.http.egress import EgressPolicy
 from tests.conformance.context import RecordingContext
 
 

@@ -8,19 +8,12 @@ import pyarrow as pa
 from pydantic import BaseModel, SecretStr
 
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
-from ingestion.ports.connector import CheckReport, Finding, Stream
+from ingestion.ports.check import CheckReport, Finding
+from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context
 from ingestion.ports.errors import RateLimited, SinkRejected, SinkUnavailable, SourceRejected, SourceUnavailable
-from ingestion.ports.sink import (
-    Capabilities,
-    CommitStep,
-    DeliveryState,
-    DeliveryView,
-    Manifest,
-    PartView,
-    Receipt,
-    WriteMode,
-)
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, Receipt, WriteMode
+from ingestion.ports.sink import Capabilities, CommitStep
 
 CALLS: list[str] = []
 """What was asked of the plugins, in order; a test clears it."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingestion.models import Part, Pipeline, Run, RunState, Source
-from ingestion.runs import contracts, pipelines, reconcile
-from ingestion.runs.creation import create_run
-from ingestion.runs.lake import open_lake
-from ingestion.runs.progress import is_balanced
+from ingestion.runs.operate import reconcile
+from ingestion.runs.read.progress import is_balanced
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.start import contracts, pipelines
+from ingestion.runs.start.creation import create_run
 from tests.fakes.paged_provider import PagedProvider
 from tests.worker.cluster import Cluster
 from tests.worker.material import catalog_ids, csv_bytes, delivered_ids, published_ids, upload

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ingestion.models import Run, RunState
-from ingestion.runs.cancellation import cancel_run
-from ingestion.runs.lake import manifest_key, open_lake
+from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.record.lake import manifest_key, open_lake
 from tests.fakes.paged_provider import PagedProvider
 from tests.faults.harness import (
     Load,

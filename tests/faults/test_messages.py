@@ -11,8 +11,8 @@ from django.db import OperationalError, connection
 
 from ingestion.models import CatalogRecord, Delivery, Run, RunState, Schedule
 from ingestion.ports.errors import Refused
-from ingestion.runs.cancellation import cancel_run
-from ingestion.runs.lake import manifest_key, open_lake
+from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.record.lake import manifest_key, open_lake
 from tests.faults.harness import (
     Load,
     boundaries,

@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 
 from ingestion import registry
 from ingestion.models import Destination, Pipeline, Run, Source
-from ingestion.runs.progress import summarize
-from ingestion.runs.samples import move_demo_source
+from ingestion.runs.operate.samples import move_demo_source
+from ingestion.runs.read.progress import summarize
 from sample.provider import serve
 from tests.runs.driver import Driver
 from tests.servers import ROOT, Valkey

@@ -10,7 +10,7 @@ import pytest
 
 from ingestion.management.cli.output import Output
 from ingestion.models import Pipeline, Run
-from ingestion.ports.connector import CheckReport, Finding
+from ingestion.ports.check import CheckReport, Finding
 from tests.fakes import plugins
 from tests.management.conftest import Ingest
 from tests.runs.driver import Driver

@@ -8,7 +8,7 @@ import pytest
 
 from ingestion import dispatch, registry
 from ingestion.models import Contract, Destination, Pipeline, Source
-from ingestion.runs import contracts
+from ingestion.runs.start import contracts
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 

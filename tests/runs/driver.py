@@ -5,14 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ingestion.dispatch import Call
-from ingestion.runs import cancellation, completion, delivering, fetching, loading, planning, publishing, validation
+from ingestion.runs.deliver import cancellation, loading, publishing, staging
+from ingestion.runs.ingest import completion, fetching, planning, validation
 
 TASKS: dict[str, Callable[..., object]] = {
     "ingestion.plan_run": planning.plan_run,
     "ingestion.fetch": lambda partition_id: fetching.fetch_partition(partition_id, is_chained=False),
     "ingestion.validate": validation.validate_partition,
     "ingestion.complete_run": completion.complete_run,
-    "ingestion.deliver": delivering.deliver_part,
+    "ingestion.deliver": staging.deliver_part,
     "ingestion.load": loading.load_delivery,
     "ingestion.publish_run": publishing.publish_run,
     "ingestion.abort_delivery": cancellation.abort_delivery,

@@ -12,9 +12,9 @@ import pytest
 from ingestion.catalog import query_records
 from ingestion.models import Part, Pipeline, Run, RunState, Source, Upload
 from ingestion.ports.errors import ConfigError, IngestError, Refused
-from ingestion.runs import contracts, pipelines, uploads
-from ingestion.runs.creation import create_run
-from ingestion.runs.lake import open_lake
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.start import contracts, pipelines, uploads
+from ingestion.runs.start.creation import create_run
 from tests.fakes.paged_provider import PagedProvider
 from tests.runs.driver import Driver
 from tests.servers import Valkey

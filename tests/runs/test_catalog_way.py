@@ -9,8 +9,9 @@ from ingestion.catalog import query_records
 from ingestion.catalog.store import DatabaseCatalog
 from ingestion.models import Delivery, DeliveryPart, Destination, Pipeline, Run, RunState
 from ingestion.ports.errors import SinkRejected
-from ingestion.runs import cancellation, loading, reconcile, recovery
-from ingestion.runs.creation import create_run
+from ingestion.runs.deliver import cancellation, loading
+from ingestion.runs.operate import reconcile, retry
+from ingestion.runs.start.creation import create_run
 from tests.runs.driver import TASKS, Driver
 
 MakePipeline = Callable[..., Pipeline]
@@ -67,7 +68,7 @@ def test_a_retry_delivers_anew_what_has_made_way_for_a_later_run(driver: Driver,
     while not Run.objects.get(pk=second.pk).catalog_publications.exists():
         driver.step()
 
-    recovery.retry_run(first.pk)
+    retry.retry_run(first.pk)
     for _ in range(20):
         for model in (Delivery, DeliveryPart):
             model.objects.update(not_before=None)

@@ -9,11 +9,13 @@ import pytest
 from django.utils import timezone
 
 from ingestion.models import Delivery, DeliveryPart, Part, PartitionState, Pipeline, Run, RunState
-from ingestion.runs import cancellation, cleaning, fetching, recovery
-from ingestion.runs.attempts import Outcome
-from ingestion.runs.creation import create_run
-from ingestion.runs.lake import open_lake
-from ingestion.runs.leases import claim
+from ingestion.runs.deliver import cancellation
+from ingestion.runs.ingest import fetching
+from ingestion.runs.operate import garbage, retry
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.start.creation import create_run
+from ingestion.runs.work.attempts import Outcome
+from ingestion.runs.work.leases import claim
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
@@ -35,7 +37,7 @@ def test_an_object_of_a_run_at_work_is_kept_however_old_it_is(
     def clean(name: str) -> None:
         # Between the object and its row; an earlier attempt may have stored the object days ago.
         if name == "fetch.after_put":
-            cleaning.clean_up(now=datetime.now(UTC) + LATER)
+            garbage.clean_up(now=datetime.now(UTC) + LATER)
 
     monkeypatch.setattr(fetching, "failpoint", clean)
     driver.drain()
@@ -48,12 +50,12 @@ def test_an_object_of_a_run_at_work_is_kept_however_old_it_is(
 def test_what_a_run_that_has_ended_names_is_kept_and_the_rest_goes(driver: Driver, make_pipeline: MakePipeline) -> None:
     run = start(make_pipeline(config={"lanes": 2, "repeat_id": 7}))
     driver.drain()
-    again = recovery.roll_back(run.pk)
+    again = retry.roll_back(run.pk)
     driver.drain()
     orphan = f"raw/items/{run.pk}/9-0/000000-dead.zst"
     open_lake().put_if_absent(orphan, b"x")
 
-    cleaning.clean_up(now=datetime.now(UTC) + LATER)
+    garbage.clean_up(now=datetime.now(UTC) + LATER)
 
     named = [key for part in Part.objects.filter(run__in=[run, again]) for key in (part.key, part.hashes_key) if key]
     assert all(open_lake().head(key) for key in [*named, run.manifest_key or Run.objects.get(pk=run.pk).manifest_key])
@@ -87,7 +89,7 @@ def test_what_a_killed_query_left_behind_goes_and_the_rest_of_the_scratch_stays(
         (tmp_path / "scratch" / name).mkdir(parents=True)
         (tmp_path / "scratch" / name / "file").write_bytes(b"x")
 
-    assert cleaning.clean_up()["scratch"] == 0
-    assert cleaning.clean_up(now=datetime.now(UTC) + LATER)["scratch"] == 2
+    assert garbage.clean_up()["scratch"] == 0
+    assert garbage.clean_up(now=datetime.now(UTC) + LATER)["scratch"] == 2
 
     assert {path.name for path in (tmp_path / "scratch").iterdir()} == {"parts", "of-a-sink"}

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from ingestion.models import Delivery, Destination, Pipeline, Run
-from ingestion.ports.sink import DeliveryState
-from ingestion.runs import delivery_history, upkeep
-from ingestion.runs.cancellation import cancel_run
-from ingestion.runs.creation import create_run
-from ingestion.runs.recovery import retry_run
-from ingestion.runs.redelivery import fill_destination
+from ingestion.ports.publication import DeliveryState
+from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.operate.retry import retry_run
+from ingestion.runs.read import history
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
@@ -26,18 +27,18 @@ def publish(driver: Driver, pipeline: Pipeline) -> Run:
 
 def states(delivery: Delivery) -> list[str]:
     delivery.refresh_from_db()
-    return [line.state for line in delivery_history.history_of(delivery)]
+    return [line.state for line in history.history_of(delivery)]
 
 
 def test_every_state_is_told_in_order_with_a_sentence(driver: Driver, make_pipeline: MakePipeline) -> None:
     publish(driver, make_pipeline())
 
-    history = delivery_history.history_of(Delivery.objects.get())
+    lines = history.history_of(Delivery.objects.get())
 
-    assert [line.state for line in history] == ["planned", "staged", "available", "verified"]
-    assert [line.at for line in history] == sorted(line.at for line in history if line.at)
-    assert history[-1].message == "Readers see 12 rows, as they should."
-    assert all(line.message for line in history)
+    assert [line.state for line in lines] == ["planned", "staged", "available", "verified"]
+    assert [line.at for line in lines] == sorted(line.at for line in lines if line.at)
+    assert lines[-1].message == "Readers see 12 rows, as they should."
+    assert all(line.message for line in lines)
 
 
 def test_a_retry_and_what_went_wrong_before_it_stay_in_the_history(driver: Driver, make_pipeline: MakePipeline) -> None:
@@ -49,7 +50,7 @@ def test_a_retry_and_what_went_wrong_before_it_stay_in_the_history(driver: Drive
 
     delivery = Delivery.objects.get()
     assert states(delivery) == ["planned", "staged", "failed", "planned", "staged", "available", "verified"]
-    failed, again = delivery_history.history_of(delivery)[2:4]
+    failed, again = history.history_of(delivery)[2:4]
     assert (failed.level, "asked for" in failed.message) == ("error", True)
     assert (again.by, again.message) == ("tester", "Made again, from the lake.")
 
@@ -57,12 +58,12 @@ def test_a_retry_and_what_went_wrong_before_it_stay_in_the_history(driver: Drive
 def test_what_a_person_removed_and_filled_again_is_told(
     driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins.MemorySink, "drop", lambda *_, **__: upkeep.Upkeep(), raising=False)
+    monkeypatch.setattr(plugins.MemorySink, "drop", lambda *_, **__: housekeeping.Upkeep(), raising=False)
     pipeline = make_pipeline()
     publish(driver, pipeline)
     memory = Destination.objects.get()
 
-    upkeep.drop(memory, pipeline, confirm="items", by="tester")
+    housekeeping.drop(memory, pipeline, confirm="items", by="tester")
     fill_destination(pipeline, memory, by="tester")
 
     assert states(Delivery.objects.get()) == ["planned", "staged", "available", "verified", "removed", "planned"]
@@ -78,7 +79,7 @@ def test_a_delivery_that_waits_for_its_destination_tells_why(driver: Driver, mak
         while not Delivery.objects.filter(attempt__gt=0, lease_until=None).exists():
             driver.step()
 
-    *_, last = delivery_history.history_of(Delivery.objects.get())
+    *_, last = history.history_of(Delivery.objects.get())
 
     assert (last.state, last.level) == ("", "warning")
     assert "does not answer (asked for)" in last.message
@@ -93,7 +94,7 @@ def test_a_delivery_that_was_withdrawn_with_its_run_says_so(driver: Driver, make
     cancel_run(run.pk, by="tester")
     driver.drain()
 
-    last = delivery_history.history_of(Delivery.objects.get())[-1]
+    last = history.history_of(Delivery.objects.get())[-1]
     assert (last.state, last.message) == ("failed", "The run was cancelled.")
 
 
@@ -115,7 +116,7 @@ def test_the_histories_of_many_deliveries_take_one_question(
     deliveries = list(Delivery.objects.all())
 
     with django_assert_num_queries(1):
-        found = delivery_history.histories_of(deliveries)
+        found = history.histories_of(deliveries)
 
     assert {number: lines[-1].state for number, lines in found.items()} == {
         delivery.pk: "verified" for delivery in deliveries
@@ -132,7 +133,7 @@ def test_notes_hold_no_secret_no_signature_and_no_endless_list() -> None:
         "objects": [{"key": f"k{number}", "secret_key": "canary-4"} for number in range(30)],
     }
 
-    notes = delivery_history.notes_of(Delivery(refs=refs))
+    notes = history.notes_of(Delivery(refs=refs))
 
     assert "canary" not in str(notes)
     assert (notes["task"], notes["handed"]) == ("hg.items.1.1.a1", 12)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ingestion.models import Delivery, Destination, Pipeline, Run
-from ingestion.runs.creation import create_run
-from ingestion.runs.destinations import address_of, health_of, pipelines_of
+from ingestion.runs.read.destinations import address_of, health_of, pipelines_of
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 

@@ -6,7 +6,7 @@ import pytest
 
 from ingestion import registry
 from ingestion.models import Destination
-from ingestion.runs.pipelines import default_destinations, move_druid_destination, upload_pipeline
+from ingestion.runs.start.pipelines import default_destinations, move_druid_destination, upload_pipeline
 
 EMBEDDED = {"url": "http://127.0.0.1:8081", "broker_url": "http://127.0.0.1:8082", "shares_disk": True}
 REMOTE = {"url": "http://router:8888", "username": "ingest"}

@@ -7,9 +7,9 @@ import pytest
 
 from ingestion import registry
 from ingestion.models import Delivery, Destination, Pipeline, Run, RunState
-from ingestion.ports.sink import DeliveryState
-from ingestion.runs import cancellation, loading
-from ingestion.runs.creation import create_run
+from ingestion.ports.publication import DeliveryState
+from ingestion.runs.deliver import cancellation, loading
+from ingestion.runs.start.creation import create_run
 from sinks.druid.sink import DruidSink
 from tests.fakes.druid import FakeDruid
 from tests.runs.driver import Driver

@@ -9,9 +9,10 @@ from django.utils import timezone
 
 from ingestion.models import Delivery, Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.ports.errors import Refused
-from ingestion.runs import cancellation, reconcile, recovery
-from ingestion.runs.creation import create_run
-from ingestion.runs.lake import manifest_key, open_lake
+from ingestion.runs.deliver import cancellation
+from ingestion.runs.operate import reconcile, retry
+from ingestion.runs.record.lake import manifest_key, open_lake
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
@@ -78,7 +79,7 @@ def test_a_retry_goes_on_where_the_run_stopped(driver: Driver, make_pipeline: Ma
     assert run.state == RunState.FAILED
     fetched = list(plugins.CALLS)
 
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
     driver.drain()
 
     run.refresh_from_db()
@@ -92,7 +93,7 @@ def test_a_retry_of_a_partial_run_delivers_from_the_lake(driver: Driver, make_pi
     driver.drain()
     pages = len([call for call in plugins.CALLS if call.startswith("page")])
 
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
     driver.drain()
 
     run.refresh_from_db()
@@ -112,7 +113,7 @@ def test_a_run_that_failed_in_planning_is_planned_again(driver: Driver, make_pip
     assert (run.state, run.code) == (RunState.FAILED, "source.unavailable")
     plugins.TROUBLE.clear()
 
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
     driver.drain()
 
     run.refresh_from_db()
@@ -128,7 +129,7 @@ def test_a_retry_is_refused_once_a_later_run_was_published(driver: Driver, make_
     driver.drain()
 
     with pytest.raises(Refused) as refusal:
-        recovery.retry_run(first.pk)
+        retry.retry_run(first.pk)
 
     assert refusal.value.code == "run.superseded"
 
@@ -141,7 +142,7 @@ def test_a_roll_back_publishes_an_earlier_run_again(driver: Driver, make_pipelin
     driver.drain()
     pages = len(plugins.CALLS)
 
-    again = recovery.roll_back(first.pk)
+    again = retry.roll_back(first.pk)
     driver.drain()
 
     again.refresh_from_db()
@@ -155,7 +156,7 @@ def test_an_unpublished_run_cannot_be_rolled_back_to(driver: Driver, make_pipeli
     run = start(make_pipeline())
 
     with pytest.raises(Refused) as refusal:
-        recovery.roll_back(run.pk)
+        retry.roll_back(run.pk)
 
     assert refusal.value.code == "run.not_published"
 
@@ -169,7 +170,7 @@ def test_a_run_over_its_deadline_fails_and_can_be_retried(driver: Driver, make_p
     driver.drain()
     run.refresh_from_db()
     late = (run.state, run.code)
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
     driver.drain()
 
     run.refresh_from_db()

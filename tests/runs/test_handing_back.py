@@ -11,10 +11,12 @@ from ingestion.models import Delivery, Partition, PartitionState, Pipeline, Run,
 from ingestion.ports.batch import Query
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.sink import CommitStep, DeliveryView, Manifest, PartView, Receipt
-from ingestion.runs import delivering, planning, publishing, validation
-from ingestion.runs.attempts import Outcome
-from ingestion.runs.creation import create_run
+from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt
+from ingestion.ports.sink import CommitStep
+from ingestion.runs.deliver import publishing, staging
+from ingestion.runs.ingest import planning, validation
+from ingestion.runs.start.creation import create_run
+from ingestion.runs.work.attempts import Outcome
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
@@ -41,7 +43,7 @@ def test_staging_which_begins_at_the_first_row_again_is_not_stopped_by_the_end_o
     monkeypatch.setattr(plugins.MemorySink, "stage", stage)
     settings.HEADGATE_SLOT_S = 0
 
-    delivering.deliver_part(Delivery.objects.get(run=run).parts.get().pk)
+    staging.deliver_part(Delivery.objects.get(run=run).parts.get().pk)
 
     assert told_to_stop == [False]
 
@@ -117,7 +119,7 @@ def test_a_time_limit_inside_of_a_transaction_puts_the_work_back(
         if name == "validate.before_commit":
             raise validation_limit
 
-    validation_limit = delivering.dispatch.TimeLimitReached()
+    validation_limit = staging.dispatch.TimeLimitReached()
     monkeypatch.setattr(validation, "failpoint", late)
     partition = Partition.objects.get(run=run)
 

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from ingestion.models import Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.ports.errors import Cancelled, DeadlineReached, LeaseLost
-from ingestion.runs.leases import Lease, claim, look_after
-from ingestion.runs.transitions import ForbiddenMove
+from ingestion.runs.work.leases import Lease, claim, look_after
+from ingestion.runs.work.transitions import ForbiddenMove
 
 EXPECTED = (PartitionState.PENDING, PartitionState.LEASED)
 

@@ -17,11 +17,13 @@ from ingestion.models import (
     Run,
     RunState,
 )
-from ingestion.runs import fetching, publishing, reconcile
-from ingestion.runs.attempts import Outcome
-from ingestion.runs.creation import create_run
-from ingestion.runs.lake import open_lake
-from ingestion.runs.progress import is_balanced, measure_progress, summarize
+from ingestion.runs.deliver import publishing
+from ingestion.runs.ingest import fetching
+from ingestion.runs.operate import reconcile
+from ingestion.runs.read.progress import is_balanced, measure_progress, summarize
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.start.creation import create_run
+from ingestion.runs.work.attempts import Outcome
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ingestion.models import Checkpoint, Partition, Pipeline, Run, RunState
-from ingestion.runs.creation import create_run
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import TASKS, Driver
 

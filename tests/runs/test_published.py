@@ -15,13 +15,15 @@ from django.utils import timezone
 
 from ingestion.models import Destination, Pipeline, Run, RunState
 from ingestion.ports.errors import ConfigError, Refused, Retryable
-from ingestion.ports.sink import WriteMode
-from ingestion.runs import contracts, exporting, querying, recovery
-from ingestion.runs.creation import create_run
-from ingestion.runs.exporting import Published, rows_of_pipeline, rows_of_run
-from ingestion.runs.published import latest_publication, published_runs, published_state
-from ingestion.runs.querying import query_published
-from ingestion.runs.superseding import superseded_rows
+from ingestion.ports.publication import WriteMode
+from ingestion.runs.operate import retry
+from ingestion.runs.read import exports, queries
+from ingestion.runs.read.current_rows import superseded_rows
+from ingestion.runs.read.exports import Published, rows_of_pipeline, rows_of_run
+from ingestion.runs.read.queries import query_published
+from ingestion.runs.record.published import latest_publication, published_runs, published_state
+from ingestion.runs.start import contracts
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.conftest import CONTRACT
 from tests.runs.driver import Driver
@@ -57,7 +59,7 @@ class Story:
 
 def pairs(published: Published, **chosen: Any) -> list[tuple[int, int]]:
     """Return run and id of the rows, in order."""
-    rows = exporting.page(published, after=chosen.get("after", 0), limit=chosen.get("limit", 10_000))
+    rows = exports.page(published, after=chosen.get("after", 0), limit=chosen.get("limit", 10_000))
     return [(row["_run"], row["id"]) for row in rows]
 
 
@@ -113,7 +115,7 @@ def test_of_each_key_the_latest_run_gives_the_row(merging: Story) -> None:
 def test_a_roll_back_is_a_publication_like_any_other(merging: Story) -> None:
     first = merging.run(pages=2)
     second = merging.run(pages=1)
-    again = merging.end(recovery.roll_back(first.pk))
+    again = merging.end(retry.roll_back(first.pk))
 
     assert [run.pk for run in published_runs(merging.pipeline)] == [first.pk, second.pk, again.pk]
     # The rows are those that the first run read, and say so.
@@ -134,7 +136,7 @@ def test_a_partial_run_that_is_retried_goes_on_being_seen(merging: Story) -> Non
     run = merging.run(pages=1)
     assert run.state == RunState.PARTIAL
 
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
 
     run.refresh_from_db()
     assert run.state == RunState.DELIVERING
@@ -187,7 +189,7 @@ def test_what_was_not_published_cannot_be_read(merging: Story, make_pipeline: Ma
 def test_key_hashes_of_another_version_are_made_anew(merging: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     merging.run(pages=2)
     second = merging.run(pages=1)
-    monkeypatch.setattr("ingestion.runs.superseding.read_scheme", lambda _stored: "another")
+    monkeypatch.setattr("ingestion.runs.read.current_rows.read_scheme", lambda _stored: "another")
 
     found = superseded_rows(published_state(merging.pipeline))
 
@@ -251,7 +253,7 @@ def test_columns_are_chosen_in_their_order(replacing: Story) -> None:
 def test_a_run_without_rows_has_the_columns_of_its_contract(replacing: Story, tmp_path: Path) -> None:
     run = replacing.run(**NOTHING)
 
-    count = exporting.export_accepted(run, tmp_path / "rows.csv")
+    count = exports.export_accepted(run, tmp_path / "rows.csv")
 
     assert (count, (tmp_path / "rows.csv").read_bytes()) == (0, b"id,name,version\r\n")
     assert query_published(replacing.pipeline, "SELECT max(id) AS id FROM rows").types == ["BIGINT"]
@@ -274,7 +276,7 @@ def test_one_file_of_each_format_has_the_rows(replacing: Story, tmp_path: Path, 
     run = replacing.run(pages=2)
     path = tmp_path / f"rows.{extension}"
 
-    count = exporting.export_accepted(run, path, fields=["name", "not there"])
+    count = exports.export_accepted(run, path, fields=["name", "not there"])
 
     assert count == 8
     assert [name.name for name in tmp_path.iterdir() if name.name.startswith(".")] == []
@@ -299,14 +301,14 @@ def test_a_query_sees_the_state_that_exports_read(merging: Story) -> None:
 
 def test_few_queries_run_at_once(replacing: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     replacing.run(pages=1)
-    monkeypatch.setattr(querying, "PATIENCE_S", 0.01)
-    for _ in range(querying.AT_ONCE):
-        assert querying._places.acquire(blocking=False)
+    monkeypatch.setattr(queries, "PATIENCE_S", 0.01)
+    for _ in range(queries.AT_ONCE):
+        assert queries._places.acquire(blocking=False)
     try:
         with pytest.raises(Retryable, match="Other queries"):
             query_published(replacing.pipeline, "SELECT 1")
     finally:
-        querying._places.release(querying.AT_ONCE)
+        queries._places.release(queries.AT_ONCE)
 
 
 def test_a_query_reads_copies_where_the_lake_is_a_bucket(
@@ -314,7 +316,7 @@ def test_a_query_reads_copies_where_the_lake_is_a_bucket(
 ) -> None:
     settings.HEADGATE_DATA_DIR = tmp_path / "data"
     replacing.run(pages=2)
-    lake = querying.open_lake()
+    lake = queries.open_lake()
     monkeypatch.setattr(type(lake), "local_path", lambda _self, _key: None)
 
     answer = query_published(replacing.pipeline, "SELECT count(*) FROM rows")

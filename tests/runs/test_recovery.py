@@ -7,9 +7,9 @@ from typing import Any
 from django.utils import timezone
 
 from ingestion.models import Destination, Partition, PartitionState, Pipeline, Run, RunState
-from ingestion.runs import reconcile, recovery
-from ingestion.runs.creation import create_run
-from ingestion.runs.leases import claim
+from ingestion.runs.operate import reconcile, retry
+from ingestion.runs.start.creation import create_run
+from ingestion.runs.work.leases import claim
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
@@ -43,7 +43,7 @@ def test_a_run_whose_deadline_passed_under_a_worker_is_taken_up_by_a_retry(
     pass_deadline(run)
     assert state_of(run) == (RunState.FAILED, "run.deadline")
 
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
     driver.drain()
     reconcile.reconcile()
     driver.drain()
@@ -56,7 +56,7 @@ def test_a_retried_run_has_a_deadline_of_its_own(driver: Driver, make_pipeline: 
     driver.step()
     pass_deadline(run)
 
-    reopened = recovery.retry_run(run.pk)
+    reopened = retry.retry_run(run.pk)
 
     assert reopened.deadline_at is not None
     assert reopened.deadline_at > timezone.now() + timedelta(hours=1)
@@ -74,7 +74,7 @@ def test_a_retry_of_a_failed_run_also_repeats_its_failed_deliveries(
     assert state_of(run)[0] in (RunState.DELIVERING, RunState.LOADING)
     pass_deadline(run)
 
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
     driver.drain()
     reconcile.reconcile()
     driver.drain()

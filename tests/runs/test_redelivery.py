@@ -7,10 +7,10 @@ import pytest
 
 from ingestion.models import Delivery, DeliveryPart, Destination, Pipeline, Run, RunState
 from ingestion.ports.errors import Refused
-from ingestion.ports.sink import DeliveryState
-from ingestion.runs import reconcile
-from ingestion.runs.creation import create_run
-from ingestion.runs.redelivery import fill_destination, redeliver
+from ingestion.ports.publication import DeliveryState
+from ingestion.runs.deliver.redelivery import fill_destination, redeliver
+from ingestion.runs.operate import reconcile
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from ingestion.models import Delivery, Destination, Pipeline, Run, RunState
-from ingestion.runs.creation import create_run
+from ingestion.runs.start.creation import create_run
 from tests.runs.driver import Driver
 from tests.servers import Postgres
 

@@ -9,7 +9,7 @@ import pytest
 
 from ingestion.models import Pipeline, Run, Schedule
 from ingestion.ports.errors import ConfigError
-from ingestion.runs import schedules
+from ingestion.runs.start import schedules
 from tests.runs.driver import Driver
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)

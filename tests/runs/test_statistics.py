@@ -8,9 +8,9 @@ from typing import Any
 from django.utils import timezone
 
 from ingestion.models import PUBLISHED_RUN_STATES, Delivery, Destination, Pipeline, Run
-from ingestion.runs.creation import create_run
-from ingestion.runs.progress import BOOKS, summarize
-from ingestion.runs.statistics import collect_statistics
+from ingestion.runs.read.progress import BOOKS, summarize
+from ingestion.runs.read.statistics import collect_statistics
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 

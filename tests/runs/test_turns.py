@@ -9,10 +9,12 @@ from django.db import IntegrityError, transaction
 from ingestion.models import Delivery, DeliveryPart, Pipeline, Run, RunState
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkUnavailable
-from ingestion.ports.sink import CommitStep, DeliveryState, DeliveryView, Manifest, Receipt, Refusal
-from ingestion.runs import cancellation, reconcile, recovery
-from ingestion.runs.creation import create_run
-from ingestion.runs.quarantine import iterate_rejected
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, Receipt, Refusal
+from ingestion.ports.sink import CommitStep
+from ingestion.runs.deliver import cancellation
+from ingestion.runs.operate import reconcile, retry
+from ingestion.runs.read.quarantine import iterate_rejected
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import TASKS, Driver
 
@@ -174,7 +176,7 @@ def test_rows_that_nobody_sees_yet_leave_the_run_partial_until_a_retry_finds_the
     run.refresh_from_db()
     partial = run.state, run.code, delivery_of(run).state, delivery_of(run).message
 
-    recovery.retry_run(run.pk)
+    retry.retry_run(run.pk)
     kept = delivery_of(run).refs
     driver.drain()
 

@@ -7,11 +7,12 @@ import pytest
 
 from ingestion.models import Delivery, Destination, Pipeline, Run
 from ingestion.ports.errors import Refused
-from ingestion.ports.sink import DeliveryState, Upkeep
-from ingestion.runs import upkeep
-from ingestion.runs.creation import create_run
-from ingestion.runs.progress import summarize
-from ingestion.runs.redelivery import fill_destination
+from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.publication import DeliveryState
+from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.progress import summarize
+from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
@@ -46,15 +47,15 @@ def memory() -> Destination:
 
 
 def test_what_a_kind_can_do_is_told_by_its_class(can_drop: list[str]) -> None:
-    assert upkeep.operations_of("memory") == ["drop"]
-    assert upkeep.operations_of("druid") == ["drop", "tasks"]
-    assert upkeep.operations_of("objects") == ["compact", "retain", "drop"]
-    assert upkeep.operations_of("catalog") == []
+    assert housekeeping.operations_of("memory") == ["drop"]
+    assert housekeeping.operations_of("druid") == ["drop", "tasks"]
+    assert housekeeping.operations_of("objects") == ["compact", "retain", "drop"]
+    assert housekeeping.operations_of("catalog") == []
 
 
 def test_what_a_destination_cannot_do_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(Refused) as refusal:
-        upkeep.compact(memory(), pipeline)
+        housekeeping.compact(memory(), pipeline)
 
     assert refusal.value.code == "destination.cannot"
 
@@ -64,20 +65,20 @@ def test_nothing_is_dropped_that_a_person_has_not_confirmed_by_name(
     pipeline: Pipeline, can_drop: list[str], confirm: str
 ) -> None:
     with pytest.raises(Refused) as refusal:
-        upkeep.drop(memory(), pipeline, confirm=confirm)
+        housekeeping.drop(memory(), pipeline, confirm=confirm)
 
     assert (refusal.value.code, can_drop) == ("destination.unconfirmed", [])
 
 
 def test_a_dry_run_needs_no_confirmation_and_changes_nothing(pipeline: Pipeline, can_drop: list[str]) -> None:
-    found = upkeep.drop(memory(), pipeline, dry_run=True)
+    found = housekeeping.drop(memory(), pipeline, dry_run=True)
 
     assert (found.is_dry_run, can_drop) == (True, [])
     assert Delivery.objects.get().state == DeliveryState.VERIFIED
 
 
 def test_what_was_dropped_can_be_filled_again(driver: Driver, pipeline: Pipeline, can_drop: list[str]) -> None:
-    upkeep.drop(memory(), pipeline, confirm="items", by="tester")
+    housekeeping.drop(memory(), pipeline, confirm="items", by="tester")
     removed = Delivery.objects.get().state
     shown = summarize(Run.objects.get())["destinations"]
 
@@ -98,6 +99,6 @@ def test_nothing_is_dropped_under_a_delivery(driver: Driver, pipeline: Pipeline,
         driver.step()
 
     with pytest.raises(Refused) as refusal:
-        upkeep.drop(memory(), pipeline, confirm="items")
+        housekeeping.drop(memory(), pipeline, confirm="items")
 
     assert (refusal.value.code, can_drop) == ("delivery.under_way", [])

@@ -9,9 +9,10 @@ from django.utils import timezone
 
 from ingestion.models import Partition, Pipeline, Run, RunState
 from ingestion.ports.errors import ConfigError, Refused
-from ingestion.runs import dependents, pipelines, reconcile
-from ingestion.runs.creation import create_run
-from ingestion.runs.waiting import explain_waiting
+from ingestion.runs.operate import reconcile
+from ingestion.runs.start import dependents, pipelines
+from ingestion.runs.start.creation import create_run
+from ingestion.runs.start.waiting import explain_waiting
 from tests.runs.driver import Driver
 
 MakePipeline = Callable[..., Pipeline]

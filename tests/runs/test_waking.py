@@ -8,8 +8,10 @@ import pytest
 from django.utils import timezone
 
 from ingestion.models import Partition, Pipeline, PipelineDependency, Run, RunState
-from ingestion.runs import cancellation, ending, reconcile
-from ingestion.runs.creation import create_run
+from ingestion.runs.deliver import cancellation
+from ingestion.runs.operate import reconcile
+from ingestion.runs.start import admission
+from ingestion.runs.start.creation import create_run
 from tests.runs.driver import Driver
 
 MakePipeline = Callable[..., Pipeline]
@@ -65,7 +67,7 @@ def test_many_runs_of_one_pipeline_do_not_keep_another_from_being_woken(
     driver.waiting.clear()
     Run.objects.update(nudged_at=timezone.now() - timedelta(seconds=3600))
 
-    ending.nudge_waiting_runs()
+    admission.nudge_waiting_runs()
 
     assert {call.ids["run_id"] for call in driver.waiting} >= {last.pk}
     assert len(driver.waiting) == 2

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from ingestion.catalog import DatabaseCatalog, query_records
 from ingestion.models import CatalogPublication, CatalogRecord, CatalogState, Pipeline, Run, RunState, Source
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.sink import DeliveryState, DeliveryView, Manifest, Sink
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest
+from ingestion.ports.sink import Sink
 from sinks.catalog import CatalogSink
 from tests.conformance.context import MemoryLake, RecordingContext
 from tests.conformance.parts import delivery_of

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from ingestion.catalog import query_records
 from ingestion.models import Part, Pipeline, Run, Upload
-from ingestion.runs import uploads
-from ingestion.runs.lake import open_lake
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.start import uploads
 
 CONTRACT: dict[str, Any] = {
     "name": "samples",

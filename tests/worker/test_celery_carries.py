@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ingestion.models import Partition, Pipeline, Priority, Run, RunEvent, RunState
-from ingestion.runs import contracts, pipelines
+from ingestion.runs.start import contracts, pipelines
 from tests.fakes.paged_provider import PagedProvider
 from tests.faults.harness import pull
 from tests.worker.cluster import Cluster

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from ingestion.models import Run, RunState
-from ingestion.runs.progress import is_balanced, summarize
+from ingestion.runs.read.progress import is_balanced, summarize
 from tests.worker.cluster import Cluster
 from tests.worker.material import catalog_ids, csv_bytes, delivered_ids, published_ids, upload
 

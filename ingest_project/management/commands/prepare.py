@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 
 from ingest_project.stack.login import make_operator
 from ingest_project.stack.names import OPERATOR
-from ingestion.runs.pipelines import move_druid_destination
+from ingestion.runs.start.pipelines import move_druid_destination
 
 
 class Command(BaseCommand):

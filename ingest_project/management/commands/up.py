@@ -13,8 +13,8 @@ from ingest_project.stack.druid.place import druid_home
 from ingest_project.stack.druid.run import PART as DRUID
 from ingest_project.stack.druid.run import EmbeddedDruid
 from ingest_project.stack.parents import die_with_parent
-from ingest_project.stack.parts import is_free
 from ingest_project.stack.run import ALL_PARTS, Choice, run_stack
+from ingest_project.stack.services import is_free
 from ingest_project.stack.state import StackRunningError, is_running
 from ingest_project.stack.supervisor import PartFailedError, StopRequested
 from ingestion.ports.errors import ConfigError

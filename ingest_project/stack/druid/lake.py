@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ingest_project.env import child_environment
-from ingestion.toolkit.lake_s3_options import S3Options, parse_s3_url
+from ingestion.toolkit.lake.s3_options import S3Options, parse_s3_url
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _DEFAULT_REGION = "us-east-1"

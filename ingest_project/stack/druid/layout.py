@@ -8,7 +8,7 @@ from string import Template
 
 from ingest_project.stack.broker import free_port
 from ingest_project.stack.druid.place import KEPT_PORTS, read_ports
-from ingest_project.stack.parts import is_free
+from ingest_project.stack.services import is_free
 
 TEMPLATES = Path(__file__).parent / "templates"
 SERVICES = ("coordinator", "indexer", "historical", "broker")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
-from ingest_project.stack.parts import accepts
+from ingest_project.stack.services import accepts
 
 Ports = Mapping[str, int]
 _TIMEOUT_S = 2.0

@@ -28,9 +28,10 @@ from ingestion.management.cli.output import Output, as_text
 from ingestion.management.cli.state import STATE
 from ingestion.models import OPEN_DELIVERY_STATES, Delivery
 from ingestion.ports.errors import ConfigError, Refused, Retryable
-from ingestion.ports.sink import DeliveryState
-from ingestion.runs import redelivery, upkeep
-from ingestion.runs.delivery_history import HistoryLine, find_deliveries, history_of, notes_of, task_of
+from ingestion.ports.publication import DeliveryState
+from ingestion.runs.deliver import redelivery
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.history import HistoryLine, find_deliveries, history_of, notes_of, task_of
 
 COUNTS = ("inserted", "updated", "unchanged", "refused", "counted")
 
@@ -178,7 +179,7 @@ def _show(number: int, *, wait: bool, out: Output) -> Exit:
     told = told_of_delivery(delivery) | {
         "history": told_of_history(history_of(delivery)),
         "notes": notes_of(delivery),
-        "link": upkeep.outside_task_link(delivery.destination, task) if task else "",
+        "link": housekeeping.outside_task_link(delivery.destination, task) if task else "",
     }
     out.answer(told, lines=_lines(told))
     return exit_of_delivery(delivery) if waits else Exit.DONE

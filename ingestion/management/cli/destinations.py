@@ -22,10 +22,11 @@ from ingestion.management.cli.options import (
 from ingestion.management.cli.output import Output
 from ingestion.models import Destination, Source
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.sink import OutsideTask, Upkeep
-from ingestion.runs import probing, upkeep
-from ingestion.runs.delivery_history import deliveries_of_tasks
-from ingestion.runs.destinations import address_of, health_of
+from ingestion.ports.housekeeping import OutsideTask, Upkeep
+from ingestion.runs.operate import housekeeping
+from ingestion.runs.read.destinations import address_of, health_of
+from ingestion.runs.read.history import deliveries_of_tasks
+from ingestion.runs.start import probing
 
 MOST_DAYS = 36_500
 _KILOBYTE = 1024
@@ -48,7 +49,7 @@ def destinations(*, as_json: AsJson = False) -> Exit:
             "last_verified_run": health[place.pk].last_verified_run,
             "pipelines": sorted(pipeline.name for pipeline in place.pipelines.all()),
             "failing": [each.pipeline for each in health[place.pk].failing],
-            "operations": upkeep.operations_of(place.kind),
+            "operations": housekeeping.operations_of(place.kind),
         }
         for place in found
     ]
@@ -95,7 +96,7 @@ def compact(
     """Write the small files of a pipeline's published state together; readers see the same rows all the time."""
     stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
-    done = upkeep.compact(place, chosen, dry_run=dry_run)
+    done = housekeeping.compact(place, chosen, dry_run=dry_run)
     return _tell(done, destination=place.name, pipeline=chosen.name, out=Output(as_json=as_json))
 
 
@@ -116,7 +117,7 @@ def retain(
     """Remove publications that nothing keeps. What readers see stays, and without a rule all publications do."""
     stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
-    done = upkeep.retain(place, chosen, keep_runs=keep_runs, keep_days=keep_days, dry_run=dry_run)
+    done = housekeeping.retain(place, chosen, keep_runs=keep_runs, keep_days=keep_days, dry_run=dry_run)
     return _tell(done, destination=place.name, pipeline=chosen.name, out=Output(as_json=as_json))
 
 
@@ -140,11 +141,11 @@ def drop(
     stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
     if not dry_run and not yes and out.can_ask:
-        planned = upkeep.drop(place, chosen, dry_run=True)
+        planned = housekeeping.drop(place, chosen, dry_run=True)
         for line in _lines(replace(planned, is_dry_run=False)):
             out.warn(line)
         yes = out.ask(f"To remove all of {chosen.name} from {place.name}, type the pipeline's name:")
-    done = upkeep.drop(place, chosen, confirm=yes, dry_run=dry_run, by=person())
+    done = housekeeping.drop(place, chosen, confirm=yes, dry_run=dry_run, by=person())
     return _tell(done, destination=place.name, pipeline=chosen.name, out=out)
 
 
@@ -162,12 +163,12 @@ def schema(
     place, chosen = find_destination(destination), find_pipeline(pipeline)
     where: dict[str, Any] = {"destination": place.name, "pipeline": chosen.name}
     if revert is not None:
-        undone = upkeep.revert_schema(place, chosen, revert)
+        undone = housekeeping.revert_schema(place, chosen, revert)
         value = where | {"reverted": asdict(undone), "exit_code": Exit.DONE}
         out.answer(value, lines=[f"Undone, column {undone.column}: {undone.what}", f"  {undone.statement}"])
         return Exit.DONE
-    planned = [asdict(change) for change in upkeep.plan_schema(place, chosen)]
-    applied = [asdict(change) for change in upkeep.schema_changes(place, chosen)]
+    planned = [asdict(change) for change in housekeeping.plan_schema(place, chosen)]
+    applied = [asdict(change) for change in housekeeping.schema_changes(place, chosen)]
     names = ("column", "what", "statement", "id", "revertible_until")
     rows = [
         (when, *(change[name] for name in names))
@@ -186,8 +187,8 @@ def tasks(
     *,
     log: Annotated[str | None, typer.Option(metavar="TASK", help="Show the end of this task's log.")] = None,
     tail: Annotated[
-        int, typer.Option(min=1, max=upkeep.MOST_LOG_BYTES, metavar="BYTES", help="How much of the log.")
-    ] = upkeep.LOG_BYTES,
+        int, typer.Option(min=1, max=housekeeping.MOST_LOG_BYTES, metavar="BYTES", help="How much of the log.")
+    ] = housekeeping.LOG_BYTES,
     cancel: Annotated[str | None, typer.Option(metavar="TASK", help="Stop this task.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
@@ -199,17 +200,17 @@ def tasks(
     stack.prepare_tables()
     place = find_destination(destination)
     if cancel:
-        upkeep.cancel_outside_task(place, cancel)
+        housekeeping.cancel_outside_task(place, cancel)
         value = {"destination": place.name, "task": cancel, "is_cancelled": True, "exit_code": Exit.DONE}
         out.answer(value, lines=[f"{place.name} was told to stop {cancel}; its delivery finds that out by itself."])
         return Exit.DONE
     if log:
-        text = upkeep.outside_task_log(place, log, tail_bytes=tail)
+        text = housekeeping.outside_task_log(place, log, tail_bytes=tail)
         out.answer({"destination": place.name, "task": log, "log": text}, lines=text.splitlines())
         if not text:
             out.say(f"{place.name} keeps no log of {log}, or none yet.")
         return Exit.DONE
-    found = upkeep.outside_tasks(place, limit=limit)
+    found = housekeeping.outside_tasks(place, limit=limit)
     return _list_tasks(place, found, out=out)
 
 

@@ -15,7 +15,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 from ingestion.management.cli.output import command_line
 from ingestion.models import GIVEN_UP_STATES, Delivery, Run, RunState
 from ingestion.ports.errors import ConfigError, IngestError, Refused, Rejected, Retryable
-from ingestion.runs.progress import summarize
+from ingestion.runs.read.progress import summarize
 
 P = ParamSpec("P")
 

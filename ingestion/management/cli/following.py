@@ -17,10 +17,10 @@ from ingestion.management.cli.output import Output, clean
 from ingestion.management.cli.stack import has_stack
 from ingestion.models import OPEN_DELIVERY_STATES, Delivery, Run
 from ingestion.ports.errors import Retryable
-from ingestion.runs import reconcile
-from ingestion.runs.progress import Progress as RunProgress
-from ingestion.runs.progress import measure_progress
-from ingestion.runs.waiting import explain_waiting
+from ingestion.runs.operate import reconcile
+from ingestion.runs.read.progress import Progress as RunProgress
+from ingestion.runs.read.progress import measure_progress
+from ingestion.runs.start.waiting import explain_waiting
 
 FIRST_LOOK_S = 0.1
 LONGEST_LOOK_S = 1.0

@@ -14,7 +14,7 @@ from ingestion.management.cli.options import AsJson, Quiet, contract_label
 from ingestion.management.cli.output import Output
 from ingestion.management.cli.starting import read_text
 from ingestion.ports.errors import ConfigError, IngestError
-from ingestion.runs.contracts import save_contract
+from ingestion.runs.start.contracts import save_contract
 
 
 @reported

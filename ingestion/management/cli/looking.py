@@ -28,11 +28,11 @@ from ingestion.management.cli.output import Output, as_text
 from ingestion.management.cli.state import STATE
 from ingestion.models import Contract, Delivery, Pipeline, Run, RunEvent, RunState, Source
 from ingestion.ports.errors import ConfigError
-from ingestion.runs import quarantine
-from ingestion.runs.delivery_history import histories_of
-from ingestion.runs.destinations import address_of
-from ingestion.runs.progress import BOOKS, measure_progress, progress_as_dict, summarize
-from ingestion.runs.waiting import explain_waiting
+from ingestion.runs.read import quarantine
+from ingestion.runs.read.destinations import address_of
+from ingestion.runs.read.history import histories_of
+from ingestion.runs.read.progress import BOOKS, measure_progress, progress_as_dict, summarize
+from ingestion.runs.start.waiting import explain_waiting
 
 TABLE_ROWS = 100
 EVENTS = 15

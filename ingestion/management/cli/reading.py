@@ -20,8 +20,8 @@ from ingestion.management.cli.options import (
 )
 from ingestion.management.cli.output import Output
 from ingestion.ports.errors import ConfigError
-from ingestion.runs.exporting import Published, pour, rows_of_pipeline, rows_of_run, save
-from ingestion.runs.querying import DEFAULT_ROWS, MAX_ROWS, query_published
+from ingestion.runs.read.exports import Published, pour, rows_of_pipeline, rows_of_run, save
+from ingestion.runs.read.queries import DEFAULT_ROWS, MAX_ROWS, query_published
 from ingestion.toolkit.rows.formats import MEDIA_TYPES, format_of
 
 FileFormat = StrEnum("FileFormat", {name.upper(): name for name in MEDIA_TYPES})  # type: ignore[misc]

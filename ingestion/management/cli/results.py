@@ -6,7 +6,7 @@ from typing import Any
 from ingestion.management.cli.exits import Exit, exit_of_run, worst
 from ingestion.management.cli.output import Output, command_line
 from ingestion.models import Run
-from ingestion.runs.progress import BOOKS, summarize
+from ingestion.runs.read.progress import BOOKS, summarize
 
 
 def told_of_run(run: Run) -> dict[str, Any]:

@@ -26,12 +26,12 @@ from ingestion.management.cli.output import Output
 from ingestion.management.cli.state import STATE
 from ingestion.models import PUBLISHED_RUN_STATES, Pipeline, Run, Upload
 from ingestion.ports.errors import ConfigError, IngestError, Retryable
-from ingestion.runs import contracts, uploads
-from ingestion.runs.cancellation import cancel_run
-from ingestion.runs.creation import create_run
-from ingestion.runs.exporting import export_accepted, write_accepted
-from ingestion.runs.pipelines import fetch_pipeline
-from ingestion.runs.recovery import retry_run, roll_back
+from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.operate.retry import retry_run, roll_back
+from ingestion.runs.read.exports import export_accepted, write_accepted
+from ingestion.runs.start import contracts, uploads
+from ingestion.runs.start.creation import create_run
+from ingestion.runs.start.pipelines import fetch_pipeline
 from ingestion.toolkit.rows.formats import format_of
 
 

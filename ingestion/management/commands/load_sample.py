@@ -14,9 +14,9 @@ from ingestion.management.cli.output import Output, command_line
 from ingestion.management.cli.stack import prepare_tables
 from ingestion.models import Run, RunState
 from ingestion.ports.errors import IngestError
-from ingestion.runs.pipelines import DRUID_DESTINATION
-from ingestion.runs.progress import BOOKS, is_balanced, summarize
-from ingestion.runs.samples import load_measurements, load_structures
+from ingestion.runs.operate.samples import load_measurements, load_structures
+from ingestion.runs.read.progress import BOOKS, is_balanced, summarize
+from ingestion.runs.start.pipelines import DRUID_DESTINATION
 
 
 class Command(BaseCommand):

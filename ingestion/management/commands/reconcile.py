@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from ingestion.runs import cleaning, reconcile
+from ingestion.runs.operate import garbage, reconcile
 
 
 class Command(BaseCommand):
@@ -24,6 +24,6 @@ class Command(BaseCommand):
         for repair in repairs:
             self.stdout.write(f"{repair.kind}\trun {repair.run_id}\t{repair.detail}".rstrip())
         if options["clean"]:
-            for kind, count in cleaning.clean_up().items():
+            for kind, count in garbage.clean_up().items():
                 self.stdout.write(f"removed\t{kind}\t{count}")
         self.stdout.write(f"{len(repairs)} differences mended")

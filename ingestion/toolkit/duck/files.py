@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ingestion.ports.errors import ConfigError, StoreCorrupt
-from ingestion.ports.sink import PartView
-from ingestion.toolkit.lake import ObjectStore
-from ingestion.toolkit.lake_keys import blocks, sha256_of
+from ingestion.ports.publication import PartView
+from ingestion.toolkit.lake.keys import blocks, sha256_of
+from ingestion.toolkit.lake.opening import ObjectStore
 
 IN_USE_S = 900
 """A copy that was asked for within that time is not removed: somebody may be reading it."""

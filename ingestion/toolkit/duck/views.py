@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingestion.toolkit.clean.kinds import Kind, PartShape
 from ingestion.toolkit.duck.guard import VIEW
-from ingestion.toolkit.rows.kinds import Kind, PartShape
 
 _ALL = "every_version"
 _ORDER = "__order"

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from ingestion.ports.context import Lake
 from ingestion.ports.errors import StoreCorrupt
-from ingestion.ports.sink import PartView
-from ingestion.toolkit.rows.kinds import Kind, PartShape
-from ingestion.toolkit.rows.shapes import conform
+from ingestion.ports.publication import PartView
+from ingestion.toolkit.clean.kinds import Kind, PartShape
+from ingestion.toolkit.clean.shapes import conform
 
 if TYPE_CHECKING:
     import numpy.typing as npt

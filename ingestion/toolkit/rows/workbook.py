@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.rows.kinds import EXACT_INTEGER, as_text
+from ingestion.toolkit.clean.kinds import EXACT_INTEGER, as_text
 from ingestion.toolkit.rows.sequence import RowSequence
+from ingestion.toolkit.rows.spreadsheets import defuse
 from ingestion.toolkit.rows.writers import python_rows
-from ingestion.toolkit.spreadsheets import defuse
 
 MAX_ROWS = 1_048_575
 """Without the header."""

@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion.toolkit.rows.kinds import Kind
+from ingestion.toolkit.clean.kinds import Kind
+from ingestion.toolkit.clean.shapes import arrow_schema
 from ingestion.toolkit.rows.sequence import RowSequence
-from ingestion.toolkit.rows.shapes import arrow_schema
-from ingestion.toolkit.spreadsheets import FORMULA, NUMBER, defuse
+from ingestion.toolkit.rows.spreadsheets import FORMULA, NUMBER, defuse
 
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 32 << 20

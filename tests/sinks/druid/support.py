@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from ingestion.ports.batch import PAGE, PART, ROW, RUN
 from ingestion.ports.context import Context, Lake
 from ingestion.ports.errors import IngestError, SinkUnavailable
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
-from ingestion.ports.sink import CommitStep, DeliveryState, DeliveryView, Manifest, PartView, WriteMode
-from ingestion.toolkit.egress import EgressPolicy
-from ingestion.toolkit.http import Http
-from ingestion.toolkit.lake_local import LocalLake
+from ingestion.ports.sink import CommitStep
+from ingestion.toolkit.http.client import Http
+from ingestion.toolkit.http.egress import EgressPolicy
+from ingestion.toolkit.lake.local import LocalLake
 from sinks.druid.config import DruidConfig
 from sinks.druid.sink import DruidSink
 from tests.conformance.context import MemoryLake

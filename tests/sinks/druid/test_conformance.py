@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import SecretStr
 
-from ingestion.ports.sink import Manifest, Sink, WriteMode
-from ingestion.toolkit.lake_local import LocalLake
+from ingestion.ports.publication import Manifest, WriteMode
+from ingestion.ports.sink import Sink
+from ingestion.toolkit.lake.local import LocalLake
 from sinks.druid.config import DruidConfig
 from sinks.druid.sink import DruidSink
 from tests.conformance.context import MemoryLake, RecordingContext

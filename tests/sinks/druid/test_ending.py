@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ingestion.ports.errors import ConfigError, SinkUnavailable
-from ingestion.ports.sink import DeliveryView, Manifest, WriteMode
+from ingestion.ports.publication import DeliveryView, Manifest, WriteMode
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import PIPELINE, Bench, day
 

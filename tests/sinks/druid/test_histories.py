@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ingestion.ports.sink import DeliveryState, WriteMode
+from ingestion.ports.publication import DeliveryState, WriteMode
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import CONTRACT, KEYLESS, Bench, Outcome, day, memory_bench
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ingestion.ports.errors import Cancelled
+from ingestion.ports.publication import DeliveryState, WriteMode
 from ingestion.ports.schema import Column, ColumnType
-from ingestion.ports.sink import DeliveryState, WriteMode
 from sinks.druid.loading import LAG_S, LONGEST_LOOK_S, UNKNOWN_GRACE_S
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import KEYLESS, PIPELINE, Bench, day

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ingestion.ports.batch import RUN
 from ingestion.ports.errors import Cancelled, SinkUnavailable, StoreCorrupt
+from ingestion.ports.publication import Manifest, PartView, WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
-from ingestion.ports.sink import Manifest, PartView, WriteMode
 from sinks.druid.columns import druid_columns, safe_name
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import chunk_of, milliseconds

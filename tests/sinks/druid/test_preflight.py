@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from ingestion.ports.connector import CheckReport, Finding
+from ingestion.ports.check import CheckReport, Finding
 from ingestion.ports.errors import AuthError, ConfigError, IngestError, SinkRejected, SinkUnavailable
 from ingestion.ports.messages import MESSAGES
-from ingestion.toolkit.egress import EgressPolicy
-from ingestion.toolkit.http import Http
+from ingestion.toolkit.http.client import Http
+from ingestion.toolkit.http.egress import EgressPolicy
 from sinks.druid import preflight
 from sinks.druid.causes import cause_in_druid, cause_in_store
 from sinks.druid.preflight import BUDGET_S, CALL_S, MOST_SKEW_S
@@ -294,7 +294,7 @@ def signed(druid: FakeDruid, tmp_path: Path, settings: dict[str, Any]) -> Bench:
 
 
 def test_a_good_bucket_passes_and_is_left_empty(signed: Bench) -> None:
-    from ingestion.toolkit.lake import open_lake
+    from ingestion.toolkit.lake.opening import open_lake
 
     report = check(signed)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ingestion.ports.errors import SinkRejected
-from ingestion.ports.sink import DeliveryState, Manifest, WriteMode
+from ingestion.ports.publication import DeliveryState, Manifest, WriteMode
 from sinks.druid.spec import plan_replacement
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import PIPELINE, Bench, Outcome, day

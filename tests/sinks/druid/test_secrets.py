@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingestion.ports.errors import IngestError
-from ingestion.ports.sink import WriteMode
+from ingestion.ports.publication import WriteMode
 from tests.conformance.context import MemoryLake
 from tests.fakes.druid import FakeDruid
 from tests.servers import VersityGateway

@@ -13,10 +13,10 @@ from botocore.config import Config
 
 from ingestion.ports.context import ObjectInfo
 from ingestion.ports.errors import AuthError, ConfigError, SinkRejected, SinkUnavailable, StoreCorrupt
+from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
-from ingestion.ports.sink import WriteMode
 from ingestion.toolkit import failpoints
-from ingestion.toolkit.lake_destination import as_destination
+from ingestion.toolkit.lake.destination import as_destination
 from sinks.druid.config import DruidConfig, InputWay
 from sinks.druid.staging import INLINE_BYTES, Staging
 from sinks.druid.stores import StagingStore
@@ -301,7 +301,7 @@ def s3(moto: Moto) -> Any:
 
 
 def in_a_bucket(druid: FakeDruid, moto: Moto, tmp_path: Path, name: str, **settings: Any) -> Bench:
-    from ingestion.toolkit.lake import open_lake
+    from ingestion.toolkit.lake.opening import open_lake
 
     url = moto.create_bucket(name).replace("s3://" + name, f"s3://{name}/lake")
     lake = open_lake(url, access_key=moto.access_key, secret_key=moto.secret_key)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.sink import WriteMode
+from ingestion.ports.publication import WriteMode
 from tests.conformance.context import MemoryLake
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import Bench, day

@@ -12,10 +12,11 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from ingestion.ports.context import Context, Lake
+from ingestion.ports.publication import Manifest, WriteMode
 from ingestion.ports.schema import ColumnType, ContractBody
-from ingestion.ports.sink import CommitStep, Manifest, WriteMode
-from ingestion.toolkit.lake import open_lake
-from ingestion.toolkit.lake_local import LocalLake
+from ingestion.ports.sink import CommitStep
+from ingestion.toolkit.lake.local import LocalLake
+from ingestion.toolkit.lake.opening import open_lake
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.sink import ObjectsSink
 from tests.conformance.parts import CONTRACT, delivery_of, manifest_of, store_part

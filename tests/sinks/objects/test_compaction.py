@@ -12,8 +12,9 @@ import pytest
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkRejected, SinkUnavailable
+from ingestion.ports.housekeeping import StoringSink
+from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import ContractBody
-from ingestion.ports.sink import StoringSink, WriteMode
 from ingestion.toolkit import failpoints
 from sinks.objects import compaction, merging
 from sinks.objects.sink import ObjectsSink

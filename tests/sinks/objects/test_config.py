@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from ingestion.admin.config_fields import make_fields, read_settings
-from ingestion.toolkit.lake_s3_options import StorageOptions
+from ingestion.toolkit.lake.s3_options import StorageOptions
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.keys import parse_template
 

@@ -11,8 +11,9 @@ from urllib.parse import urlencode
 import pytest
 from pydantic import SecretStr
 
-from ingestion.ports.sink import Manifest, Sink
-from ingestion.toolkit.lake import open_lake
+from ingestion.ports.publication import Manifest
+from ingestion.ports.sink import Sink
+from ingestion.toolkit.lake.opening import open_lake
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.sink import ObjectsSink
 from tests.conformance.context import MemoryLake, RecordingContext

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import AuthError, ConfigError, IngestError, Retryable, SinkUnavailable, StoreCorrupt
-from ingestion.ports.sink import Manifest
-from ingestion.toolkit.lake import ObjectStore, open_lake
-from ingestion.toolkit.lake_s3_client import TRIES
+from ingestion.ports.publication import Manifest
+from ingestion.toolkit.lake.opening import ObjectStore, open_lake
+from ingestion.toolkit.lake.s3_client import TRIES
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.sink import ObjectsSink
 from tests.conformance.context import MemoryLake, RecordingContext

@@ -19,9 +19,9 @@ import pytest
 from ingestion.ports.batch import CLEAN_COLUMNS
 from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled, ConfigError, SinkRejected, StoreCorrupt
+from ingestion.ports.publication import Manifest, PartView
 from ingestion.ports.schema import Column, ColumnType, ContractBody
-from ingestion.ports.sink import Manifest, PartView
-from ingestion.toolkit.lake_keys import MAX_SEGMENT_BYTES
+from ingestion.toolkit.lake.keys import MAX_SEGMENT_BYTES
 from sinks.objects.sink import ObjectsSink
 from tests.conformance.context import MemoryLake, RecordingContext
 from tests.conformance.parts import CONTRACT, delivery_of, manifest_of, rows_of, store_part

@@ -9,7 +9,7 @@ import pytest
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkRejected
-from ingestion.ports.sink import WriteMode
+from ingestion.ports.publication import WriteMode
 from sinks.objects.publications import Publications
 from sinks.objects.sink import ObjectsSink
 from tests.conformance.context import MemoryLake

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, SinkRejected, SinkUnavailable, StoreCorrupt
-from ingestion.ports.sink import Manifest
+from ingestion.ports.publication import Manifest
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.documents import manifest_bytes
 from sinks.objects.layout import Layout, StoredFile

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ingestion.ports.sink import DroppingSink, StoringSink, WriteMode
-from ingestion.toolkit.lake import open_lake
-from ingestion.toolkit.lake_s3 import S3Lake
+from ingestion.ports.housekeeping import DroppingSink, StoringSink
+from ingestion.ports.publication import WriteMode
+from ingestion.toolkit.lake.opening import open_lake
+from ingestion.toolkit.lake.s3 import S3Lake
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.sink import ObjectsSink
 from tests.conformance.context import RecordingContext

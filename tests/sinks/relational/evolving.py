@@ -6,10 +6,11 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import ConfigError
+from ingestion.ports.housekeeping import SchemaChange
 from ingestion.ports.messages import MESSAGES
+from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import Column, ColumnType, ExtraColumns
-from ingestion.ports.sink import SchemaChange, WriteMode
-from ingestion.toolkit.relational.database import Session
+from sinks.relational.database import Session
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import (
     PRICED,

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from ingestion.ports.batch import PAGE, PART, ROW, RUN
 from ingestion.ports.context import Context, Lake
+from ingestion.ports.publication import Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
-from ingestion.ports.sink import Manifest, PartView, Receipt, WriteMode
-from ingestion.toolkit.relational.sink import RelationalSink
+from sinks.relational.sink import RelationalSink
 from tests.conformance.context import MemoryLake, RecordingContext
 from tests.conformance.parts import delivery_of, manifest_of
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ingestion.ports.errors import Cancelled, SinkRejected, SinkUnavailable
+from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import ExtraColumns
-from ingestion.ports.sink import WriteMode
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, priced, store, table_of, text
 

@@ -8,8 +8,8 @@ import pytest
 
 from ingestion.ports.errors import SinkRejected
 from ingestion.ports.messages import MESSAGES
+from ingestion.ports.publication import Refusal, WriteMode
 from ingestion.ports.schema import Column, ColumnType
-from ingestion.ports.sink import Refusal, WriteMode
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import PRICED, RelationalPlace, Rows, Told, contract_of, priced, table_of, text
 

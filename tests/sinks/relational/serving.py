@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from ingestion.ports.errors import AuthError, Cancelled, ConfigError, SinkUnavailable
-from ingestion.ports.sink import WriteMode
-from ingestion.toolkit.relational import watching
+from ingestion.ports.publication import WriteMode
+from sinks.relational import watching
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import PRICED, RelationalPlace, priced
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import ConfigError
+from ingestion.ports.housekeeping import DroppingSink, TableSink
 from ingestion.ports.schema import Column, ColumnType
-from ingestion.ports.sink import DroppingSink, TableSink
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import RelationalPlace, contract_of, priced, table_of, text
 

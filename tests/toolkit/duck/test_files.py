@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ingestion.ports.errors import ConfigError, StoreCorrupt
-from ingestion.ports.sink import PartView
+from ingestion.ports.publication import PartView
 from ingestion.toolkit.duck.files import local_files
-from ingestion.toolkit.lake_local import LocalLake
+from ingestion.toolkit.lake.local import LocalLake
 from tests.toolkit.rows.material import numbered, put_part
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingestion.toolkit.clean.kinds import ColumnShape, Kind, PartShape
 from ingestion.toolkit.duck import child, guard
 from ingestion.toolkit.duck.views import ViewFile, view_statements
-from ingestion.toolkit.rows.kinds import ColumnShape, Kind, PartShape
 
 
 @pytest.fixture

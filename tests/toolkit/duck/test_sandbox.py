@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.clean.kinds import agreed_kinds
+from ingestion.toolkit.clean.shapes import read_shape
 from ingestion.toolkit.duck.sandbox import Answer, Limits, run_query
 from ingestion.toolkit.duck.views import ViewFile, view_statements
-from ingestion.toolkit.lake import open_lake
-from ingestion.toolkit.rows.kinds import agreed_kinds
-from ingestion.toolkit.rows.shapes import read_shape
+from ingestion.toolkit.lake.opening import open_lake
 from tests.toolkit.rows.material import numbered, put_part
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)

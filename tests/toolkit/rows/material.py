@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.ports.context import Lake
-from ingestion.ports.sink import PartView
-from ingestion.toolkit.rows.kinds import agreed_kinds
+from ingestion.ports.publication import PartView
+from ingestion.toolkit.clean.kinds import agreed_kinds
+from ingestion.toolkit.clean.shapes import read_shape
 from ingestion.toolkit.rows.sequence import Piece, RowSequence
-from ingestion.toolkit.rows.shapes import read_shape
 
 
 def put_part(

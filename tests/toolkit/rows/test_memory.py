@@ -15,7 +15,7 @@ PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from ingestion.toolkit.lake import open_lake
+from ingestion.toolkit.lake.opening import open_lake
 from ingestion.toolkit.rows.formats import write
 from tests.toolkit.rows.material import put_part, sequence
 
@@ -30,7 +30,7 @@ if len(sys.argv) > 5:
             "note": pa.array([f"row {i} of a table that is long enough" for i in ids]),
         }, link=number, group_rows=each)
 else:
-    from ingestion.ports.sink import PartView
+    from ingestion.ports.publication import PartView
     found = []
     for info in lake.list("clean/"):
         link = int(info.key.split("/")[3].split("-")[1])

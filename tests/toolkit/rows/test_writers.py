@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.lake import ObjectStore, open_lake
+from ingestion.toolkit.lake.opening import ObjectStore, open_lake
 from ingestion.toolkit.rows import workbook
 from ingestion.toolkit.rows.formats import MEDIA_TYPES, format_of, write
 from ingestion.toolkit.rows.sequence import RowSequence
-from ingestion.toolkit.spreadsheets import defuse
+from ingestion.toolkit.rows.spreadsheets import defuse
 from tests.toolkit.rows.material import numbered, put_part, sequence
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)

@@ -1,0 +1,142 @@
+"""The fetch stage: what arrives becomes raw parts, committed together with the cursor, page by page."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from ingestion import dispatch, registry
+from ingestion.models import Part, Partition, PartitionState, Run
+from ingestion.ports.batch import Page
+from ingestion.ports.errors import SourceChanged
+from ingestion.runs.ingest import completion
+from ingestion.runs.record import events
+from ingestion.runs.record.lake import open_lake, part_key, sha256_hex
+from ingestion.runs.record.views import spec_of
+from ingestion.runs.work.attempts import Outcome, attempt
+from ingestion.runs.work.contexts import source_context
+from ingestion.runs.work.leases import Lease, claim_partition
+from ingestion.runs.work.task_messages import fetch_call, validate_call
+from ingestion.toolkit.failpoints import failpoint
+
+_ZSTD_LEVEL = 3
+
+
+def fetch_partition(partition_id: int, *, is_chained: bool) -> Outcome:
+    """Fetch the partition's remaining pages; the successor is nudged here unless a chain does it.
+
+    Safe to call twice, at once and late: only the holder of the lease writes, and only while it holds it.
+    """
+    lease = claim_partition(partition_id, stage=Partition.Stage.FETCH)
+    if lease is None:
+        return Outcome.NOT_MINE
+    failpoint("fetch.claimed")
+    partition = Partition.objects.select_related("run__pipeline__source").get(pk=partition_id)
+    call = fetch_call(partition)
+    outcome = attempt(
+        lease, call, lambda: _fetch(partition, lease), back_to=PartitionState.PENDING, fail=completion.fail_partition
+    )
+    failpoint("fetch.before_successor")
+    if outcome is Outcome.DONE and not is_chained:
+        dispatch.publish(validate_call(partition))
+    if outcome is Outcome.FAILED:
+        completion.complete_if_last(partition.run_id)
+    return outcome
+
+
+def _fetch(partition: Partition, lease: Lease) -> None:
+    source = partition.run.pipeline.source
+    connector = registry.build_connector(source)
+    with source_context(source, lease) as ctx:
+        _store_pages(partition, lease, connector.fetch(spec_of(partition), partition.cursor, ctx))
+
+
+def _store_pages(partition: Partition, lease: Lease, pages: Iterator[Page]) -> None:
+    """Store every page and commit it with the cursor; close the partition at its end, or where it is cut."""
+    run = partition.run
+    seq, raw_bytes = partition.next_seq, partition.raw_bytes
+    for page in pages:
+        lease.raise_if_revoked()
+        part = _store(run, partition, page, seq=seq)
+        seq, raw_bytes = seq + 1, raw_bytes + (len(page.body) if page.stored is None else page.stored.length)
+        for warning in page.warnings:
+            events.record(run.pk, "source.warning", level="warning", message=warning, lane=partition.lane)
+        is_last = page.next_cursor is None
+        is_cut = not is_last and raw_bytes >= settings.HEADGATE_PARTITION_BYTES
+        with transaction.atomic():
+            if is_last or is_cut:
+                _close(lease, seq=seq, raw_bytes=raw_bytes)
+            else:
+                lease.change(cursor=page.next_cursor, next_seq=seq, raw_bytes=raw_bytes, attempt=0)
+            part.save(force_insert=True)
+            if is_cut:
+                _continue(partition, page)
+            failpoint("fetch.before_commit")
+        failpoint("fetch.after_commit")
+        if is_last or is_cut:
+            return
+        # After the commit, so that a slot that is due has lost nothing.
+        lease.raise_if_stopped()
+    # No last page came: the connector was told to stop between two pages, or had nothing to say at all.
+    lease.raise_if_stopped()
+    if seq:
+        raise SourceChanged("source.ended_early", pages=seq)
+    _close(lease, seq=seq, raw_bytes=raw_bytes)
+
+
+def _store(run: Run, partition: Partition, page: Page, *, seq: int) -> Part:
+    """Return the part of a page, its object stored; the row is the caller's to write."""
+    index: dict[str, Any] = {
+        "url": page.url,
+        "status": page.status,
+        "headers": dict(page.headers),
+        "records": page.record_count,
+        "offset": 0,
+    }
+    where = {"run": run, "zone": Part.Zone.RAW, "lane": partition.lane, "link": partition.link, "seq": seq}
+    if page.stored is not None:
+        span = page.stored
+        return Part(
+            key=span.key, offset=span.offset, size_bytes=span.length, sha256=span.sha256, pages=[index], **where
+        )
+    import zstandard  # noqa: PLC0415 (only workers have bodies to store)
+
+    body = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(page.body)
+    digest = sha256_hex(body)
+    key = part_key(
+        run, zone=Part.Zone.RAW, lane=partition.lane, link=partition.link, seq=seq, sha256=digest, extension="zst"
+    )
+    failpoint("fetch.before_put")
+    open_lake().put_if_absent(key, body, sha256=digest)
+    failpoint("fetch.after_put")
+    index |= {"length": len(page.body), "sha256": sha256_hex(page.body)}
+    return Part(key=key, size_bytes=len(body), sha256=digest, pages=[index], **where)
+
+
+def _close(lease: Lease, *, seq: int, raw_bytes: int) -> None:
+    lease.release(
+        to=PartitionState.PENDING,
+        stage=Partition.Stage.VALIDATE,
+        next_seq=seq,
+        raw_bytes=raw_bytes,
+        attempt=0,
+        not_before=None,
+        nudged_at=Now(),
+    )
+
+
+def _continue(partition: Partition, page: Page) -> None:
+    """Insert the next link of the lane, which begins where this one was cut."""
+    following = Partition.objects.create(
+        run_id=partition.run_id,
+        lane=partition.lane,
+        link=partition.link + 1,
+        spec=partition.spec,
+        label=partition.label,
+        cursor=page.next_cursor,
+        nudged_at=Now(),
+    )
+    following.run = partition.run
+    dispatch.publish_after_commit(fetch_call(following))

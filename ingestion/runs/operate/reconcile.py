@@ -1,0 +1,274 @@
+"""The reconciler: compares what the tables say is to be done with what is being done, and mends the difference.
+
+It is the only way back for lost messages and dead workers. Every repair is a compare-and-set or a message that may
+come twice, so that two reconcilers at once do no harm.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+
+from ingestion import dispatch
+from ingestion.dispatch import Call
+from ingestion.models import (
+    OPEN_DELIVERY_STATES,
+    TERMINAL_RUN_STATES,
+    UNFINISHED_PARTITION_STATES,
+    Delivery,
+    DeliveryPart,
+    Partition,
+    PartitionState,
+    Pipeline,
+    Run,
+    RunState,
+)
+from ingestion.ports.messages import sentence
+from ingestion.runs.deliver import cancellation, loading
+from ingestion.runs.deliver.order import LOADING_STATES, is_under_way
+from ingestion.runs.ingest import completion
+from ingestion.runs.record import events
+from ingestion.runs.start import admission, dependents
+from ingestion.runs.work.leases import is_due, is_free
+from ingestion.runs.work.task_messages import (
+    abort_call,
+    complete_call,
+    deliver_call,
+    fetch_call,
+    load_call,
+    plan_call,
+    publish_call,
+    validate_call,
+)
+from ingestion.runs.work.transitions import move
+
+logger = logging.getLogger(__name__)
+
+_AGEING_COPIES = 2
+"""Partitions of one long-waiting run that are sent a step higher."""
+
+_WOKEN_AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One difference that was found and mended: what it was, and of which run."""
+
+    kind: str
+    run_id: int
+    detail: str = ""
+
+
+def reconcile() -> list[Repair]:
+    """Mend every difference that can be seen now and return what was mended; an empty list means all is well."""
+    repairs: list[Repair] = []
+    for step in (
+        _end_overdue_runs,
+        _wake_pending_runs,
+        _resume_run_stages,
+        _send_unsent_partitions,
+        _renudge_partitions,
+        _renudge_delivery_parts,
+        _renudge_deliveries,
+        _age_waiting_runs,
+        _abort_deliveries,
+        _start_dependents,
+    ):
+        repairs.extend(step())
+    for repair in repairs:
+        logger.info("Repaired %s of run %s %s", repair.kind, repair.run_id, repair.detail)
+    return repairs
+
+
+def _not_nudged_lately() -> Q:
+    again = Now() - timedelta(seconds=settings.HEADGATE_NUDGE_AGAIN_S)
+    return Q(nudged_at__isnull=True) | Q(nudged_at__lt=again)
+
+
+def _stale(rows: "QuerySet[Any]") -> "QuerySet[Any]":
+    """Return those of the rows that are due, that nobody works on, and that no message was sent for lately.
+
+    A row whose lease ran out is stale at once: its holder is dead or has lost it.
+    """
+    expired = Q(lease_until__lt=Now())
+    return rows.filter(is_free(), is_due()).filter(expired | _not_nudged_lately())
+
+
+def _end_overdue_runs() -> Iterator[Repair]:
+    overdue = Run.objects.filter(deadline_at__lt=Now()).exclude(
+        state__in=TERMINAL_RUN_STATES | {RunState.PENDING, RunState.PUBLISHING}
+    )
+    for run in overdue.select_related("pipeline"):
+        message = sentence("run.deadline", {"seconds": run.pipeline.run_timeout_s})
+        with transaction.atomic():
+            if not move(
+                Run.objects.filter(pk=run.pk),
+                expected=run.state,
+                to=RunState.FAILED,
+                fence=F("fence") + 1,
+                code="run.deadline",
+                message=message,
+                finished_at=Now(),
+                lease_until=None,
+            ):
+                continue
+            Partition.objects.filter(run=run, lease_until__isnull=False).update(fence=F("fence") + 1)
+            # What a destination does for a run that is over must end, or it would keep later runs out.
+            deliveries = Delivery.objects.filter(run=run)
+            cancellation.withdraw_deliveries(deliveries, code="run.deadline", seconds=run.pipeline.run_timeout_s)
+            events.record(run.pk, "run.failed", level="error", code="run.deadline", message=message)
+        yield Repair("overdue", run.pk)
+
+
+def _wake_pending_runs() -> Iterator[Repair]:
+    waiting = admission.next_in_line(_stale(Run.objects.all()), limit=_WOKEN_AT_ONCE)
+    for run in waiting[: _room(len(waiting), "plan")]:
+        Run.objects.filter(pk=run.pk).update(nudged_at=Now())
+        step = _steps(run.created_at)
+        if dispatch.publish(plan_call(run.pk, priority=run.priority, step=step)) and run.not_before is None:
+            yield Repair("pending", run.pk)
+
+
+def _resume_run_stages() -> Iterator[Repair]:
+    calls: tuple[tuple[str, str, Callable[[Run], Call]], ...] = (
+        (RunState.PLANNING, "plan", lambda run: plan_call(run.pk, priority=run.priority)),
+        (RunState.COMPLETING, "plan", lambda run: complete_call(run.pk, priority=run.priority)),
+        (RunState.PUBLISHING, "load", publish_call),
+    )
+    for state, queue, call in calls:
+        for run in _short_of(_stale(Run.objects.filter(state=state)), queue):
+            Run.objects.filter(pk=run.pk).update(nudged_at=Now())
+            dispatch.publish(call(run))
+            yield Repair(state, run.pk)
+    unfinished = Partition.objects.filter(run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
+    for run in _short_of(Run.objects.filter(~Exists(unfinished), state=RunState.RUNNING), "plan"):
+        if dispatch.publish(complete_call(run.pk, priority=run.priority)):
+            yield Repair("fan_in", run.pk)
+    for state in LOADING_STATES:
+        for run in Run.objects.filter(state=state):
+            before = run.state
+            loading.go_on_if_loaded(run)
+            run.refresh_from_db(fields=["state"])
+            if run.state != before:
+                yield Repair("loaded", run.pk)
+
+
+def _send_unsent_partitions() -> Iterator[Repair]:
+    unsent = Partition.objects.filter(run=OuterRef("pk"), state=PartitionState.PENDING, nudged_at__isnull=True)
+    under_way = Partition.objects.filter(
+        run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES, nudged_at__isnull=False
+    )
+    for run in Run.objects.filter(Exists(unsent), ~Exists(under_way), state=RunState.RUNNING):
+        sent = completion.send_next_partitions(run.pk)
+        if sent:
+            yield Repair("unsent", run.pk, f"{sent} partitions")
+
+
+def _renudge_partitions() -> Iterator[Repair]:
+    open_rows = Partition.objects.filter(
+        run__state=RunState.RUNNING, state__in=UNFINISHED_PARTITION_STATES, nudged_at__isnull=False
+    )
+    for stage, queue, call in (
+        (Partition.Stage.FETCH, "fetch", fetch_call),
+        (Partition.Stage.VALIDATE, "validate", validate_call),
+    ):
+        rows = _stale(open_rows.filter(stage=stage)).select_related("run").order_by("-run__priority", "pk")
+        yield from _renudge(rows, queue, call)
+
+
+def _renudge_delivery_parts() -> Iterator[Repair]:
+    rows = _stale(
+        DeliveryPart.objects.filter(
+            is_under_way((RunState.DELIVERING,), through="delivery__"), state__in=UNFINISHED_PARTITION_STATES
+        )
+    )
+    yield from _renudge(
+        rows.select_related("delivery__run").order_by("-delivery__run__priority", "pk"),
+        "deliver",
+        lambda row: deliver_call(row.pk, priority=row.delivery.run.priority),
+    )
+
+
+def _renudge_deliveries() -> Iterator[Repair]:
+    unfinished = DeliveryPart.objects.filter(delivery=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
+    rows = _stale(
+        Delivery.objects.filter(is_under_way(LOADING_STATES), ~Exists(unfinished), state__in=OPEN_DELIVERY_STATES)
+    )
+    yield from _renudge(
+        rows.select_related("run").order_by("pk"),
+        "load",
+        lambda row: load_call(row.pk, priority=row.run.priority),
+    )
+
+
+def _renudge(rows: "QuerySet[Any]", queue: str, call: Callable[..., Call]) -> Iterator[Repair]:
+    """Send again what is stale."""
+    for row in _short_of(rows, queue):
+        lease_lost = row.lease_until is not None
+        row._meta.default_manager.filter(pk=row.pk).update(nudged_at=Now())
+        if dispatch.publish(call(row)):
+            detail = f"{row._meta.model_name} {row.pk}{' (its worker is gone)' if lease_lost else ''}"
+            yield Repair("lease" if lease_lost else "message", _run_id(row), detail)
+
+
+def _short_of(rows: "QuerySet[Any]", queue: str) -> "QuerySet[Any]":
+    """Return no more of the rows than the queue is short of, so that a broken worker floods nothing."""
+    return rows[: _room(rows.count(), queue)]
+
+
+def _room(count: int, queue: str) -> int:
+    """Return how many of `count` messages may be sent again: those that cannot be waiting in the queue."""
+    return max(0, min(count - dispatch.queue_depth(queue), settings.HEADGATE_CHORD_SIZE)) if count else 0
+
+
+def _run_id(row: Any) -> int:
+    run_id: int = row.delivery.run_id if isinstance(row, DeliveryPart) else row.run_id
+    return run_id
+
+
+def _age_waiting_runs() -> Iterator[Repair]:
+    """Send a long-waiting run's next partitions once more for every HEADGATE_AGEING_S it waited, a step higher."""
+    leased = Partition.objects.filter(run=OuterRef("pk"), lease_until__gte=Now())
+    waiting = Run.objects.filter(~Exists(leased), state=RunState.RUNNING).annotate(
+        moved_at=Coalesce(Max("partitions__finished_at"), F("started_at"))
+    )
+    before = Now() - timedelta(seconds=settings.HEADGATE_AGEING_S)
+    for run in waiting.filter(moved_at__lt=before):
+        rows = Partition.objects.filter(is_free(), is_due(), run=run, state=PartitionState.PENDING)
+        for row in rows.filter(nudged_at__isnull=False).select_related("run").order_by("lane", "link")[:_AGEING_COPIES]:
+            if not Partition.objects.filter(pk=row.pk, nudged_at__lt=before).update(nudged_at=Now()):
+                continue
+            make = fetch_call if row.stage == Partition.Stage.FETCH else validate_call
+            dispatch.publish(make(row, step=_steps(run.moved_at)))
+    return iter(())
+
+
+def _steps(since: datetime) -> int:
+    waited_s: float = (timezone.now() - since).total_seconds()
+    return int(waited_s // settings.HEADGATE_AGEING_S)
+
+
+def _abort_deliveries() -> Iterator[Repair]:
+    waiting = Delivery.objects.filter(is_free(), is_due(), needs_abort=True).filter(_not_nudged_lately())
+    for delivery in _short_of(waiting, "load"):
+        Delivery.objects.filter(pk=delivery.pk).update(nudged_at=Now())
+        dispatch.publish(abort_call(delivery.pk))
+        yield Repair("abort", delivery.run_id)
+
+
+def _start_dependents() -> Iterator[Repair]:
+    """Start what a lost call left out; only the newest publication counts, older ones have had their turn."""
+    published = Run.objects.filter(pipeline=OuterRef("pk"), published_at__gte=Now() - timedelta(days=7))
+    newest = Pipeline.objects.filter(dependents__isnull=False).values(
+        run=Subquery(published.order_by("-published_at").values("pk")[:1])
+    )
+    for run in Run.objects.filter(pk__in=newest).order_by("pk"):
+        for dependent in dependents.start_dependents(run):
+            yield Repair("dependent", dependent.pk)

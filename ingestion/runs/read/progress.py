@@ -1,0 +1,176 @@
+"""How far a run is: the books, the rate, and when it will be done."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Q, Sum
+from django.utils import timezone
+
+from ingestion.models import (
+    GIVEN_UP_STATES,
+    PUBLISHED_RUN_STATES,
+    UNFINISHED_PARTITION_STATES,
+    Delivery,
+    Part,
+    Partition,
+    PartitionState,
+    Run,
+)
+from ingestion.ports.publication import DeliveryState
+
+BOOKS = ("fetched", "accepted", "rejected", "duplicate", "filtered")
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """One stage: pieces done and in all, and how many failed."""
+
+    stage: str
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is; `records_per_s` and `eta` are None as long as nothing can be said."""
+
+    state: str
+    stages: tuple[StageProgress, ...]
+    records: int
+    expected_records: int | None
+    raw_bytes: int
+    elapsed_s: float | None
+    records_per_s: float | None
+    eta: datetime | None
+
+
+def measure_progress(run: Run) -> Progress:
+    """Return how far the run is, its rate so far, and when it will be done at that rate."""
+    partitions = Partition.objects.filter(run=run)
+    counts = partitions.aggregate(
+        total=Count("pk"),
+        at_validate=Count("pk", filter=Q(stage=Partition.Stage.VALIDATE)),
+        done=Count("pk", filter=Q(state=PartitionState.DONE)),
+        failed=Count("pk", filter=Q(state=PartitionState.FAILED)),
+        fetch_failed=Count("pk", filter=Q(state=PartitionState.FAILED, stage=Partition.Stage.FETCH)),
+        records=Sum("fetched", default=0),
+        stored_bytes=Sum("raw_bytes", default=0),
+        open_expected=Sum("expected_records", filter=Q(state__in=UNFINISHED_PARTITION_STATES), default=0),
+        unknown=Count("pk", filter=Q(state__in=UNFINISHED_PARTITION_STATES, expected_records__isnull=True)),
+    )
+    parts = Delivery.objects.filter(run=run).aggregate(
+        total=Count("parts"),
+        done=Count("parts", filter=Q(parts__state=PartitionState.DONE)),
+        failed=Count("parts", filter=Q(parts__state=PartitionState.FAILED)),
+    )
+    loads = Delivery.objects.filter(run=run).aggregate(
+        total=Count("pk"),
+        done=Count("pk", filter=Q(state=DeliveryState.VERIFIED)),
+        failed=Count("pk", filter=Q(state__in=GIVEN_UP_STATES)),
+    )
+    records = counts["records"] or _records_fetched(run)
+    elapsed_s = _elapsed_s(run)
+    rate = records / elapsed_s if records and elapsed_s else None
+    expected = None if counts["unknown"] else counts["records"] + counts["open_expected"]
+    return Progress(
+        state=run.state,
+        stages=(
+            StageProgress("fetch", counts["at_validate"], counts["total"], counts["fetch_failed"]),
+            StageProgress("validate", counts["done"], counts["total"], counts["failed"] - counts["fetch_failed"]),
+            StageProgress("deliver", parts["done"], parts["total"], parts["failed"]),
+            StageProgress("load", loads["done"], loads["total"], loads["failed"]),
+        ),
+        records=records,
+        expected_records=expected,
+        raw_bytes=counts["stored_bytes"],
+        elapsed_s=elapsed_s,
+        records_per_s=rate,
+        eta=_eta(run, records=records, expected=expected, rate=rate),
+    )
+
+
+def summarize(run: Run) -> dict[str, Any]:
+    """Return the run as a machine reads it: state, code, the books, and rows by destination.
+
+    A destination's rows are those it accounts for: inserted + updated + unchanged; none once they were removed.
+    """
+    deliveries = Delivery.objects.filter(run=run).select_related("destination").order_by("pk")
+    return {
+        "run": run.pk,
+        "pipeline": run.pipeline.name,
+        "state": run.state,
+        "code": run.code,
+        "message": run.message,
+        **{name: getattr(run, name) for name in BOOKS},
+        "destinations": {
+            delivery.destination.name: 0
+            if delivery.state == DeliveryState.REMOVED
+            else delivery.inserted + delivery.updated + delivery.unchanged
+            for delivery in deliveries
+        },
+        "deliveries": [
+            {
+                "delivery": delivery.pk,
+                "destination": delivery.destination.name,
+                "state": delivery.state,
+                "code": delivery.code,
+                "message": delivery.message,
+                "inserted": delivery.inserted,
+                "updated": delivery.updated,
+                "unchanged": delivery.unchanged,
+                "refused": delivery.refused,
+                "counted": delivery.counted,
+            }
+            for delivery in deliveries
+        ],
+    }
+
+
+def progress_as_dict(progress: Progress) -> dict[str, Any]:
+    """Return the progress as plain values, times as they are."""
+    return asdict(progress)
+
+
+def percent_done(run: Run, progress: Progress) -> int:
+    """Return how much of the run is done, from 0 to 100, its stages counting alike; 100 once it was published."""
+    if run.state in PUBLISHED_RUN_STATES:
+        return 100
+    shares = [(stage.done + stage.failed) / stage.total for stage in progress.stages if stage.total]
+    return min(99, int(100 * sum(shares) / len(progress.stages)))
+
+
+def count_rows(run: Run) -> dict[str, int]:
+    """Return the run's books as they stand now; before its partitions are settled those of the partitions so far."""
+    if run.fetched:
+        return {name: getattr(run, name) for name in BOOKS}
+    sums = {f"sum_{name}": Sum(name, default=0) for name in BOOKS}
+    found = Partition.objects.filter(run=run).aggregate(**sums)
+    return {name: found[f"sum_{name}"] for name in BOOKS}
+
+
+def is_balanced(run: Run) -> bool:
+    """Return whether fetched = accepted + rejected + duplicate + filtered."""
+    return run.fetched == run.accepted + run.rejected + run.duplicate + run.filtered
+
+
+def _records_fetched(run: Run) -> int:
+    """Return the records that the page index of the raw parts tells of, before they are validated."""
+    total = 0
+    for pages in Part.objects.filter(run=run, zone=Part.Zone.RAW).values_list("pages", flat=True):
+        total += sum(page.get("records") or 0 for page in pages)
+    return total
+
+
+def _elapsed_s(run: Run) -> float | None:
+    if run.started_at is None:
+        return None
+    elapsed: timedelta = (run.finished_at or timezone.now()) - run.started_at
+    return elapsed.total_seconds()
+
+
+def _eta(run: Run, *, records: int, expected: int | None, rate: float | None) -> datetime | None:
+    if run.is_terminal or expected is None or not rate or expected <= records:
+        return None
+    return timezone.now() + timedelta(seconds=(expected - records) / rate)

@@ -1,0 +1,122 @@
+"""The one place that creates runs; every front door comes here."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from ingestion import dispatch, registry
+from ingestion.models import PUBLISHED_RUN_STATES, Contract, Pipeline, Run, Schedule, Upload
+from ingestion.ports.errors import ConfigError, Refused
+from ingestion.runs.record import events
+from ingestion.runs.start import contracts
+from ingestion.runs.work.task_messages import plan_call
+
+_QUERY_FIELDS = frozenset({"filter", "fields", "limit", "options"})
+
+
+def create_run(
+    pipeline: Pipeline,
+    *,
+    trigger: str,
+    slot: datetime | None = None,
+    schedule: Schedule | None = None,
+    idempotency_key: str | None = None,
+    query: Mapping[str, Any] | None = None,
+    uploads: Sequence[Upload] = (),
+    priority: int | None = None,
+    republishes: Run | None = None,
+) -> tuple[Run, bool]:
+    """Return the run that was asked for, and whether this call created it.
+
+    The same slot of a pipeline, or the same idempotency key, gives the same run; a key that was used for another
+    request is Refused. Nothing is sent before the row is committed.
+    """
+    asked = {**pipeline.query, **(query or {})}
+    if unknown := sorted(set(asked) - _QUERY_FIELDS):
+        detail = f"{', '.join(unknown)} is no part of a query ({', '.join(sorted(_QUERY_FIELDS))})"
+        raise ConfigError("config.invalid", where=pipeline.name, detail=detail)
+    if not uploads and republishes is None and registry.find_stream(pipeline.source, pipeline.stream).is_file:
+        uploads = _last_uploads(pipeline)
+    if idempotency_key is not None:
+        found = Run.objects.filter(idempotency_key=idempotency_key).first()
+        if found is not None:
+            return _same_request(found, pipeline, asked, uploads), False
+    if pipeline.is_paused and trigger != Run.Trigger.ROLLBACK:
+        raise Refused("pipeline.paused", pipeline=pipeline.name)
+    contract = contract_for(pipeline)
+    try:
+        with transaction.atomic():
+            run = Run.objects.create(
+                pipeline=pipeline,
+                contract=contract,
+                trigger=trigger,
+                slot=slot,
+                schedule=schedule,
+                idempotency_key=idempotency_key,
+                query=asked,
+                mode=_mode(pipeline, contract),
+                priority=priority or pipeline.priority,
+                republishes=republishes,
+                nudged_at=Now(),
+            )
+            run.uploads.set(uploads)
+            events.record(run.pk, "run.created", trigger=trigger)
+            dispatch.publish_after_commit(plan_call(run.pk, priority=run.priority))
+    except IntegrityError:
+        return _created_meanwhile(pipeline, asked, uploads, slot=slot, idempotency_key=idempotency_key), False
+    run.refresh_from_db()
+    return run, True
+
+
+def contract_for(pipeline: Pipeline) -> Contract | None:
+    """Return the newest version of the pipeline's contract, or None where the first run is to draft it."""
+    return contracts.latest_version(pipeline.contract) if pipeline.contract else None
+
+
+def _mode(pipeline: Pipeline, contract: Contract | None) -> str:
+    """Return the pipeline's mode; full refresh where the key is another than that of what was published.
+
+    Rows that were published under another key, or none, cannot be merged with: they would stay beside the new ones.
+    """
+    published = Run.objects.filter(pipeline=pipeline, state__in=PUBLISHED_RUN_STATES).select_related("contract")
+    newest = published.order_by("-pk").first()
+    if contract is None or newest is None or newest.contract is None:
+        return pipeline.mode
+    same_key = newest.contract.body.get("key", []) == contract.body.get("key", [])
+    return pipeline.mode if same_key else Pipeline.Mode.FULL_REFRESH
+
+
+def _last_uploads(pipeline: Pipeline) -> list[Upload]:
+    """Return the files that the pipeline's newest run was given: what "run now" means for uploads.
+
+    Without any the run is refused: a full refresh of nothing would empty the destinations.
+    """
+    newest = Run.objects.filter(pipeline=pipeline, uploads__isnull=False).order_by("-pk").first()
+    if newest is None:
+        raise ConfigError("upload.awaited", pipeline=pipeline.name)
+    return list(newest.uploads.order_by("pk"))
+
+
+def _created_meanwhile(
+    pipeline: Pipeline,
+    asked: Mapping[str, Any],
+    uploads: Sequence[Upload],
+    *,
+    slot: datetime | None,
+    idempotency_key: str | None,
+) -> Run:
+    if idempotency_key is not None:
+        found = Run.objects.filter(idempotency_key=idempotency_key).first()
+        if found is not None:
+            return _same_request(found, pipeline, asked, uploads)
+    return Run.objects.get(pipeline=pipeline, slot=slot)
+
+
+def _same_request(found: Run, pipeline: Pipeline, asked: Mapping[str, Any], uploads: Sequence[Upload]) -> Run:
+    same_uploads = {upload.pk for upload in uploads} == set(found.uploads.values_list("pk", flat=True))
+    if found.pipeline_id != pipeline.pk or found.query != dict(asked) or not same_uploads:
+        raise Refused("run.idempotency_mismatch", key=found.idempotency_key)
+    return found

@@ -1,0 +1,126 @@
+"""What a plugin is handed for one piece of work."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import Any
+
+from django.conf import settings
+
+from ingestion.catalog import DatabaseCatalog
+from ingestion.models import Source
+from ingestion.ports.context import Context, Limiter
+from ingestion.ratelimit.limiter import RedisLimiter
+from ingestion.ratelimit.rule import Rate
+from ingestion.runs.record import events
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.record.manifests import PublishedManifests
+from ingestion.runs.work.leases import Lease
+from ingestion.toolkit.http.client import Http
+from ingestion.toolkit.http.egress import EgressPolicy
+
+
+def source_key(source_id: int) -> str:
+    """Return the limiter's key of a source."""
+    return f"source:{source_id}"
+
+
+def queue_key(queue: str) -> str:
+    """Return the limiter's key of a queue."""
+    return f"queue:{queue}"
+
+
+def egress_policy() -> EgressPolicy:
+    """Return where this installation may connect to, as its administrator set it."""
+    return EgressPolicy(allow=tuple(settings.HEADGATE_EGRESS_ALLOW), ports=frozenset(settings.HEADGATE_EGRESS_PORTS))
+
+
+def shared_limiter(rate: Rate | None, *, should_stop: Callable[[], bool] = lambda: False) -> Limiter:
+    """Return the limiter that all workers share, granting at `rate` (None: only pauses are kept)."""
+    return RedisLimiter(settings.HEADGATE_REDIS_URL, lambda _key: rate, should_stop=should_stop)
+
+
+@lru_cache(maxsize=32)
+def queue_limiter(queue: str) -> Limiter | None:
+    """Return the limiter of a queue, or None where the queue has no rate."""
+    limits = settings.HEADGATE_QUEUES[queue]
+    if not limits.rate_per_s:
+        return None
+    return shared_limiter(Rate(limits.rate_per_s, limits.burst or 1))
+
+
+@contextmanager
+def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bool = True) -> Iterator[Context]:
+    """Give the context of a connector; under a lease, its calls are broken off when the work must stop.
+
+    Work that is not resumed where it stopped does not hear of the end of its worker slot: begun anew each time, it
+    would never be done. Its queue's time limit ends it.
+    """
+    rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
+    should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
+    limiter = shared_limiter(rate, should_stop=should_stop)
+    http = Http(
+        egress_policy(),
+        limiter=limiter,
+        limit_key=source_key(source.pk),
+        should_stop=should_stop,
+        progress=lease.progress if lease else _nothing,
+    )
+    if lease is not None:
+        lease.on_stop(http.abort)
+    try:
+        yield Context(
+            http=http,
+            limiter=limiter,
+            lake=open_lake(),
+            clock=_utc_now,
+            should_stop=should_stop,
+            progress=lease.progress if lease else _nothing,
+            log=partial(events.record, lease.run_id) if lease else _nothing,
+            partition_bytes=settings.HEADGATE_PARTITION_BYTES,
+        )
+    finally:
+        http.close()
+
+
+@contextmanager
+def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iterator[Context]:
+    """Give the context of a sink; `is_resumed` as for a source."""
+    should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
+    progress = lease.progress if lease else _nothing
+    http = Http(egress_policy(), should_stop=should_stop, progress=progress)
+    if lease is not None:
+        lease.on_stop(http.abort)
+    try:
+        yield Context(
+            http=http,
+            limiter=shared_limiter(None, should_stop=should_stop),
+            lake=open_lake(),
+            clock=_utc_now,
+            catalog=DatabaseCatalog(progress=progress, should_stop=should_stop),
+            published=PublishedManifests(),
+            should_stop=should_stop,
+            progress=progress,
+            log=partial(events.record, lease.run_id) if lease else _nothing,
+            scratch=settings.HEADGATE_DATA_DIR / "scratch",
+        )
+    finally:
+        http.close()
+
+
+def _reason_to_stop(lease: Lease | None, *, is_resumed: bool) -> Callable[[], bool]:
+    if lease is None:
+        return _never
+    return lease.should_stop if is_resumed else lambda: lease.was_revoked
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing(*_args: Any, **_values: Any) -> None: ...
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,141 @@
+"""Reading what a Parquet footer tells, and bringing batches into the types that all parts agreed on.
+
+Imports pyarrow; so it is imported by functions that read parts, never at start.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingestion.ports.context import Lake
+from ingestion.ports.errors import StoreCorrupt
+from ingestion.ports.publication import PartView
+from ingestion.toolkit.clean.kinds import ColumnShape, Kind, PartShape, as_text
+
+ARROW_TYPES: dict[Kind, Any] = {
+    Kind.TEXT: pa.string(),
+    Kind.INTEGER: pa.int64(),
+    Kind.UNSIGNED: pa.uint64(),
+    Kind.NUMBER: pa.float64(),
+    Kind.BOOLEAN: pa.bool_(),
+    Kind.DATE: pa.date32(),
+    Kind.MOMENT: pa.timestamp("us", tz="UTC"),
+    Kind.NOTHING: pa.string(),
+}
+_ORDERED = frozenset({Kind.INTEGER, Kind.UNSIGNED, Kind.DATE, Kind.MOMENT})
+_KNOWN_SHAPES = 10_000
+
+
+def read_shape(lake: Lake, part: PartView) -> PartShape:
+    """Return the part's shape from its footer; StoreCorrupt where the object is not the part that was recorded.
+
+    Parts never change, so a footer is read once a process, as far as the memory set aside for that goes.
+    """
+    hashable: Any = lake
+    shape = _shapes(hashable, part.key, part.sha256)
+    if shape.rows != part.rows:
+        raise StoreCorrupt("store.corrupt", key=part.key, detail=f"{shape.rows} rows instead of {part.rows}")
+    return shape
+
+
+@lru_cache(maxsize=_KNOWN_SHAPES)
+def _shapes(lake: Any, key: str, _sha256: str) -> PartShape:
+    try:
+        with lake.open(key) as stored:
+            file = pq.ParquetFile(stored)
+            return PartShape(
+                columns=tuple(_column_shape(file, position) for position in range(len(file.schema_arrow))),
+                group_rows=tuple(
+                    file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)
+                ),
+            )
+    except (pa.ArrowException, OSError) as error:
+        raise StoreCorrupt("store.corrupt", key=key, detail="it is no readable Parquet") from error
+
+
+def _column_shape(file: pq.ParquetFile, position: int) -> ColumnShape:
+    column = file.schema_arrow.field(position)
+    kind = kind_of(column.type)
+    if len(file.schema) != len(file.schema_arrow):
+        return ColumnShape(column.name, kind)  # nested columns: their leaves stand at other positions
+    groups: list[Any] = [
+        file.metadata.row_group(group).column(position).statistics for group in range(file.metadata.num_row_groups)
+    ]
+    if any(found is None or found.null_count is None for found in groups):
+        return ColumnShape(column.name, kind)
+    nulls = sum(found.null_count for found in groups)
+    held = [found for found in groups if found.num_values]
+    if kind not in _ORDERED or not held or not all(found.has_min_max for found in held):
+        return ColumnShape(column.name, kind, nulls)
+    low, high = min(_comparable(found.min) for found in held), max(_comparable(found.max) for found in held)
+    return ColumnShape(column.name, kind, nulls, low, high)
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value
+
+
+def kind_of(dtype: pa.DataType) -> Kind:  # noqa: PLR0911 - one return per kind
+    """Return how a stored type is read; one that clean parts do not have is read as text."""
+    types = pa.types
+    if types.is_null(dtype):
+        return Kind.NOTHING
+    if types.is_boolean(dtype):
+        return Kind.BOOLEAN
+    if types.is_uint64(dtype):
+        return Kind.UNSIGNED
+    if types.is_integer(dtype):
+        return Kind.INTEGER
+    if types.is_floating(dtype):
+        return Kind.NUMBER
+    if types.is_date(dtype):
+        return Kind.DATE
+    return Kind.MOMENT if types.is_timestamp(dtype) else Kind.TEXT
+
+
+def conform(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> pa.RecordBatch:
+    """Return the batch with exactly these columns in this order, each in its agreed type; absent ones are null."""
+    arrays = []
+    for name, kind in kinds.items():
+        position = batch.schema.get_field_index(name)
+        wanted = ARROW_TYPES[kind]
+        if position < 0:
+            arrays.append(pa.nulls(batch.num_rows, wanted))
+        else:
+            arrays.append(_conformed(batch.column(position), kind))
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(kinds))
+
+
+def arrow_schema(kinds: Mapping[str, Kind]) -> pa.Schema:
+    """Return the columns as an Arrow schema."""
+    return pa.schema([pa.field(name, ARROW_TYPES[kind]) for name, kind in kinds.items()])
+
+
+def _conformed(array: Any, kind: Kind) -> Any:
+    wanted = ARROW_TYPES[kind]
+    if array.type == wanted:
+        return array
+    if kind is Kind.TEXT and not _is_text(array.type):
+        return pa.array([as_text(value) for value in array.to_pylist()], wanted)
+    if kind is Kind.MOMENT and getattr(array.type, "tz", None) is None:
+        return array.cast(pa.timestamp("us")).cast(wanted)
+    return array.cast(wanted)
+
+
+def _is_text(dtype: Any) -> bool:
+    types = pa.types
+    return bool(
+        types.is_null(dtype)
+        or types.is_string(dtype)
+        or types.is_large_string(dtype)
+        or types.is_string_view(dtype)
+        or (types.is_dictionary(dtype) and _is_text(dtype.value_type))
+    )

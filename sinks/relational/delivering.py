@@ -1,0 +1,363 @@
+"""One run on its way into a table: staged part by part, made visible by one transaction, which writes down that it did.
+
+    append, and replacing without a key     the parts are copied straight into the table by that transaction
+    merging, and replacing by key           the parts wait in a staging table; that transaction brings the rows that
+                                            are new or differ, and takes out those a full refresh no longer has
+
+What was written down (headgate_deliveries) decides everything after: a repeated commit, one whose answer was lost, and
+one that comes late find it and do nothing. No run overwrites the row of a newer one, and one that is older than the
+newest full refresh brings nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO
+
+from ingestion.ports.context import Context
+from ingestion.ports.errors import Cancelled, SinkRejected, SinkUnavailable
+from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt, WriteMode
+from ingestion.ports.schema import ContractBody, ExtraColumns
+from ingestion.toolkit.failpoints import failpoint
+from sinks.relational.database import STATEMENT_LIMIT_S, Merge, Session
+from sinks.relational.delivery_log import Books, Delivered, StagedPart, part_id
+from sinks.relational.evolution import Evolution
+from sinks.relational.loading import beat, fittings_of, load_part
+from sinks.relational.merging import count_visible, merge_staged, remove_older
+from sinks.relational.naming import LINEAGE, run_of, staging_name
+from sinks.relational.parts import read_contents
+from sinks.relational.rejecting import Refusals
+from sinks.relational.schema_plan import Table, Wanted
+from sinks.relational.table_kinds import Content, kind_of_column
+from sinks.relational.troubles import BUSY_RETRY_S, Meaning
+
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One delivery over an open connection; every method may be called twice."""
+
+    session: Session
+    books: Books
+    evolution: Evolution
+    delivery: DeliveryView
+    refused_limit: int
+    ctx: Context
+
+    @property
+    def table(self) -> str:
+        """Return the table the rows go into."""
+        return self.evolution.table
+
+    @cached_property
+    def staging(self) -> str:
+        """Return the name under which the run's rows wait."""
+        return staging_name(self.table, run_id=self.delivery.run_id)
+
+    @property
+    def merges(self) -> bool:
+        """Return whether rows are told apart by key, so that they have to wait."""
+        if self.delivery.mode is WriteMode.MERGE and not self.delivery.contract.key:
+            detail = "rows cannot be merged without a key: name one in the contract"
+            raise SinkRejected("sink.rejected", destination=self.delivery.destination, detail=detail)
+        return bool(self.delivery.contract.key) and self.delivery.mode is not WriteMode.APPEND
+
+    def stage(self, part: PartView, *, is_forced: bool = False) -> None:
+        """Bring the table to what the part needs and, where rows wait, let the part's wait."""
+        with self.ctx.lake.open(part.key) as stream:
+            contents = read_contents(stream, part)
+            if not is_forced and part_id(part) in self._delivered_parts():
+                return
+            for _ in range(_TRIES):
+                table = self._fitted_table(contents)
+                if self.merges:
+                    self._prepare_staging(table)
+                with self._lost_races():
+                    with self.session.locked(self.table, shared=True):
+                        is_staged = self._stage_once(part, contents, stream=stream)
+                    failpoint("relational.staged")
+                    if is_staged:
+                        return
+        raise self._busy()
+
+    def commit(self, manifest: Manifest) -> Receipt:
+        """Make the run's rows visible and return what became of them; the same receipt however often it is called."""
+        for _ in range(_TRIES):
+            delivered = self._delivered()
+            if delivered is None or delivered.parts != {part_id(part) for part in manifest.parts}:
+                table = self._fitted_table({})
+                self.books.open()
+                if self.merges and manifest.parts:
+                    # What waits in columns that the table no longer has like this is let go, so staged again below.
+                    self._prepare_staging(table)
+                for part in self._missing(manifest):
+                    self.stage(part, is_forced=True)
+                    beat(self.ctx)
+                delivered = self._commit_once(manifest)
+                failpoint("relational.after_commit")
+            if delivered is not None:
+                self._clear_away()
+                return delivered.receipt
+        raise self._busy()
+
+    def count(self) -> int:
+        """Return how many of the run's rows a reader sees."""
+        with self.session.transaction(limit_s=STATEMENT_LIMIT_S, only_reads=True):
+            table = Table(self.table, found=self.session.describe(self.table))
+            return count_visible(self.session, table, run_id=self.delivery.run_id)
+
+    def abort(self) -> None:
+        """Remove the rows that wait."""
+        if self.books.are_there():
+            with self.session.locked(self.table):
+                self.session.execute(self.session.dropping(self.staging))
+                failpoint("relational.staging_dropped")
+                self.books.forget_parts(self.staging)
+            failpoint("relational.aborted")
+
+    # --- staging
+
+    def _fitted_table(self, contents: Mapping[str, Content]) -> Table:
+        contract = self.delivery.contract
+        if not contract.columns and not contents:
+            # Nothing was ever read, so nobody knows yet what the table should look like.
+            with self.session.transaction(only_reads=True):
+                return self.evolution.read()
+        return self.evolution.apply(wanted_columns(contract, contents), key=contract.key)
+
+    def _prepare_staging(self, table: Table) -> None:
+        """Make the staging table, or bring it to the columns that the table has by now.
+
+        Where a column holds another kind than when the first parts were staged, all of them are staged again: that
+        is rare, and the commit sees to it.
+        """
+        session = self.session
+        if not self._differs(table):
+            return
+        with session.locked(self.table):
+            found = session.describe(self.staging)
+            wanted = self._staged_columns(table)
+            if found and any(found[name].type != wanted[name] for name in set(found) & set(wanted)):
+                session.execute(session.dropping(self.staging))
+                found = {}
+            if not found:
+                self.books.forget_parts(self.staging)
+                key = [table.known[source].column for source in self.delivery.contract.key]
+                session.create_staging(self.staging, target=self.table, columns=list(wanted), key=key)
+                return
+            for name in wanted:
+                if name not in found:
+                    session.extend_staging(self.staging, name, target=self.table, column_type=wanted[name])
+
+    def _stage_once(self, part: PartView, contents: Mapping[str, Content], *, stream: BinaryIO) -> bool:
+        """Let the part's rows wait, in one transaction; False where the table has changed meanwhile."""
+        table = self.evolution.read()
+        if self.merges and self._differs(table):
+            return False
+        staged = self.books.staged(self.staging)
+        if part_id(part) in staged:
+            return True
+        if any(other.name == part.name for other in staged.values()):
+            self._let_go(part.name)
+        self.books.note_part(self.staging, StagedPart(part.name, part.sha256, tuple(contents)))
+        if self.merges:
+            refusals = self._refusals()
+            load_part(
+                self.session,
+                part,
+                stream,
+                into=self.staging,
+                fittings=fittings_of(table),
+                refusals=refusals,
+                ctx=self.ctx,
+            )
+            if refusals.rows:
+                self.books.note_refusals(self.staging, part.name, refusals.rows)
+        return True
+
+    def _let_go(self, part: str) -> None:
+        """Remove a part's rows that wait, as the run has them no longer."""
+        self.books.forget_parts(self.staging, part=part)
+        if self.merges:
+            self.session.remove_staged(self.staging, part)
+
+    def _staged_columns(self, table: Table) -> dict[str, str]:
+        columns = [entry.column for entry in table.known.values() if entry.column in table.found]
+        return {name: table.found[name].type for name in (*columns, *LINEAGE[1:])}
+
+    def _differs(self, table: Table) -> bool:
+        found = self.session.describe(self.staging)
+        wanted = self._staged_columns(table)
+        return any(name not in found or found[name].type != wanted[name] for name in wanted)
+
+    def _missing(self, manifest: Manifest) -> list[PartView]:
+        staged = self.books.staged(self.staging) if self.books.are_there() else {}
+        return [part for part in manifest.parts if part_id(part) not in staged]
+
+    # --- the transaction
+
+    def _commit_once(self, manifest: Manifest) -> Delivered | None:
+        """Bring the rows and write it down; None where something has changed meanwhile."""
+        with self.session.locked(self.table, limit_s=STATEMENT_LIMIT_S):
+            parts = frozenset(part_id(part) for part in manifest.parts)
+            before = self._delivered()
+            if before is not None and before.parts == parts:
+                return before
+            table = self.evolution.read()
+            if self._missing(manifest) or (self.merges and manifest.parts and self._differs(table)):
+                return None
+            for staged in self.books.staged(self.staging).values():
+                if (staged.name, staged.sha256) not in parts:
+                    self._let_go(staged.name)
+            receipt, removed = self._bring(manifest, table, before=before)
+            if self.ctx.should_stop():
+                raise Cancelled
+            self.books.note_delivery(
+                self.table,
+                run_id=manifest.run_id,
+                delivery_id=self.delivery.id,
+                pipeline=manifest.pipeline,
+                mode=manifest.mode,
+                parts=manifest.parts,
+                receipt=receipt,
+                removed=removed,
+                now=self.ctx.clock(),
+            )
+            failpoint("relational.before_commit")
+        if removed:
+            self.ctx.log("delivery.removed", destination=self.delivery.destination, rows=removed)
+        return Delivered(manifest.run_id, manifest.mode, parts, receipt)
+
+    def _bring(self, manifest: Manifest, table: Table, *, before: Delivered | None) -> tuple[Receipt, int]:
+        """Return what became of the rows, and how many were taken out."""
+        refresh = self.books.newest_refresh(self.table)
+        row_count = sum(part.rows for part in manifest.parts)
+        refusals, removed = self._refusals(), 0
+        if not table.exists or (refresh is not None and refresh > manifest.run_id):
+            inserted, updated = 0, 0
+        elif self.merges and manifest.parts:
+            for part in self.books.staged(self.staging).values():
+                for refusal in part.refusals:
+                    refusals.add(refusal)
+            merge = self._merge(table, is_again=before is not None)
+            inserted, updated, removed = merge_staged(
+                self.session,
+                merge,
+                takes_out_absent=manifest.mode is WriteMode.REPLACE,
+                marks_deletions=self.evolution.marks_deletions,
+                refusals=refusals,
+                ctx=self.ctx,
+            )
+        else:
+            if before is not None:
+                remove_older(self.session, table, run_id=manifest.run_id, only_own=True, now=None)
+            if manifest.mode is WriteMode.REPLACE:
+                now = self.ctx.clock() if self.evolution.marks_deletions else None
+                removed = remove_older(self.session, table, run_id=manifest.run_id, only_own=False, now=now)
+            inserted, updated = self._append(manifest.parts, table, refusals=refusals), 0
+        if before is not None and table.exists:
+            # The run was published in part before: what it brought then is still its own.
+            visible = count_visible(self.session, table, run_id=manifest.run_id)
+            inserted = min(before.receipt.inserted + inserted, visible)
+            updated = visible - inserted
+        refused = len(refusals.rows)
+        unchanged = row_count - inserted - updated - refused
+        return Receipt(inserted, updated, unchanged, refused, refusals.in_order), removed
+
+    def _append(self, parts: Sequence[PartView], table: Table, *, refusals: Refusals) -> int:
+        taken, fittings = 0, fittings_of(table, sources=self._written(table))
+        for part in parts:
+            with self.ctx.lake.open(part.key) as stream:
+                taken += load_part(
+                    self.session,
+                    part,
+                    stream,
+                    into=self.table,
+                    fittings=fittings,
+                    refusals=refusals,
+                    ctx=self.ctx,
+                    run_id=self.delivery.run_id,
+                )
+        return taken
+
+    def _merge(self, table: Table, *, is_again: bool) -> Merge:
+        return Merge(
+            target=self.table,
+            staging=self.staging,
+            columns=tuple(table.known[source].column for source in self._written(table)),
+            key=tuple(table.known[source].column for source in self.delivery.contract.key),
+            run_id=self.delivery.run_id,
+            has_deletions=table.has_deletions,
+            may_change_own=is_again,
+        )
+
+    def _written(self, table: Table) -> list[str]:
+        """Return the columns of the data that the run writes: those it has, and others that are null in its rows.
+
+        A column that its contract gave up is none of them and keeps its values; an extra one, where extra columns
+        belong to the record, is null where no record has it.
+        """
+        brought = {source for part in self.books.staged(self.staging).values() for source in part.columns}
+        declared = {column.name for column in self.delivery.contract.columns}
+        keeps_extras = self.delivery.contract.extra_columns is ExtraColumns.KEEP
+        return [
+            source
+            for source, entry in table.known.items()
+            if entry.column in table.found
+            and (source in brought or source in declared or (keeps_extras and not entry.was_declared))
+        ]
+
+    def _clear_away(self) -> None:
+        """Remove what waited, of this run and of older ones that it has overtaken."""
+        with self.session.locked(self.table):
+            for name in self.session.tables():
+                run_id = run_of(name, table=self.table)
+                if run_id is not None and run_id <= self.delivery.run_id:
+                    self.session.execute(self.session.dropping(name))
+                    self.books.forget_parts(name)
+            failpoint("relational.staging_dropped")
+            self.books.forget_parts(self.staging)
+
+    # --- what both need
+
+    def _delivered(self) -> Delivered | None:
+        # Where somebody dropped the table, what was written down of it holds no longer.
+        if not self.books.are_there() or not self.session.describe(self.table):
+            return None
+        return self.books.delivered(self.table, self.delivery.run_id)
+
+    def _delivered_parts(self) -> frozenset[tuple[str, str]]:
+        delivered = self._delivered()
+        return delivered.parts if delivered else frozenset()
+
+    def _refusals(self) -> Refusals:
+        return Refusals(self.delivery.destination, self.refused_limit)
+
+    def _busy(self) -> SinkUnavailable:
+        return SinkUnavailable("sink.busy", destination=self.delivery.destination, retry_after_s=BUSY_RETRY_S)
+
+    @contextmanager
+    def _lost_races(self) -> Iterator[None]:
+        """Let the caller look again where somebody else has just staged the same part."""
+        try:
+            yield
+        except self.session.driver_errors as error:
+            if self.session.explain(error).meaning is not Meaning.ROW:
+                raise
+
+
+def wanted_columns(contract: ContractBody, contents: Mapping[str, Content]) -> list[Wanted]:
+    """Return the columns that a table needs: the contract's in its order, then others that the data have."""
+    declared = [
+        Wanted(
+            column.name,
+            Content(kind_of_column(column.type)),
+            nullable=column.nullable and column.name not in contract.key,
+            is_declared=True,
+        )
+        for column in contract.columns
+    ]
+    names = {column.name for column in contract.columns}
+    return [*declared, *(Wanted(name, content) for name, content in contents.items() if name not in names)]

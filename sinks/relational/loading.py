@@ -1,0 +1,103 @@
+"""The rows of a part on their way into a table: encoded beside the writing, refused one by one."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ingestion.ports.context import Context
+from ingestion.ports.errors import Cancelled
+from ingestion.ports.publication import PartView
+from sinks.relational.database import PART_NUMBER, PLACE, Session
+from sinks.relational.naming import PAGE, PART, ROW, RUN, number_of
+from sinks.relational.parts import Fitting, fit, read_blocks
+from sinks.relational.rejecting import Refusals, refusal_of, take_rows
+from sinks.relational.schema_plan import TECHNICAL, Table
+from sinks.relational.troubles import Trouble
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def beat(ctx: Context) -> None:
+    """Show progress between two statements, and stop where the work has to."""
+    ctx.progress()
+    if ctx.should_stop():
+        raise Cancelled
+
+
+def fittings_of(table: Table, *, sources: Sequence[str] | None = None) -> list[Fitting]:
+    """Return how the table's columns are filled: those of the data (of `sources` alone), then where a row came from."""
+    data = [
+        Fitting(entry.column, source, entry.kind)
+        for source, entry in table.known.items()
+        if entry.column in table.found and (sources is None or source in sources)
+    ]
+    return [*data, *(Fitting(name, name, TECHNICAL[name]) for name in (PART, ROW, PAGE))]
+
+
+def load_part(
+    session: Session,
+    part: PartView,
+    stream: BinaryIO,
+    *,
+    into: str,
+    fittings: Sequence[Fitting],
+    refusals: Refusals,
+    ctx: Context,
+    run_id: int | None = None,
+) -> int:
+    """Write the part's rows into a table within the open transaction, and return how many it took.
+
+    With `run_id` they are that run's rows; without it they wait, and carry the number of the part and their place.
+    """
+    columns = [*([] if run_id is not None else [PART_NUMBER, PLACE]), *(item.column for item in fittings)]
+    columns += [RUN] if run_id is not None else []
+    writer = session.writer(into, columns)
+
+    def frames() -> Iterator["tuple[pl.DataFrame, Any]"]:
+        place = 0
+        for block in read_blocks(stream, part, longest=session.block_rows):
+            frame = _with_place(fit(block, fittings), part, place=place, run_id=run_id).select(columns)
+            place += block.height
+            yield frame, writer.encode(frame)
+
+    taken = place = 0
+    for frame, encoded in one_ahead(frames()):
+
+        def attempt(first: int, end: int, frame: "pl.DataFrame" = frame, encoded: Any = encoded) -> int:
+            beat(ctx)
+            rows = encoded if end - first == frame.height else writer.encode(frame.slice(first, end - first))
+            with session.savepoint():
+                writer.write(rows)
+            return end - first
+
+        def refuse(index: int, trouble: Trouble, place: int = place) -> None:
+            refusals.add(refusal_of(trouble, part=part.name, index=place + index))
+
+        taken += sum(
+            take_rows(frame.height, attempt, errors=session.driver_errors, explain=session.explain, refuse=refuse)
+        )
+        place += frame.height
+    beat(ctx)
+    return taken
+
+
+def one_ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """Yield the items, each made in another thread while the one before is in use."""
+    end = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item
+
+
+def _with_place(frame: "pl.DataFrame", part: PartView, *, place: int, run_id: int | None) -> "pl.DataFrame":
+    import polars as pl  # noqa: PLC0415 (heavy)
+
+    if run_id is not None:
+        return frame.with_columns(pl.lit(run_id, pl.Int64).alias(RUN))
+    return frame.with_columns(
+        pl.lit(number_of(part.name), pl.Int64).alias(PART_NUMBER),
+        pl.int_range(place, place + frame.height, dtype=pl.Int64).alias(PLACE),
+    )

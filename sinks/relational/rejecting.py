@@ -1,0 +1,86 @@
+"""Rows that a database refuses: found by halving, so that all the others land.
+
+A batch is tried whole first; a clean one costs nothing more. Where it fails for a row's sake, its halves are tried, and
+theirs, down to the row. Each try is undone alone (a savepoint), so what was taken before stays.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ingestion.ports.errors import SinkRejected
+from ingestion.ports.publication import Refusal
+from sinks.relational.troubles import Meaning, Trouble
+
+T = TypeVar("T")
+
+
+@dataclass
+class Refusals:
+    """The rows refused so far; one more than `limit` fails the delivery."""
+
+    destination: str
+    limit: int
+    rows: list[Refusal] = field(default_factory=list)
+
+    def add(self, refusal: Refusal) -> None:
+        """Note a refused row; SinkRejected where it is one too many."""
+        self.rows.append(refusal)
+        if len(self.rows) > self.limit:
+            raise SinkRejected(
+                "sink.too_many_refused",
+                destination=self.destination,
+                limit=self.limit,
+                rule=refusal.rule,
+                detail=refusal.message,
+            )
+
+    @property
+    def in_order(self) -> tuple[Refusal, ...]:
+        """Return the refused rows by part and place."""
+        return tuple(sorted(self.rows, key=lambda row: (row.part, row.index)))
+
+
+def refusal_of(trouble: Trouble, *, part: str, index: int) -> Refusal:
+    """Return the refusal of one row."""
+    return Refusal(part, index, rule=trouble.rule, message=trouble.message, column=trouble.column)
+
+
+def take_rows(
+    row_count: int,
+    attempt: Callable[[int, int], T],
+    *,
+    errors: tuple[type[Exception], ...],
+    explain: Callable[[Exception], Trouble],
+    refuse: Callable[[int, Trouble], None],
+    is_tried: bool = False,
+) -> Iterator[T]:
+    """Yield what `attempt(first, end)` returns for ranges that together hold every row that is not refused, in order.
+
+    `attempt` undoes itself where it raises one of `errors`; those that are not a row's fault are let through.
+    `is_tried`: all rows together have failed already.
+    """
+    # A place that a database names is tried first; it counts line breaks within values, so it may be wrong once.
+    middle = row_count // 2
+    waiting = [(middle, row_count, True), (0, middle, True)] if is_tried and middle else [(0, row_count, True)]
+    while waiting:
+        first, end, trusts_place = waiting.pop()
+        if first == end:
+            continue
+        try:
+            taken = attempt(first, end)
+        except errors as error:
+            trouble = explain(error)
+            if trouble.meaning is not Meaning.ROW:
+                raise
+            if end - first == 1:
+                refuse(first, trouble)
+                continue
+            place = first + trouble.at if trusts_place and trouble.at is not None else end
+            if place < end:
+                waiting += [(place + 1, end, True), (place, place + 1, False), (first, place, False)]
+            else:
+                middle = (first + end) // 2
+                waiting += [(middle, end, True), (first, middle, trusts_place)]
+            continue
+        yield taken

@@ -1,0 +1,261 @@
+"""What has to change in a table so that a run's rows fit into it. Pure.
+
+    the table is missing                    it is created, the contract's columns first and in its order
+    a column is missing                     it is added behind the others, empty for the rows that are there
+    a column holds another kind of values   the old one is set aside under another name and a new one takes its place,
+                                            filled with what can be read as the new kind; nothing is rewritten in
+                                            place, so readers wait for a rename at most and the old values stay
+      ... and the table has no rows         the column changes its type where it stands
+    the contract lets go of a column,       it stays and may be null from now on
+      or of its "not null"
+    the contract names another key          the primary key changes
+
+A declared column has the kind its contract says. One that no contract declares holds what all parts so far brought:
+whole numbers and floats together as floats where these hold them exactly, other kinds that differ as text.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from sinks.relational.naming import DELETED_AT, LINEAGE, PART, Limits, aside_name, column_name
+from sinks.relational.table_kinds import Content, Kind, unify
+
+TECHNICAL: Mapping[str, Kind] = {
+    **{name: Kind.TEXT if name == PART else Kind.INTEGER for name in LINEAGE},
+    DELETED_AT: Kind.DATETIME,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A column of the data, by its name there."""
+
+    source: str
+    content: Content
+    nullable: bool = True
+    is_declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Where a column of the data lies in the table, and what we put there.
+
+    `was_declared` by any contract so far; `is_required` where it was we who forbade it to be null.
+    """
+
+    column: str
+    kind: Kind
+    was_declared: bool = False
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A column as the database describes it."""
+
+    type: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as it is: what the database says of it and what we noted."""
+
+    name: str
+    found: Mapping[str, Found] = field(default_factory=dict)
+    """Empty where there is no such table."""
+    known: Mapping[str, Known] = field(default_factory=dict)
+    """By the column's name in the data."""
+    key: tuple[str, ...] = ()
+    asides: frozenset[str] = frozenset()
+    is_empty: bool = False
+
+    @property
+    def exists(self) -> bool:
+        """Return whether the database has the table."""
+        return bool(self.found)
+
+    @property
+    def has_deletions(self) -> bool:
+        """Return whether a row can be marked as deleted."""
+        return DELETED_AT in self.found
+
+
+@dataclass(frozen=True, slots=True)
+class NewColumn:
+    """A column to be made."""
+
+    column: str
+    kind: Kind
+    nullable: bool = True
+    is_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTable:
+    """There is no table yet."""
+
+    columns: tuple[NewColumn, ...]
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddColumn:
+    """The table lacks a column."""
+
+    new: NewColumn
+
+
+@dataclass(frozen=True, slots=True)
+class RetypeColumn:
+    """A column of a table without rows holds another kind from now on."""
+
+    new: NewColumn
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceColumn:
+    """A column is set aside as `aside`, and a new one of another kind filled from it."""
+
+    new: NewColumn
+    old_kind: Kind
+    aside: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelaxColumn:
+    """A column may be null from now on."""
+
+    column: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeKey:
+    """Other columns tell rows apart from now on; none: nothing does."""
+
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+Change: TypeAlias = CreateTable | AddColumn | RetypeColumn | ReplaceColumn | RelaxColumn | ChangeKey
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The changes, in order, and what is noted of the table once they are made."""
+
+    changes: tuple[Change, ...]
+    known: Mapping[str, Known]
+
+    def is_needed_by(self, table: Table) -> bool:
+        """Return whether anything is to be done."""
+        return bool(self.changes) or dict(self.known) != dict(table.known)
+
+
+def plan_changes(
+    table: Table,
+    wanted: Sequence[Wanted],
+    *,
+    key: Sequence[str],
+    marks_deletions: bool,
+    limits: Limits,
+    day: str,
+    fits_number: Callable[[str], bool],
+) -> Plan:
+    """Return what the table needs to take these columns under this key (names as in the data).
+
+    `fits_number` says whether a float holds every value that a column of whole numbers has now; it is asked where
+    that decides. `day` (YYYYMMDD) goes into the names of columns that are set aside.
+    """
+    known = dict(table.known)
+    taken = [*table.found, *TECHNICAL]
+    changes: list[Change] = []
+    new_columns: list[NewColumn] = []
+    altered: set[str] = set()
+    for item in wanted:
+        before = known.get(item.source) or _adopted(item, table, known=known, limits=limits)
+        kind = _kind_of(item, before, fits_number=fits_number)
+        if kind is None:
+            continue
+        column = before.column if before else column_name(item.source, taken=taken, limits=limits)
+        was_declared = item.is_declared or bool(before and before.was_declared)
+        is_required = bool(before and before.is_required and not item.nullable)
+        known[item.source] = Known(column, kind, was_declared, is_required)
+        taken.append(column)
+        new = NewColumn(column, kind, nullable=item.nullable, is_key=item.source in key)
+        if not table.exists:
+            new_columns.append(new)
+            known[item.source] = Known(column, kind, was_declared, is_required=not item.nullable)
+        elif column not in table.found:
+            changes.append(AddColumn(_nullable(new)))
+        elif before is not None and before.kind is not kind:
+            altered.add(column)
+            changes.append(_changed(new, before, table, taken=taken, limits=limits, day=day))
+    technical = [NewColumn(name, TECHNICAL[name]) for name in _technical(marks_deletions=marks_deletions)]
+    wanted_key = tuple(known[source].column for source in key)
+    if not table.exists:
+        return Plan((CreateTable((*new_columns, *technical), wanted_key),), known)
+    changes += [AddColumn(new) for new in technical if new.column not in table.found]
+    if table.key != wanted_key or altered & set(wanted_key):
+        if altered & set(table.key):
+            # Before its column is: the constraint would follow the old column under its new name.
+            changes.insert(0, ChangeKey(table.key, ()))
+            changes.append(ChangeKey((), wanted_key))
+        else:
+            changes.append(ChangeKey(table.key, wanted_key))
+    gone = set(known) - {item.source for item in wanted}
+    for source in gone:
+        known[source] = replace(known[source], is_required=False)
+    changes += [
+        RelaxColumn(entry.column, table.found[entry.column].type)
+        for source, entry in known.items()
+        if entry.column in table.found
+        and not table.found[entry.column].nullable
+        and entry.column not in {*wanted_key, *altered}
+        and (
+            (source in gone and entry.was_declared)
+            or (source in table.known and table.known[source].is_required and not entry.is_required)
+        )
+    ]
+    return Plan(tuple(changes), known)
+
+
+def _kind_of(item: Wanted, before: Known | None, *, fits_number: Callable[[str], bool]) -> Kind | None:
+    if item.is_declared or before is None:
+        return item.content.kind
+    content = Content(before.kind)
+    if before.kind is Kind.INTEGER and item.content.kind is Kind.NUMBER:
+        content = Content(before.kind, is_exact_as_number=fits_number(before.column))
+    return unify(content, item.content).kind
+
+
+def _adopted(item: Wanted, table: Table, *, known: Mapping[str, Known], limits: Limits) -> Known | None:
+    """Return a column that somebody else made under this name as ours; what it cannot take, it refuses row by row."""
+    if item.content.kind is None:
+        return None
+    used = {entry.column for entry in known.values()} | table.asides | set(TECHNICAL)
+    for name in table.found:
+        if limits.folded(name) == limits.folded(item.source) and name not in used:
+            return Known(name, item.content.kind, item.is_declared)
+    return None
+
+
+def _changed(
+    new: NewColumn, before: Known, table: Table, *, taken: list[str], limits: Limits, day: str
+) -> RetypeColumn | ReplaceColumn:
+    if table.is_empty:
+        return RetypeColumn(_nullable(new))
+    aside = aside_name(new.column, day=day, taken=taken, limits=limits)
+    taken.append(aside)
+    return ReplaceColumn(_nullable(new), old_kind=before.kind, aside=aside)
+
+
+def _nullable(new: NewColumn) -> NewColumn:
+    """Return the column without its "not null": rows that are there have no value for it."""
+    return NewColumn(new.column, new.kind, is_key=new.is_key)
+
+
+def _technical(*, marks_deletions: bool) -> tuple[str, ...]:
+    return (*LINEAGE, DELETED_AT) if marks_deletions else LINEAGE
