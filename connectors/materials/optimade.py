@@ -30,7 +30,6 @@ from ingestion.toolkit.rest.api import (
 )
 from ingestion.toolkit.rest.listing import Listing, as_count, read_document
 from ingestion.toolkit.rest.paginators import NextLink
-from ingestion.toolkit.rest.records import standardize
 from ingestion.toolkit.rest.values import read_json, read_time, value_at
 
 if TYPE_CHECKING:
@@ -187,6 +186,8 @@ class OptimadeConnector:
 
     def standardize(self, records: Records, stream: Stream) -> "pa.Table":
         """Return standard columns, the provider's fields without their leading "_", and the reader columns."""
+        from ingestion.toolkit.rest.tables import standardize  # noqa: PLC0415 - pyarrow
+
         return standardize(records, stream, path=("data",), read=read_entry)
 
     def checkpoint(self, spec: PartitionSpec, since: Cursor | None, high_water: str | None) -> Cursor | None:

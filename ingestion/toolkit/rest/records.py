@@ -2,15 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from ingestion.ports.batch import Records
-from ingestion.ports.connector import Stream
 from ingestion.toolkit.rest.values import as_json, read_json, value_at
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 FIRST_RECORD = "record="
 """What stands in the fragment of a page's address before the number of records that came ahead of it."""
@@ -53,31 +48,14 @@ def read_object(record: Any, *, key: str = "id") -> Mapping[str, Any]:
     return record
 
 
-def standardize(
-    records: Records, stream: Stream, *, path: Sequence[str] = (), read: ReadValues = read_object
-) -> "pa.Table":
-    """Return the records of stored pages as one table by the stream's schema, with the reader columns.
-
-    On each page they stand as a list under the names `path`, one inside the other.
-    """
-    from ingestion.toolkit.rest.tables import tabulate  # noqa: PLC0415 - pyarrow
-
-    entries = (entry for page in records.pages for entry in _read_page(page.seq, page.read(), path=path, read=read))
-    limit = records.query.limit
-    if limit is not None and records.pages:
-        limit -= _first_record(records.pages[0].url)
-    if stream.schema is None:
-        msg = f"the stream {stream.name} declares no schema"
-        raise TypeError(msg)
-    return tabulate(entries, stream.schema, limit=limit)
-
-
-def _first_record(url: str) -> int:
+def records_before(url: str) -> int:
+    """Return how many records came ahead of a page, as its address says."""
     number = urlsplit(url).fragment.removeprefix(FIRST_RECORD)
     return int(number) if number.isdecimal() else 0
 
 
-def _read_page(page: int, body: bytes, *, path: Sequence[str], read: ReadValues) -> Iterator[Entry]:
+def read_page(page: int, body: bytes, *, path: Sequence[str], read: ReadValues) -> Iterator[Entry]:
+    """Yield the records of one response body in order."""
     try:
         found = value_at(read_json(body), path)
     except ValueError as error:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestion.ports.batch import ERROR, ERROR_CODE, FILTERED, PAGE, RAW, ROW
+from ingestion.ports.batch import ERROR, ERROR_CODE, FILTERED, PAGE, RAW, ROW, Records
+from ingestion.ports.connector import Stream
 from ingestion.ports.messages import sentence
 from ingestion.ports.schema import ColumnType, ContractBody
-from ingestion.toolkit.rest.records import Entry
+from ingestion.toolkit.rest.records import Entry, ReadValues, read_object, read_page, records_before
 from ingestion.toolkit.rest.values import as_json, as_json_or_null, as_text, utc_text
 
 BATCH_ROWS = 2_000
@@ -24,6 +25,23 @@ _WRITERS: dict[ColumnType, Callable[[Any], str | None]] = {
     ColumnType.OBJECT: as_json_or_null,
 }
 """Declared types whose columns are text; all others are typed once every value is known."""
+
+
+def standardize(
+    records: Records, stream: Stream, *, path: Sequence[str] = (), read: ReadValues = read_object
+) -> pa.Table:
+    """Return the records of stored pages as one table by the stream's schema, with the reader columns.
+
+    On each page they stand as a list under the names `path`, one inside the other.
+    """
+    entries = (entry for page in records.pages for entry in read_page(page.seq, page.read(), path=path, read=read))
+    limit = records.query.limit
+    if limit is not None and records.pages:
+        limit -= records_before(records.pages[0].url)
+    if stream.schema is None:
+        msg = f"the stream {stream.name} declares no schema"
+        raise TypeError(msg)
+    return tabulate(entries, stream.schema, limit=limit)
 
 
 def tabulate(entries: Iterable[Entry], schema: ContractBody, *, limit: int | None = None) -> pa.Table:
