@@ -120,7 +120,7 @@ class DeliveryView(View):
     @operation(
         "deliveries_read", "Show a delivery, its history and its sink's notes", responses=DeliveryDetailSerializer
     )
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def get(self, request: Request, id: int) -> Response:
         """Return it."""
         return Response(describe_delivery(request, id))
 
@@ -146,7 +146,7 @@ class RedeliverView(View):
         request=RedeliverySerializer,
         responses={202: DeliveryDetailSerializer},
     )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int) -> Response:
         """Return the delivery, which was begun."""
         get_object_or_404(Run.objects.only("pk"), pk=id)
         asked = validated(RedeliverySerializer, request)

@@ -78,7 +78,7 @@ class _BelowRun(View):
     rows: ClassVar[Any]
     serializer_class: ClassVar[type[serializers.ModelSerializer[Any]]]
 
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def get(self, request: Request, id: int) -> Response:
         """Return a page of them."""
         get_object_or_404(Run.objects.only("pk"), pk=id)
         wanted = {name: value for name, value in self.query.items() if name not in ("limit", "after")}

@@ -151,7 +151,7 @@ class RunView(View):
     """One run."""
 
     @operation("runs_read", "Show a run", responses=RunSerializer)
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def get(self, request: Request, id: int) -> Response:
         """Return the run, how far it is, and why it waits."""
         return Response(describe_run(request, get_object_or_404(_detailed(), pk=id)))
 
@@ -162,7 +162,7 @@ class CancelView(View):
     parser_classes = NO_BODY
 
     @operation("runs_cancel", "Cancel a run", request=None, responses=RunSerializer)
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int) -> Response:
         """Cancel it; refused once it is publishing."""
         validated(Strict, request)
         return run_answer(request, cancel_run(id, by=request.user.get_username()))
@@ -174,7 +174,7 @@ class RetryView(View):
     parser_classes = NO_BODY
 
     @operation("runs_retry", "Retry a run where it stopped", request=None, responses=RunSerializer)
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int) -> Response:
         """Reopen it; what it has fetched is not fetched again."""
         validated(Strict, request)
         return run_answer(request, retry_run(id, by=request.user.get_username()))
@@ -188,7 +188,7 @@ class RollBackView(View):
     @operation(
         "runs_rollback", "Publish an earlier run again, as a new run", request=None, responses={201: RunSerializer}
     )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int) -> Response:
         """Return the new run."""
         validated(Strict, request)
         return run_answer(request, roll_back(id), status_code=status.HTTP_201_CREATED)

@@ -156,7 +156,7 @@ class FillView(_OfDestination):
         request=OfPipelineSerializer,
         responses={202: FilledSerializer},
     )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def post(self, request: Request, id: int) -> Response:
         """Return the deliveries, which were begun; none where nothing is missing."""
         destination = self.find(id)
         asked = validated(OfPipelineSerializer, request)
@@ -168,7 +168,7 @@ class _UpkeepView(_OfDestination):
     body_class: ClassVar[type[Strict]]
     act: ClassVar[Callable[..., Upkeep]]
 
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int) -> Response:
         """Return what was done, or in a dry run would be."""
         destination = self.find(id)
         asked = validated(self.body_class, request)
@@ -239,7 +239,7 @@ class SchemaView(_OfDestination):
         parameters=[OfPipelineSerializer],
         responses=SchemaSerializer,
     )
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002
+    def get(self, request: Request, id: int) -> Response:
         """Return the plan and the applied changes."""
         destination, pipeline = self.find(id), self.query["pipeline"]
         changes = {
@@ -258,7 +258,7 @@ class SchemaRevertView(_OfDestination):
         request=RevertSerializer,
         responses=SchemaChangeSerializer,
     )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int) -> Response:
         """Return the change, undone with the data it had set aside."""
         destination = self.find(id)
         asked = validated(RevertSerializer, request)
@@ -278,7 +278,7 @@ class TasksView(_OfDestination):
         parameters=[TasksQuery],
         responses=OutsideTasksSerializer,
     )
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002
+    def get(self, request: Request, id: int) -> Response:
         """Return them, each with the delivery it works for."""
         destination = self.find(id)
         found = housekeeping.outside_tasks(destination, limit=self.query["limit"])
@@ -303,7 +303,7 @@ class TaskLogView(_OfDestination):
         parameters=[_TASK, TailQuery],
         responses=TaskLogSerializer,
     )
-    def get(self, request: Request, id: int, task: str) -> Response:  # noqa: A002
+    def get(self, request: Request, id: int, task: str) -> Response:
         """Return the end of the log."""
         log = housekeeping.outside_task_log(self.find(id), task, tail_bytes=self.query["tail"])
         return Response(TaskLogSerializer({"task": task, "log": log}).data)
@@ -322,7 +322,7 @@ class TaskCancelView(_OfDestination):
         request=None,
         responses={204: nothing("The destination was told to stop it.")},
     )
-    def post(self, request: Request, id: int, task: str) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int, task: str) -> Response:
         """Tell the destination to stop it."""
         destination = self.find(id)
         validated(Strict, request)

@@ -127,7 +127,7 @@ class UploadView(View):
     """One upload."""
 
     @operation("uploads_read", "Show an upload", responses=UploadSerializer)
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def get(self, request: Request, id: int) -> Response:
         """Return it, with the runs that read it."""
         return Response(UploadSerializer(get_object_or_404(_complete(), pk=id)).data)
 
