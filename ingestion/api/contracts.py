@@ -16,7 +16,7 @@ from ingestion.api.bodies import (
 )
 from ingestion.api.pagination import PageQuery
 from ingestion.api.problems import invalid
-from ingestion.api.resource import Resource, resource
+from ingestion.api.resource import APPEND_ONLY, Resource, resource
 from ingestion.models import Contract
 from ingestion.runs.start.contracts import save_contract
 
@@ -48,7 +48,7 @@ class ContractsQuery(PageQuery):
 class Contracts(Resource):
     """The versions of all contracts, none of which is ever changed."""
 
-    http_method_names = ["get", "head", "options", "post"]
+    http_method_names = APPEND_ONLY
     parser_classes = (StrictJSONParser, YAMLParser, XYAMLParser, TextYAMLParser, PlainYAMLParser)
     rows = Contract.objects.all()
     query_classes = {"list": ContractsQuery}

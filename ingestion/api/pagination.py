@@ -48,6 +48,12 @@ def keyset_page(
     return page, next_address(request, str(last["id"] if isinstance(last, dict) else last.pk))
 
 
+def filtered(rows: QuerySet[Any], query: dict[str, Any]) -> QuerySet[Any]:
+    """Return the rows that the query asks for: each parameter is equal to the field of its name."""
+    given = {name: value for name, value in query.items() if name not in ("limit", "after") and value is not None}
+    return rows.filter(**given)
+
+
 def read_cursor(request: Request, query: dict[str, Any]) -> str | None:
     """Return the key after which the page begins, or None; Problem where the cursor is none of this list."""
     after = query.get("after")

@@ -14,9 +14,12 @@ from rest_framework.viewsets import ViewSetMixin
 
 from ingestion.api.base import Strict, View, nothing, operation, validated
 from ingestion.api.bodies import NO_BODY
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
+from ingestion.api.pagination import PageQuery, filtered, keyset_page, page_answer, page_of
 from ingestion.api.permissions import StaffWrites
 
+READ_ONLY = ["get", "head", "options"]
+APPEND_ONLY = [*READ_ONLY, "post"]
+"""Methods of resources whose rows are not changed."""
 _SUMMARIES = {
     "list": "List the {many}|Return a page of them.",
     "create": "Set a {one} up|Set a new one up.",
@@ -67,10 +70,8 @@ class Resource(ViewSetMixin, View):
         return get_object_or_404(self.rows.all(), pk=row_id)
 
     def wanted(self) -> QuerySet[Any]:
-        """Return the rows that the query asks for: a parameter is equal to the field of its name."""
-        paging = PageQuery().fields
-        given = {name: value for name, value in self.query.items() if name not in paging and value is not None}
-        return self.rows.filter(**given)
+        """Return the rows that the query asks for."""
+        return filtered(self.rows.all(), self.query)
 
     def know(self, page: Sequence[Any]) -> Mapping[str, Any]:
         """Return what the serializer of many rows should not have to ask for row by row."""
@@ -85,13 +86,18 @@ class Resource(ViewSetMixin, View):
         return Response(serializer.data, status=status_code)
 
 
+def singular(many: str) -> str:
+    """Return the name of one of them."""
+    return f"{many.removesuffix('ies')}y" if many.endswith("ies") else many.removesuffix("s")
+
+
 def resource(many: str, serializer: Any, *, query: type[Strict] = PageQuery, **said: str) -> Callable[[type], type]:
     """Return the decorator that describes a Resource in the OpenAPI document.
 
-    `said` gives, by the last word of the operation's name, the "summary|description" that differs. A method that the
-    class defines itself is described there.
+    `said` gives, by the last word of the operation's name, the "summary|description" that differs. What the class
+    describes itself stays as described there.
     """
-    words = {name: text.format(one=many.removesuffix("s"), many=many) for name, text in {**_SUMMARIES, **said}.items()}
+    words = {name: text.format(one=singular(many), many=many) for name, text in {**_SUMMARIES, **said}.items()}
 
     def described(name: str, **options: Any) -> Any:
         summary, _, description = words[name].partition("|")
@@ -107,9 +113,14 @@ def resource(many: str, serializer: Any, *, query: type[Strict] = PageQuery, **s
     }
 
     def decorate(view: type) -> type:
-        return extend_schema_view(**{name: found for name, found in operations.items() if name not in vars(view)})(view)
+        undescribed = {name: found for name, found in operations.items() if "schema" not in _options(vars(view), name)}
+        return extend_schema_view(**undescribed)(view)
 
     return decorate
+
+
+def _options(methods: Mapping[str, Any], name: str) -> Any:
+    return getattr(methods.get(name), "kwargs", ())
 
 
 def action(

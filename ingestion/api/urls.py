@@ -19,7 +19,6 @@ from ingestion.api import (
     queries,
     records,
     rejected,
-    run_details,
     runs,
     schedules,
     schema,
@@ -29,7 +28,7 @@ from ingestion.api import (
     upkeep,
     uploads,
 )
-from ingestion.api.resource import Resource
+from ingestion.api.resource import Resource, singular
 
 SCHEMES = (schema.TokenScheme, schema.SessionScheme)
 """Named here, so that the OpenAPI document finds them."""
@@ -74,22 +73,9 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("v1/destinations/<int:id>/tasks", upkeep.TasksView, "destination-tasks"),
     ("v1/destinations/<int:id>/tasks/<task:task>/log", upkeep.TaskLogView, "destination-task-log"),
     ("v1/destinations/<int:id>/tasks/<task:task>/cancel", upkeep.TaskCancelView, "destination-task-cancel"),
-    ("v1/deliveries", deliveries.AllDeliveriesView, "deliveries"),
-    ("v1/deliveries/<int:id>", deliveries.DeliveryView, "delivery"),
-    ("v1/uploads", uploads.UploadsView, "uploads"),
-    ("v1/uploads/<int:id>", uploads.UploadView, "upload"),
-    ("v1/runs", runs.RunsView, "runs"),
     ("v1/runs/bulk", bulk.BulkCreateView, "runs-bulk"),
     ("v1/runs/cancel", bulk.BulkCancelView, "runs-cancel"),
-    ("v1/runs/<int:id>", runs.RunView, "run"),
-    ("v1/runs/<int:id>/cancel", runs.CancelView, "run-cancel"),
-    ("v1/runs/<int:id>/retry", runs.RetryView, "run-retry"),
-    ("v1/runs/<int:id>/rollback", runs.RollBackView, "run-rollback"),
     ("v1/runs/<int:id>/redeliver", deliveries.RedeliverView, "run-redeliver"),
-    ("v1/runs/<int:id>/events", run_details.EventsView, "run-events"),
-    ("v1/runs/<int:id>/partitions", run_details.PartitionsView, "run-partitions"),
-    ("v1/runs/<int:id>/parts", run_details.PartsView, "run-parts"),
-    ("v1/runs/<int:id>/deliveries", run_details.DeliveriesView, "run-deliveries"),
     ("v1/runs/<int:id>/rejected", rejected.RejectedView, "run-rejected"),
     ("v1/runs/<int:id>/records", records.RecordsView, "run-records"),
     ("v1/data", data.DataView, "data"),
@@ -106,12 +92,15 @@ _RESOURCES: dict[str, type[Resource]] = {
     "contracts": contracts.Contracts,
     "pipelines": pipelines.Pipelines,
     "schedules": schedules.Schedules,
+    "uploads": uploads.Uploads,
+    "runs": runs.Runs,
+    "deliveries": deliveries.Deliveries,
 }
 _ROW = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 
 
 def _resource(many: str, resource: type[Resource]) -> Iterator[tuple[str, Any, str]]:
-    one = many.removesuffix("s")
+    one = singular(many)
     yield f"v1/{many}", resource.as_view({"get": "list", "post": "create"}), many
     yield f"v1/{many}/<int:id>", resource.as_view(_ROW), one
     for act in resource.get_extra_actions():
