@@ -10,7 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ingestion.api.configured import CONFIGURED, CheckSerializer, ConfiguredSerializer
-from ingestion.api.resource import Resource, action, resource
+from ingestion.api.housekeeping import DestinationActions
+from ingestion.api.resource import action, resource
 from ingestion.models import Destination
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.destinations import DestinationHealth, health_of
@@ -69,7 +70,7 @@ class DestinationSerializer(ConfiguredSerializer):
 
 
 @resource("destinations", DestinationSerializer, **CONFIGURED)
-class Destinations(Resource):
+class Destinations(DestinationActions):
     """The destinations."""
 
     rows = Destination.objects.all()

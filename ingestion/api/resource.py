@@ -1,5 +1,6 @@
 """A resource: rows of one table, each with an address at which it is shown, replaced, changed and removed."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ClassVar
@@ -145,7 +146,8 @@ def action(
                 validated(Strict, request)
             return function(self, request, **given)
 
-        route = decorators.action([method], detail=not of_all, url_path=address, url_name=address, **view)
+        name = re.sub("s/<[^>]*>", "", address).replace("/", "-")
+        route = decorators.action([method], detail=not of_all, url_path=address, url_name=name, **view)
         return operation(operation_id, summary, **options)(route(act))
 
     return decorate

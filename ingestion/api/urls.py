@@ -25,7 +25,6 @@ from ingestion.api import (
     service,
     sources,
     tokens,
-    upkeep,
     uploads,
 )
 from ingestion.api.resource import Resource, singular
@@ -64,15 +63,6 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("v1/tokens/current", tokens.CurrentTokenView, "tokens-current"),
     ("v1/connectors", kinds.ConnectorsView, "connectors"),
     ("v1/sinks", kinds.SinksView, "sinks"),
-    ("v1/destinations/<int:id>/fill", upkeep.FillView, "destination-fill"),
-    ("v1/destinations/<int:id>/compact", upkeep.CompactView, "destination-compact"),
-    ("v1/destinations/<int:id>/retain", upkeep.RetainView, "destination-retain"),
-    ("v1/destinations/<int:id>/drop", upkeep.DropView, "destination-drop"),
-    ("v1/destinations/<int:id>/schema", upkeep.SchemaView, "destination-schema"),
-    ("v1/destinations/<int:id>/schema/revert", upkeep.SchemaRevertView, "destination-schema-revert"),
-    ("v1/destinations/<int:id>/tasks", upkeep.TasksView, "destination-tasks"),
-    ("v1/destinations/<int:id>/tasks/<task:task>/log", upkeep.TaskLogView, "destination-task-log"),
-    ("v1/destinations/<int:id>/tasks/<task:task>/cancel", upkeep.TaskCancelView, "destination-task-cancel"),
     ("v1/runs/bulk", bulk.BulkCreateView, "runs-bulk"),
     ("v1/runs/cancel", bulk.BulkCancelView, "runs-cancel"),
     ("v1/runs/<int:id>/redeliver", deliveries.RedeliverView, "run-redeliver"),
