@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.toolkit.clean.kinds import Kind
+from ingestion.toolkit.clean.sequence import RowSequence
 from ingestion.toolkit.clean.shapes import arrow_schema
-from ingestion.toolkit.rows.sequence import RowSequence
 from ingestion.toolkit.rows.spreadsheets import FORMULA, NUMBER, defuse
 
 _GROUP_ROWS = 100_000
@@ -81,7 +81,7 @@ def _csv_column(name: str, kind: Kind) -> pl.Expr:
     if kind is Kind.TEXT:
         is_formula = value.str.contains(f"^{FORMULA}") & ~value.str.contains(f"^(?:{NUMBER})$")
         return pl.when(is_formula).then("'" + value).otherwise(value).alias(name)
-    if kind is Kind.MOMENT:
+    if kind is Kind.TIMESTAMP:
         whole = value.dt.microsecond() == 0
         return (
             pl.when(whole)
