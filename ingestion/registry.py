@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from ingestion.models import Destination, Source
 from ingestion.ports.connector import Connector, Stream
 from ingestion.ports.errors import ConfigError
+from ingestion.ports.messages import BringsMessages, add_messages
 from ingestion.ports.sink import Sink
 from ingestion.toolkit.redact import register_secret
 
@@ -22,11 +23,17 @@ def known_kinds(port: str) -> list[str]:
 
 
 def plugin_class(port: str, kind: str) -> Any:
-    """Return the class of that kind; ConfigError where there is none."""
+    """Return the class of that kind, its messages known from now on; ConfigError where there is none."""
     path = _table(port).get(kind)
     if path is None:
         raise ConfigError("config.unknown_kind", port=port, kind=kind, known=", ".join(known_kinds(port)))
-    return import_string(path)
+    found = import_string(path)
+    if isinstance(found, BringsMessages):
+        try:
+            add_messages(found.messages, owner=path)
+        except ValueError as error:
+            raise ConfigError("config.message_conflict", kind=kind, detail=str(error)) from error
+    return found
 
 
 def build_connector(source: Source) -> Connector:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from connectors.materials.messages import MESSAGES
 from connectors.materials.record import REFERENCES, STRUCTURES, read_entries, read_json, read_time, schema_of, tabulate
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
 from ingestion.ports.check import CheckReport, Finding
@@ -112,6 +113,7 @@ class OptimadeConnector:
     """Reads one OPTIMADE database. One lane: its pages are a chain of next links."""
 
     kind: ClassVar[str] = "optimade"
+    messages: ClassVar[Mapping[str, str]] = MESSAGES
     Config: ClassVar[type[BaseModel]] = OptimadeConfig
 
     def __init__(self, config: OptimadeConfig) -> None:
