@@ -22,7 +22,7 @@ from ingestion.ports.housekeeping import (
 )
 from ingestion.ports.publication import DeliveryState
 from ingestion.ports.schema import ContractBody
-from ingestion.runs.deliver.order import LOADING_STATES, is_under_way
+from ingestion.runs.deliver.deliveries import LOADING_STATES, is_under_way
 from ingestion.runs.record import events
 from ingestion.runs.start import contracts
 from ingestion.runs.work.contexts import sink_context

@@ -31,8 +31,8 @@ from ingestion.models import (
     RunState,
 )
 from ingestion.ports.messages import sentence
-from ingestion.runs.deliver import cancellation, loading
-from ingestion.runs.deliver.order import LOADING_STATES, is_under_way
+from ingestion.runs.deliver import loading
+from ingestion.runs.deliver.deliveries import LOADING_STATES, is_under_way, withdraw_deliveries
 from ingestion.runs.ingest import completion
 from ingestion.runs.record import events
 from ingestion.runs.start import admission, dependents
@@ -122,7 +122,7 @@ def _end_overdue_runs() -> Iterator[Repair]:
             Partition.objects.filter(run=run, lease_until__isnull=False).update(fence=F("fence") + 1)
             # What a destination does for a run that is over must end, or it would keep later runs out.
             deliveries = Delivery.objects.filter(run=run)
-            cancellation.withdraw_deliveries(deliveries, code="run.deadline", seconds=run.pipeline.run_timeout_s)
+            withdraw_deliveries(deliveries, code="run.deadline", seconds=run.pipeline.run_timeout_s)
             events.record(run.pk, "run.failed", level="error", code="run.deadline", message=message)
         yield Repair("overdue", run.pk)
 
