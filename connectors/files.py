@@ -59,6 +59,7 @@ class FilesConnector:
     """Reads the files that a query names; each is cut into spans of about 64 MB where its format allows."""
 
     kind: ClassVar[str] = "files"
+    upload_stream: ClassVar[str] = STREAM
     messages: ClassVar[Mapping[str, str]] = {"file.no_rows": "{name} holds a header but no rows."}
     Config: ClassVar[type[BaseModel]] = FilesConfig
 

@@ -1,6 +1,7 @@
 """Finds connectors and sinks by kind and builds them from configured rows."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -34,6 +35,25 @@ def plugin_class(port: str, kind: str) -> Any:
         except ValueError as error:
             raise ConfigError("config.message_conflict", kind=kind, detail=str(error)) from error
     return found
+
+
+def kinds_offering(port: str, ability: type[Any]) -> list[str]:
+    """Return the kinds whose classes have the ability (a Protocol), those that come with Headgate first.
+
+    One that cannot be loaded offers nothing: its fault shows where it is used, not in what others can do.
+    """
+    found = []
+    for kind in _table(port):
+        with suppress(ImportError, ConfigError):
+            if isinstance(plugin_class(port, kind), ability):
+                found.append(kind)
+    return found
+
+
+def own_kind(name: str) -> str:
+    """Return the kind of a source or destination that Headgate makes by itself under that name."""
+    kind: str = settings.HEADGATE_OWN_KINDS[name]
+    return kind
 
 
 def build_connector(source: Source) -> Connector:
@@ -119,7 +139,7 @@ def _holds_secret(annotation: Any) -> bool:
 def _table(port: str) -> dict[str, str]:
     built_in = settings.HEADGATE_CONNECTORS if port == "connector" else settings.HEADGATE_SINKS
     installed = entry_points(group=f"headgate.{port}s")
-    return {
-        **{point.name: point.value.replace(":", ".") for point in installed},
-        **{kind: path.replace(":", ".") for kind, path in built_in.items()},
-    }
+    found = {kind: path.replace(":", ".") for kind, path in built_in.items()}
+    for point in installed:
+        found.setdefault(point.name, point.value.replace(":", "."))
+    return found

@@ -46,7 +46,11 @@ class OtherConnector(PagesConnector):
 def plugins(lake: object, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both connectors beside the built-in ones, and no message of theirs known yet."""
     path = f"{__name__}:{{}}".format
-    settings.HEADGATE_CONNECTORS |= {"pages": path("LibraryConnector"), "other": path("OtherConnector")}
+    settings.HEADGATE_CONNECTORS = {
+        **settings.HEADGATE_CONNECTORS,
+        "pages": path("LibraryConnector"),
+        "other": path("OtherConnector"),
+    }
     registry._table.cache_clear()
     monkeypatch.setattr(messages, "_OF_PLUGINS", {})
 

@@ -120,7 +120,7 @@ def go_on_if_loaded(run: Run) -> None:
     move(rows.filter(~Exists(planned)), expected=RunState.DELIVERING, to=RunState.LOADING)
     for state in LOADING_STATES:
         if move(rows.filter(~Exists(unfinished)), expected=state, to=RunState.PUBLISHING, attempt=0, sent_at=Now()):
-            dispatch.send(publish_message(run))
+            dispatch.send(publish_message(run.pk, priority=run.priority))
 
 
 def _load(delivery: Delivery, lease: Lease, *, polled: Polled) -> None:

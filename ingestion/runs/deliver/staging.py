@@ -32,7 +32,7 @@ def start_deliveries(run_id: int) -> None:
     """Send the tasks of every delivery that has not begun: its parts, then its load; without any, the publication."""
     run = Run.objects.get(pk=run_id)
     if run.state == RunState.PUBLISHING:
-        dispatch.send(publish_message(run))
+        dispatch.send(publish_message(run_id, priority=run.priority))
         return
     deliveries = Delivery.objects.filter(run=run, state=Delivery.State.PLANNED).order_by("pk")
     for delivery in deliveries if run.state == RunState.DELIVERING else ():
