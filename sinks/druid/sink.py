@@ -16,6 +16,7 @@ from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig
 from sinks.druid.ending import end_delivery, end_tasks
 from sinks.druid.loading import Loading
+from sinks.druid.messages import MESSAGES
 from sinks.druid.preflight import findings_of
 from sinks.druid.questions import count_run
 from sinks.druid.slots import is_ours
@@ -27,6 +28,7 @@ class DruidSink:
     """Loads by tasks of Druid's own; nothing here waits for one."""
 
     kind: ClassVar[str] = "druid"
+    messages: ClassVar[Mapping[str, str]] = MESSAGES
     Config: ClassVar[type[DruidConfig]] = DruidConfig
     capabilities: ClassVar[Capabilities] = Capabilities(
         # A plan reads all that a merge meets, and begins anew when it is called again.

@@ -1,7 +1,7 @@
 """What the relational destinations have in common; each says how to connect, and how to check that."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from sinks.relational.database import Session
 from sinks.relational.delivering import Publication, wanted_columns
 from sinks.relational.delivery_log import Books
 from sinks.relational.evolution import Evolution
+from sinks.relational.messages import MESSAGES
 from sinks.relational.naming import problem_of_table, run_of, table_name
 from sinks.relational.reverting import open_changes, remove_old_columns, revert_change
 from sinks.relational.troubles import Meaning, as_error
@@ -31,6 +32,7 @@ CAPABILITIES = Capabilities(
 class RelationalSink(ABC):
     """Writes a pipeline's rows into a table of its own, in one transaction a run."""
 
+    messages: ClassVar[Mapping[str, str]] = MESSAGES
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
     def __init__(self, config: TableConfig) -> None:
