@@ -91,14 +91,14 @@ class PartFile:
         begin, held_rows, held_bytes = first, 0, 0
         for step in self._steps(columns, rows=min(_STEP_ROWS, rows), first=first):
             if waiting and (held_rows + step.num_rows > rows or held_bytes + step.nbytes > size_bytes):
-                yield begin, pa.concat_batches(waiting)
+                yield begin, _joined(waiting)
                 begin += held_rows
                 waiting, held_rows, held_bytes = [], 0, 0
                 pa.default_memory_pool().release_unused()
             waiting.append(step)
             held_rows, held_bytes = held_rows + step.num_rows, held_bytes + step.nbytes
         if waiting:
-            yield begin, pa.concat_batches(waiting)
+            yield begin, _joined(waiting)
 
     def conformed(self, kinds: Mapping[str, Kind], *, first: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield batches with exactly these columns, each in its agreed type; a column that is not there is null."""
@@ -150,6 +150,13 @@ class PartFile:
                 start += step.num_rows
                 if passed < step.num_rows:
                     yield step.slice(passed)
+
+
+def _joined(steps: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(steps) == 1:
+        return steps[0]
+    batch: pa.RecordBatch = pa.concat_batches(steps)  # type: ignore[attr-defined] # the stubs lack it
+    return batch
 
 
 def _check_rows(key: str, found: int, recorded: int) -> None:
