@@ -10,9 +10,9 @@ from django.utils import timezone
 from ingestion.management.cli.following import describe_progress
 from ingestion.models import Partition, Pipeline, Run, RunState
 from ingestion.ports.errors import DeadlineReached
+from ingestion.runs.ingest import fetching
 from ingestion.runs.read.progress import measure_progress, percent_done
 from ingestion.runs.start.creation import create_run
-from ingestion.runs.work.leases import Lease
 from tests.runs.driver import Driver
 
 MakePipeline = Callable[..., Pipeline]
@@ -22,15 +22,17 @@ MakePipeline = Callable[..., Pipeline]
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int | None, int | None]]:
     """What the progress said after each page: records, expected, percent."""
     told: list[tuple[int, int | None, int | None]] = []
-    stopped = Lease.raise_if_stopped
 
-    def look(lease: Lease) -> None:
-        progress = measure_progress(Run.objects.get(pk=lease.run_id))
+    def measure() -> None:
+        progress = measure_progress(Run.objects.latest("pk"))
         told.append((progress.records, progress.expected_records, progress.percent))
-        stopped(lease)
 
-    monkeypatch.setattr(Lease, "raise_if_stopped", look)
+    _after_each_page(monkeypatch, measure)
     return told
+
+
+def _after_each_page(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    monkeypatch.setattr(fetching, "failpoint", lambda name: do() if name == "fetch.after_commit" else None)
 
 
 def finish(driver: Driver, pipeline: Pipeline) -> Run:
@@ -50,14 +52,14 @@ def test_an_announced_total_gives_percent_and_time_left(
 ) -> None:
     run = finish(driver, make_pipeline(config={"pages": 4, "per_page": 5, "totals": [20, 20, 20, 20]}))
 
-    assert seen == [(5, 20, 25), (10, 20, 50), (15, 20, 75)]
+    assert seen == [(5, 20, 25), (10, 20, 50), (15, 20, 75), (20, 20, 100)]
     assert expected(run) == [20]
 
 
 def test_the_time_left_is_that_of_the_records_still_to_be_read(
     driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Lease, "raise_if_stopped", lambda _: _stop(True))
+    _after_each_page(monkeypatch, lambda: _stop(True))
     run, _ = create_run(make_pipeline(config={"pages": 4, "per_page": 5, "totals": [20]}), trigger=Run.Trigger.API)
     driver.step()
     driver.step()
@@ -74,10 +76,10 @@ def test_the_time_left_is_that_of_the_records_still_to_be_read(
 @pytest.mark.parametrize(
     ("totals", "told"),
     [
-        ([10, 30, 12, 12], [(5, 10, 50), (10, 30, 33), (15, 15, 100)]),
-        ([7, None, None, None], [(5, 7, 71), (10, 10, 100), (15, 15, 100)]),
-        ([None, 10**30, -4, 0], [(5, None, None), (10, 10**15, 0), (15, 15, 100)]),
-        ([], [(5, None, None), (10, None, None), (15, None, None)]),
+        ([10, 30, 12, 12], [(5, 10, 50), (10, 30, 33), (15, 15, 100), (20, 20, 100)]),
+        ([7, None, None, None], [(5, 7, 71), (10, 10, 100), (15, 15, 100), (20, 20, 100)]),
+        ([None, 10**30, -4, 0], [(5, None, None), (10, 10**15, 0), (15, 15, 100), (20, 20, 100)]),
+        ([], [(5, None, None), (10, None, None), (15, None, None), (20, 20, 100)]),
     ],
 )
 def test_a_total_that_changes_or_lies_is_never_below_what_was_read(
@@ -105,8 +107,8 @@ def test_the_links_of_a_lane_share_its_total(
 def test_a_pull_that_goes_on_after_a_stop_counts_what_it_had(
     driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stops = iter([False, True, False, True, False])
-    monkeypatch.setattr(Lease, "raise_if_stopped", lambda _: _stop(next(stops, False)))
+    stops = iter([True, False, True])
+    _after_each_page(monkeypatch, lambda: _stop(next(stops, False)))
 
     run = finish(driver, make_pipeline(config={"pages": 4, "per_page": 5, "totals": [20]}))
 
