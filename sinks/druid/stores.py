@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from pydantic import SecretStr
 
-from ingestion.ports.context import LakeWriter, ObjectInfo
+from ingestion.ports.context import BucketPlace, LakeWriter, ObjectInfo
 from ingestion.toolkit.lake.destination import as_destination
 from ingestion.toolkit.lake.opening import ObjectStore, open_lake
-from ingestion.toolkit.lake.s3_options import BucketPlace
 
 PART = "staging store"
 """What the store is called where something is wrong with it."""
@@ -80,9 +79,11 @@ class StagingStore:
 
     def place(self, key: str) -> BucketPlace | None:
         """Return where in a bucket the object lies."""
-        locate: Any = getattr(self._store, "place", None)
-        place: BucketPlace | None = locate(key) if locate is not None else None
-        return place
+        return self._store.place(key)
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the local file that holds the object."""
+        return self._store.local_path(key)
 
 
 class StagingWriter:
