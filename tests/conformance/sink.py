@@ -190,7 +190,8 @@ class SinkConformance:
         while was_killed:
             number += 1
             manifest, delivery, ctx = self._situation()
-            dying = replace(ctx, progress=_killing(number))
+            kill = _killing(number)
+            dying = replace(ctx, beat=kill, progress=kill)
             try:
                 self._deliver(self.make_sink(), manifest, delivery, dying)
                 was_killed = False
@@ -287,7 +288,7 @@ class SinkConformance:
                 return replace(step, refs=refs)
             assert time.monotonic() < deadline, f"not committed within {COMMIT_LIMIT_S} s, but {step}"
             delivery = replace(delivery, state=step.state, refs=refs)
-            time.sleep(min(step.look_again_s or 0.0, 0.05))
+            time.sleep(min(step.next_poll_s or 0.0, 0.05))
 
     def _deliver(
         self, sink: Sink, manifest: Manifest, delivery: DeliveryView, ctx: Context
@@ -340,7 +341,7 @@ def _expected(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _taken(receipt: Receipt) -> int:
-    return receipt.inserted + receipt.updated + receipt.unchanged + receipt.refused
+    return receipt.inserted + receipt.updated + receipt.unchanged + receipt.rejected
 
 
 def _killing(number: int) -> Callable[[], None]:

@@ -48,6 +48,7 @@ class Lease:
     _progress_at: float = field(default_factory=time.monotonic)
     _stop: Signal | None = None
     _on_stop: list[Callable[[Signal], None]] = field(default_factory=list)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def progress(self) -> None:
         """Tell the watcher that work goes on."""
@@ -58,13 +59,37 @@ class Lease:
         """Return the seconds since the last progress."""
         return time.monotonic() - self._progress_at
 
-    def on_stop(self, callback: Callable[[Signal], None]) -> None:
-        """Have `callback` called, from the watcher's thread, when the work must stop."""
-        self._on_stop.append(callback)
+    def beat(self, *, is_resumed: bool = True) -> None:
+        """Tell the watcher that work goes on, or raise the signal that says why it has to stop.
+
+        Work that is not resumed where it stopped does not hear of the end of its worker slot: begun anew each time, it
+        would never be done.
+        """
+        if self._stop is not None:
+            raise self._stop
+        if is_resumed and time.monotonic() >= self.slot_ends:
+            raise DeadlineReached
+        self.progress()
+
+    @contextmanager
+    def on_stop(self, callback: Callable[[Signal], None]) -> Iterator[None]:
+        """Have `callback` called, from the watcher's thread, if the block must be broken off; never after the block."""
+        with self._lock:
+            self._on_stop.append(callback)
+            stopped = self._stop
+        try:
+            if stopped is not None:
+                callback(stopped)
+            yield
+        finally:
+            with self._lock:
+                self._on_stop.remove(callback)
 
     def stop(self, signal: Signal) -> None:
-        """Make the work stop at its next look, and break off the calls in flight."""
-        if self._stop is None:
+        """Make the work stop at its next beat, and break off the calls in flight."""
+        with self._lock:
+            if self._stop is not None:
+                return
             self._stop = signal
             for callback in self._on_stop:
                 callback(signal)
@@ -102,7 +127,7 @@ class Lease:
         self.state = target
         self.progress()
 
-    def look_again(self) -> None:
+    def reload(self) -> None:
         """Take the row's state from the table, after work that broke and may have rolled back; LeaseLost if not held."""
         rows = _rows(self.model).filter(pk=self.pk, fence=self.fence, lease_until__isnull=False)
         state = rows.values_list("state", flat=True).first()
@@ -237,7 +262,7 @@ class Watcher:
                 leases = tuple(self._leases)
             try:
                 for lease in leases:
-                    look_after(lease)
+                    renew_or_stop(lease)
             except (DatabaseError, InterfaceError):
                 # The database is restarting or the connection is gone: a new one is made at the next look, and
                 # a lease that cannot be renewed meanwhile expires, which is what it is for.
@@ -245,7 +270,7 @@ class Watcher:
                 connection.close()
 
 
-def look_after(lease: Lease) -> None:
+def renew_or_stop(lease: Lease) -> None:
     """Renew the lease if its work goes on, or stop the work if the row is no longer ours.
 
     A row that its owner has just given back keeps its fence until the next claim, but has no lease to renew.
