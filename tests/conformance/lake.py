@@ -174,9 +174,9 @@ class LakeConformance:
             raise EnoughError
 
         with pytest.raises(EnoughError):
-            lake.put_if_absent(KEY, large, progress=end_it)
+            lake.put_if_absent(KEY, large, beat=end_it)
         left = self.traces(lake)
-        lake.put_if_absent(KEY, large, sha256=sha256_of(LARGE), progress=lambda: told.append(1))
+        lake.put_if_absent(KEY, large, sha256=sha256_of(LARGE), beat=lambda: told.append(1))
 
         assert left == []
         assert len(told) == self.told_of_large

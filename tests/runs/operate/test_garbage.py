@@ -19,6 +19,8 @@ from ingestion.runs.work.leases import claim
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 LATER = timedelta(days=3)
 
