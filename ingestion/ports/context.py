@@ -1,6 +1,7 @@
 """What a plugin is handed to cause effects with; nothing else of the core reaches it."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from ingestion.ports.check import CheckReport
+    from ingestion.ports.errors import Signal
     from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt
 
 
@@ -182,13 +184,19 @@ class PublishedRuns(Protocol):
 def _no_event(kind: str, /, **values: Any) -> None: ...
 
 
+def _never(_callback: "Callable[[Signal], None]", /) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Everything with an effect that a plugin may use.
 
-    `should_stop` is True once the run was cancelled, the lease lost or the worker slot is due; `progress` tells
-    the watcher that work goes on, and must be called at least once per page or block; `log` writes an event of
-    the run (a dotted kind and JSON values, never secrets); `partition_bytes` is how much raw data a partition may have.
+    `beat` says that work goes on, and raises the Signal that says why where it must stop (cancelled, lease lost, worker
+    slot due): call it at least once per page or block, and hand it to what works for you. `with on_stop(callback)` has
+    `callback` called from another thread, within HEADGATE_WATCH_S, if the block must be broken off. `log` writes an
+    event of the run (a dotted kind and JSON values, never secrets); `partition_bytes` is how much raw data a partition
+    may have. `should_stop` and `progress` are the halves of `beat`, for what does not call it yet.
     """
 
     http: HttpClient
@@ -197,6 +205,8 @@ class Context:
     clock: Callable[[], datetime]
     catalog: CatalogStore | None = None
     published: PublishedRuns | None = None
+    beat: Callable[[], None] = lambda: None
+    on_stop: "Callable[[Callable[[Signal], None]], AbstractContextManager[None]]" = _never
     should_stop: Callable[[], bool] = lambda: False
     progress: Callable[[], None] = lambda: None
     log: Callable[..., None] = field(default=_no_event)

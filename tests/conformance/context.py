@@ -5,6 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,15 @@ from urllib.parse import urlencode, urlsplit
 
 from ingestion.ports.batch import StoredInput
 from ingestion.ports.context import Context, HttpResponse, ObjectInfo
-from ingestion.ports.errors import AuthError, RateLimited, SourceRejected, SourceUnavailable, StoreCorrupt
+from ingestion.ports.errors import (
+    AuthError,
+    Cancelled,
+    RateLimited,
+    Signal,
+    SourceRejected,
+    SourceUnavailable,
+    StoreCorrupt,
+)
 
 FIXED_NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -201,11 +210,14 @@ class RecordingContext:
     def __post_init__(self) -> None:
         self.http = ScriptedHttp(self.respond)
         self._stopped = threading.Event()
+        self._callbacks: list[Callable[[Signal], None]] = []
         self.context = Context(
             http=self.http,
             limiter=self.limiter,
             lake=self.lake,
             clock=lambda: self.now,
+            beat=self._beat,
+            on_stop=self._on_stop,
             should_stop=self._stopped.is_set,
             progress=self._progress,
             log=self._log,
@@ -213,8 +225,10 @@ class RecordingContext:
         )
 
     def stop(self) -> None:
-        """Cancel: `should_stop` answers True from now on."""
+        """Cancel: every `beat` raises Cancelled from now on, and what is under way is broken off."""
         self._stopped.set()
+        for callback in self._callbacks:
+            callback(Cancelled())
 
     def store(self, name: str, data: bytes) -> StoredInput:
         """Put a file into the lake as an upload would, and return how a query names it."""
@@ -226,6 +240,19 @@ class RecordingContext:
     def event_kinds(self) -> list[str]:
         """Return the kinds of the events logged so far, in order."""
         return [kind for kind, _ in self.events]
+
+    def _beat(self) -> None:
+        if self._stopped.is_set():
+            raise Cancelled
+        self._progress()
+
+    @contextmanager
+    def _on_stop(self, callback: Callable[[Signal], None]) -> Iterator[None]:
+        self._callbacks.append(callback)
+        try:
+            yield
+        finally:
+            self._callbacks.remove(callback)
 
     def _progress(self) -> None:
         self.progress_count += 1

@@ -190,7 +190,8 @@ class SinkConformance:
         while was_killed:
             number += 1
             manifest, delivery, ctx = self._situation()
-            dying = replace(ctx, progress=_killing(number))
+            kill = _killing(number)
+            dying = replace(ctx, beat=kill, progress=kill)
             try:
                 self._deliver(self.make_sink(), manifest, delivery, dying)
                 was_killed = False

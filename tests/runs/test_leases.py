@@ -94,15 +94,53 @@ def test_a_cancelled_run_stops_the_work_and_breaks_its_calls_off(partition: Part
     lease = take(partition)
     assert lease is not None
     stopped: list[object] = []
-    lease.on_stop(stopped.append)
+    late: list[object] = []
+    with lease.on_stop(late.append):
+        pass
     Run.objects.update(state=RunState.CANCELLED)
     Partition.objects.update(fence=9)
 
-    renew_or_stop(lease)
+    with lease.on_stop(stopped.append):
+        renew_or_stop(lease)
+        renew_or_stop(lease)
 
     assert len(stopped) == 1
+    assert not late
     with pytest.raises(Cancelled):
-        lease.raise_if_stopped()
+        lease.beat()
+
+
+def test_what_begins_after_the_stop_is_broken_off_at_once(partition: Partition) -> None:
+    lease = take(partition)
+    assert lease is not None
+    lease.stop(Cancelled())
+    stopped: list[object] = []
+
+    with lease.on_stop(stopped.append):
+        assert len(stopped) == 1
+
+
+def test_a_beat_says_that_work_goes_on(partition: Partition) -> None:
+    lease = take(partition)
+    assert lease is not None
+    lease._progress_at -= 60
+
+    lease.beat()
+
+    assert lease.stalled_s < 1
+
+
+def test_a_beat_of_work_that_was_taken_over_says_so_and_shows_no_progress(partition: Partition) -> None:
+    lease = take(partition)
+    assert lease is not None
+    Partition.objects.update(fence=9)
+    renew_or_stop(lease)
+    lease._progress_at -= 60
+
+    for is_resumed in (True, False):
+        with pytest.raises(LeaseLost):
+            lease.beat(is_resumed=is_resumed)
+    assert lease.stalled_s > 59
 
 
 def test_a_used_up_worker_slot_is_handed_back(partition: Partition, settings: Any) -> None:
@@ -112,8 +150,8 @@ def test_a_used_up_worker_slot_is_handed_back(partition: Partition, settings: An
 
     assert lease is not None
     with pytest.raises(DeadlineReached):
-        lease.raise_if_stopped()
-    lease.raise_if_revoked()
+        lease.beat()
+    lease.beat(is_resumed=False)
 
 
 def test_a_move_that_the_table_does_not_have_is_a_defect(partition: Partition) -> None:

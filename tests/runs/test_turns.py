@@ -209,7 +209,7 @@ def test_refused_rows_are_counted_and_go_to_quarantine_one_by_one(
     ]
     assert rows[0]["errors"] == [{"column": "name", "rule": "23514", "value": "n1", "message": "Row 1 is too heavy."}]
     assert '"id":1' in rows[0]["raw"]
-    assert (delivery_of(run).state, delivery_of(run).inserted, delivery_of(run).refused) == ("verified", 10, 2)
+    assert (delivery_of(run).state, delivery_of(run).inserted, delivery_of(run).rejected) == ("verified", 10, 2)
 
 
 def test_refused_rows_that_cannot_be_named_fail_the_delivery(

@@ -25,7 +25,7 @@ _ZSTD_LEVEL = 3
 
 
 def fetch_partition(partition_id: int, *, is_chained: bool) -> Outcome:
-    """Fetch the partition's remaining pages; the successor is nudged here unless a chain does it.
+    """Fetch the partition's remaining pages; the successor is sent here unless a chain does it.
 
     Safe to call twice, at once and late: only the holder of the lease writes, and only while it holds it.
     """

@@ -1,7 +1,7 @@
 """What a plugin is handed for one piece of work."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -55,7 +55,7 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
     """Give the context of a connector; under a lease, its calls are broken off when the work must stop.
 
     Work that is not resumed where it stopped does not hear of the end of its worker slot: begun anew each time, it
-    would never be done. Its queue's time limit ends it.
+    would never be done. Its queue's time limit ends it. Nor does a single call: its answer would be asked for again.
     """
     rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
     should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
@@ -67,9 +67,7 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
         should_stop=should_stop,
         progress=lease.progress if lease else _nothing,
     )
-    if lease is not None:
-        lease.on_stop(http.abort)
-    try:
+    with _open(http, lease):
         yield Context(
             http=http,
             limiter=limiter,
@@ -77,11 +75,9 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
             clock=_utc_now,
             should_stop=should_stop,
             progress=lease.progress if lease else _nothing,
-            log=partial(events.record, lease.run_id) if lease else _nothing,
             partition_bytes=settings.HEADGATE_PARTITION_BYTES,
+            **_signs(lease, is_resumed=is_resumed),
         )
-    finally:
-        http.close()
 
 
 @contextmanager
@@ -90,9 +86,7 @@ def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iter
     should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
     progress = lease.progress if lease else _nothing
     http = Http(egress_policy(), should_stop=should_stop, progress=progress)
-    if lease is not None:
-        lease.on_stop(http.abort)
-    try:
+    with _open(http, lease):
         yield Context(
             http=http,
             limiter=shared_limiter(None, should_stop=should_stop),
@@ -102,11 +96,29 @@ def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iter
             published=PublishedManifests(),
             should_stop=should_stop,
             progress=progress,
-            log=partial(events.record, lease.run_id) if lease else _nothing,
             scratch=settings.HEADGATE_DATA_DIR / "scratch",
+            **_signs(lease, is_resumed=is_resumed),
         )
-    finally:
-        http.close()
+
+
+def _signs(lease: Lease | None, *, is_resumed: bool) -> dict[str, Any]:
+    """Return what a context tells the core and hears from it; without a lease there is nobody to tell."""
+    if lease is None:
+        return {}
+    return {
+        "beat": partial(lease.beat, is_resumed=is_resumed),
+        "on_stop": lease.on_stop,
+        "log": partial(events.record, lease.run_id),
+    }
+
+
+@contextmanager
+def _open(http: Http, lease: Lease | None) -> Iterator[None]:
+    """Close the client after the block, and break its calls off where the work must stop."""
+    with http, ExitStack() as stack:
+        if lease is not None:
+            stack.enter_context(lease.on_stop(http.abort))
+        yield
 
 
 def _reason_to_stop(lease: Lease | None, *, is_resumed: bool) -> Callable[[], bool]:
