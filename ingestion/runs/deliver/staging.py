@@ -7,7 +7,7 @@ from ingestion.models import Delivery, DeliveryPart, PartitionState, Run, RunSta
 from ingestion.runs.deliver import cancellation, loading
 from ingestion.runs.deliver.deliveries import plan_delivery
 from ingestion.runs.deliver.order import is_under_way
-from ingestion.runs.deliver.redelivery import fill_new_destinations
+from ingestion.runs.deliver.redelivery import deliver_to_new_destinations
 from ingestion.runs.record.manifests import delivery_view, part_view
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
@@ -25,7 +25,7 @@ def prepare_deliveries(run: Run) -> RunState:
     destinations = list(run.pipeline.destinations.order_by("pk"))
     for destination in destinations:
         plan_delivery(run, destination)
-    fill_new_destinations(run)
+    deliver_to_new_destinations(run)
     return RunState.DELIVERING if destinations else RunState.PUBLISHING
 
 
