@@ -1,12 +1,14 @@
-"""What Druid answers, taken apart: bodies that are empty, text, a web page or not what they say they are. Pure.
+"""Druid's responses taken apart: bodies that are empty, text, a web page or not what they say; ids of segments. Pure.
 
 Measured on 33.0.0: plain text under `application/json`, JSON text under no type at all, Jetty's pages for a body that
 is no JSON, messages of failed tasks that hold the whole signed address of an input. So nothing is believed before it
-was looked at, and every text is freed of secrets before it goes on.
+was looked at, and every text is freed of secrets before it goes on. The Broker reads its list of segments once a
+minute, and the Coordinator's holds those, too, that newer ones cover (for a quarter of an hour and more): so ids are
+taken apart here, and what is covered is left out.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,6 +18,7 @@ import orjson
 
 from ingestion.ports.context import HttpResponse
 from ingestion.toolkit.redact import redact
+from sinks.druid.intervals import Interval, covers, from_text, merge_intervals
 
 DETAIL_CHARACTERS = 400
 NOTHING_THERE = "No used segment found"
@@ -23,11 +26,12 @@ _LONGEST_LOOKED_AT = 1 << 16
 _UNKNOWN_OBJECT = re.compile(r"(?:Object|Column) '.*?' not found", re.DOTALL)
 _TASK_WORDS = re.compile(r"\btasks?\b", re.IGNORECASE)
 _BAD_REQUEST, _NOT_FOUND = 400, 404
+_SEGMENT_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
-    """How far a task is: RUNNING, SUCCESS or FAILED, and what it said."""
+    """Status of a task: RUNNING, SUCCESS or FAILED, and what it said."""
 
     code: str
     message: str = ""
@@ -37,6 +41,14 @@ class TaskStatus:
     def is_over(self) -> bool:
         """Return whether it will not change any more."""
         return self.code in ("SUCCESS", "FAILED")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment: the chunk it is for, and the version that decides which of two counts."""
+
+    interval: Interval
+    version: str
 
 
 def json_of(response: HttpResponse) -> Any:
@@ -112,3 +124,27 @@ def date_of(response: HttpResponse) -> datetime | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def parse_segment(segment_id: str, *, datasource: str) -> Segment | None:
+    """Return what the id `<datasource>_<start>_<end>_<version>[_<number>]` says, None for another datasource's."""
+    rest = segment_id.removeprefix(f"{datasource}_")
+    parts = rest.split("_")
+    if rest == segment_id or len(parts) < _SEGMENT_PARTS:
+        return None
+    return Segment(from_text(parts[0], parts[1]), parts[2])
+
+
+def chunks_of(segment_ids: Iterable[str], *, datasource: str) -> tuple[Interval, ...]:
+    """Return the intervals of the segments that no newer ones cover whole, in order."""
+    found = {parse_segment(segment_id, datasource=datasource) for segment_id in segment_ids}
+    by_version: dict[str, list[Interval]] = {}
+    for segment in found - {None}:
+        assert segment is not None  # noqa: S101 (just taken out)
+        by_version.setdefault(segment.version, []).append(segment.interval)
+    kept: set[Interval] = set()
+    newer: list[Interval] = []
+    for _, intervals in sorted(by_version.items(), reverse=True):
+        kept.update(interval for interval in intervals if not covers(newer, interval))
+        newer = merge_intervals([*newer, *intervals])
+    return tuple(sorted(kept))

@@ -1,4 +1,4 @@
-"""What Druid itself makes of an input, before it may load it."""
+"""Samples of an input, taken by Druid before it may load it."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sinks.druid.columns import DruidColumn, DruidType
-from sinks.druid.discovery import MOST_FILES, compare
+from sinks.druid.sampling import MOST_FILES, schema_mismatches
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import KEYLESS, PIPELINE, Bench, WriteMode, day
 
@@ -42,7 +42,7 @@ def sampled(kind: str, *values: Any, error: str = "") -> dict[str, Any]:
 def test_what_is_found_is_compared_with_what_is_declared(
     column: DruidType, found: dict[str, Any], differs: bool
 ) -> None:
-    assert bool(compare((DruidColumn("a", "a", column),), found)) is differs
+    assert bool(schema_mismatches((DruidColumn("a", "a", column),), found)) is differs
 
 
 # in a load

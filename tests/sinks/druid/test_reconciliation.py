@@ -1,14 +1,15 @@
-"""What reports say, and whether the rows balance."""
+"""Reconciliation of rows: what reports say, and whether the rows balance."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.druid.books import null_mismatch, shortage_of
 from sinks.druid.client import DruidClient, UnknownObjectError
-from sinks.druid.reports import IngestionCounts, native_counts, sql_counts
+from sinks.druid.reconciliation import IngestionCounts, ingestion_counts, null_mismatch, shortage_of
+from sinks.druid.state import Load
 
 COUNTS = {"processed": 7, "processedBytes": 99, "processedWithError": 1, "thrownAway": 2, "unparseable": 3}
 EVENTS = [{"input": "{a=1}", "errorType": "unparseable", "details": ["Could not convert value [x]", "or so"]}]
@@ -23,20 +24,11 @@ def native(row_stats: Any, **payload: Any) -> dict[str, Any]:
     return {"ingestionStatsAndErrors": {"type": "x", "taskId": "t", "payload": {"rowStats": row_stats, **payload}}}
 
 
-def statement(*stages: dict[str, Any]) -> dict[str, Any]:
-    counters = {str(number): stage for number, stage in enumerate(stages)}
-    return {"multiStageQuery": {"payload": {"counters": counters}}}
-
-
-def pushed(rows: int) -> dict[str, Any]:
-    return {"type": "segmentGenerationProgress", "rowsPushed": rows, "rowsProcessed": rows}
-
-
 @pytest.mark.parametrize(
     "row_stats", [{"buildSegments": COUNTS}, {"totals": {"buildSegments": COUNTS}, "movingAverages": {}}]
 )
 def test_a_native_report_is_read_in_both_its_forms(row_stats: dict[str, Any]) -> None:
-    found = native_counts(native(row_stats, unparseableEvents={"buildSegments": EVENTS}))
+    found = ingestion_counts(native(row_stats, unparseableEvents={"buildSegments": EVENTS}))
 
     assert found == IngestionCounts(7, 1, 3, 2, ("Could not convert value [x]; or so",))
     assert (found.read, found.lost) == (13, 6)
@@ -44,7 +36,7 @@ def test_a_native_report_is_read_in_both_its_forms(row_stats: dict[str, Any]) ->
 
 @pytest.mark.parametrize("events", [None, {}, {"buildSegments": None}, {"buildSegments": ["x"]}, {"buildSegments": []}])
 def test_bad_rows_need_not_be_named(events: Any) -> None:
-    found = native_counts(native({"buildSegments": COUNTS}, unparseableEvents=events))
+    found = ingestion_counts(native({"buildSegments": COUNTS}, unparseableEvents=events))
 
     assert found is not None
     assert found.examples == ()
@@ -53,37 +45,26 @@ def test_bad_rows_need_not_be_named(events: Any) -> None:
 def test_an_example_shows_no_signature() -> None:
     event = {"details": ["cannot read http://store/x.json.gz?X-Amz-Signature=canary-signature"]}
 
-    found = native_counts(native({"buildSegments": COUNTS}, unparseableEvents={"buildSegments": [event]}))
+    found = ingestion_counts(native({"buildSegments": COUNTS}, unparseableEvents={"buildSegments": [event]}))
 
     assert found is not None
     assert "canary-signature" not in str(found)
 
 
-def test_a_statement_s_rows_are_those_that_its_last_stage_pushed() -> None:
-    workers = {"0": {"segmentGenerationProgress": pushed(3)}, "1": {"segmentGenerationProgress": pushed(4)}}
-
-    # By number and not by text: stage 10 comes after stage 9.
-    found = sql_counts(statement(*({"0": {"segmentGenerationProgress": pushed(1)}} for _ in range(10)), workers))
-
-    assert found == IngestionCounts(processed=7)
-
-
 @pytest.mark.parametrize("report", [None, {}, {"other": 1}, native(None), native({}), native({"buildSegments": {}})])
 def test_a_report_that_tells_nothing_counts_nothing(report: Any) -> None:
-    assert native_counts(report) is None
-    assert sql_counts(report) is None
+    assert ingestion_counts(report) is None
 
 
 @given(JSON_VALUES)
 def test_whatever_a_report_holds_reading_it_does_not_break(value: Any) -> None:
-    for report in (value, {"ingestionStatsAndErrors": value}, native(value), {"multiStageQuery": {"payload": value}}):
-        native_counts(report)
-        sql_counts(report)
+    for report in (value, {"ingestionStatsAndErrors": value}, native(value)):
+        ingestion_counts(report)
 
 
 # the balance
 
-REFS = {"task": "hg.x.1.1.a1", "handed": 10, "datasource": "x"}
+LOAD = Load(task="hg.x.1.1.a1", attempt=1, datasource="x", handed=10)
 
 
 def counted(**counts: int) -> dict[str, Any]:
@@ -105,7 +86,7 @@ def counted(**counts: int) -> dict[str, Any]:
     ],
 )
 def test_success_with_rows_short_is_no_success(report: Any, words: str) -> None:
-    shortage = shortage_of(report, REFS, destination="druid")
+    shortage = shortage_of(report, LOAD, destination="druid")
 
     if not words:
         assert shortage is None
@@ -126,22 +107,13 @@ def test_only_all_rows_as_they_were_sent_are_success(
 ) -> None:
     report = counted(processed=processed, processedWithError=with_error, unparseable=unparseable, thrownAway=thrown)
 
-    shortage = shortage_of(report, {**REFS, "handed": handed}, destination="druid")
+    shortage = shortage_of(report, replace(LOAD, handed=handed), destination="druid")
 
     if handed:
         assert (shortage is None) == (processed == handed and not with_error + unparseable + thrown)
     else:
         # A load that empties chunks reads one row, which lies outside of them.
         assert (shortage is None) == (processed + with_error == 0)
-
-
-def test_a_statement_is_judged_by_its_own_report() -> None:
-    report = statement({"0": {"segmentGenerationProgress": pushed(9)}})
-
-    shortage = shortage_of(report, {**REFS, "task": "query-hg.x.1.1.a1"}, destination="druid")
-
-    assert shortage is not None
-    assert shortage.error.values["short"] == 1
 
 
 class Answers(DruidClient):
@@ -163,7 +135,7 @@ def test_nulls_are_asked_for_in_portions_and_by_quoted_names() -> None:
     expected = {f'c"{number}': number for number in range(95)}
     client = Answers(*({f"c{place}": start + place for place in range(40)} for start in (0, 40, 80)))
 
-    mismatch = null_mismatch(client, {**REFS, "nulls": expected}, run_id=7)
+    mismatch = null_mismatch(client, replace(LOAD, nulls=expected), run_id=7)
 
     assert mismatch == ""
     assert len(client.asked) == 3
@@ -174,7 +146,7 @@ def test_nulls_are_asked_for_in_portions_and_by_quoted_names() -> None:
 def test_other_nulls_are_named_the_first_five() -> None:
     client = Answers({f"c{place}": 1 for place in range(8)})
 
-    mismatch = null_mismatch(client, {**REFS, "nulls": {f"n{number}": 0 for number in range(8)}}, run_id=7)
+    mismatch = null_mismatch(client, replace(LOAD, nulls={f"n{number}": 0 for number in range(8)}), run_id=7)
 
     assert mismatch.count("column") == 5
     assert "column n0 has 1 nulls instead of 0" in mismatch
@@ -183,8 +155,8 @@ def test_other_nulls_are_named_the_first_five() -> None:
 def test_a_column_that_the_broker_does_not_know_yet_is_a_matter_of_time() -> None:
     client = Answers(UnknownObjectError("sink.rejected", detail="Column 'a' not found"))
 
-    assert "not know all columns yet" in null_mismatch(client, {**REFS, "nulls": {"a": 0}}, run_id=7)
+    assert "not know all columns yet" in null_mismatch(client, replace(LOAD, nulls={"a": 0}), run_id=7)
 
 
 def test_without_columns_nothing_is_asked() -> None:
-    assert null_mismatch(Answers(), {**REFS, "nulls": {}}, run_id=7) == ""
+    assert null_mismatch(Answers(), replace(LOAD, nulls={}), run_id=7) == ""

@@ -1,7 +1,4 @@
-"""Which part of the way to the rows a message is about, and what to do about it. Pure.
-
-Stores and Druid say in words of their own what is wrong with region, keys, endpoint, path style or bucket.
-"""
+"""Causes of failures on the way to the rows, found in the words of stores and of Druid, with their remedies. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +8,7 @@ from ingestion.ports.errors import AuthError, IngestError, SinkUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The layer that a failure belongs to, and its remedy."""
+    """Layer that a failure belongs to, and its remedy."""
 
     layer: str
     fix: str
