@@ -107,8 +107,8 @@ class _Loads:
         while True:
             step = sink.commit(self._manifest, delivery, self._ctx)
             delivery = replace(delivery, state=step.state, refs={**delivery.refs, **step.refs})
-            if step.look_again_s:
-                succeeded_at = self._sleep(step.look_again_s, delivery.refs, succeeded_at)
+            if step.next_poll_s:
+                succeeded_at = self._sleep(step.next_poll_s, delivery.refs, succeeded_at)
             elif step.state == DeliveryState.AVAILABLE:
                 break
         counted = sink.count(self._manifest, delivery, self._ctx)

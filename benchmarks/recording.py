@@ -20,7 +20,7 @@ def record_run(create: Callable[[], Any], *, into: Path) -> int:
     and the borders of the transactions.
     """
     from ingestion import dispatch
-    from ingestion.dispatch import Call
+    from ingestion.dispatch import TaskMessage
     from ingestion.runs.deliver import publishing
     from ingestion.runs.ingest import completion, fetching, planning, validation
 
@@ -31,18 +31,18 @@ def record_run(create: Callable[[], Any], *, into: Path) -> int:
         "ingestion.complete_run": completion.complete_run,
         "ingestion.publish_run": publishing.publish_run,
     }
-    waiting: list[Call] = []
+    waiting: list[TaskMessage] = []
 
-    def publish(call: Call, *, countdown_s: float | None = None) -> bool:
+    def publish(call: TaskMessage, *, countdown_s: float | None = None) -> bool:
         waiting.append(call)
         return True
 
-    def publish_chord(chains: Sequence[Sequence[Call]], body: Call) -> bool:
+    def send_chord(chains: Sequence[Sequence[TaskMessage]], body: TaskMessage) -> bool:
         waiting.extend([*(call for chain in chains for call in chain), body])
         return True
 
     recorded: Recorded = defaultdict(list)
-    with mock.patch.object(dispatch, "publish", publish), mock.patch.object(dispatch, "publish_chord", publish_chord):
+    with mock.patch.object(dispatch, "send", publish), mock.patch.object(dispatch, "send_chord", send_chord):
         with _recording() as statements:
             create()
         recorded["create"].append(statements)

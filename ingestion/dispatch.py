@@ -29,7 +29,7 @@ LONGEST_COUNTDOWN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class TaskMessage:
     """One task to be run: its name, ids, and how soon (a run's priority, raised by `step` when it has waited)."""
 
     name: str
@@ -38,14 +38,14 @@ class Call:
     step: int = 0
 
 
-def publish(call: Call, *, countdown_s: float | None = None) -> bool:
-    """Send the nudge now; return False, and log, where the broker does not take it."""
-    return publish_as_is(call, priority=_message_priority()(call.priority, call.step), countdown_s=countdown_s)
+def send(call: TaskMessage, *, countdown_s: float | None = None) -> bool:
+    """Send the message now; return False, and log, where the broker does not take it."""
+    return send_as_is(call, priority=_message_priority()(call.priority, call.step), countdown_s=countdown_s)
 
 
-def publish_as_is(call: Call, *, priority: int | None, countdown_s: float | None = None) -> bool:
-    """Send the nudge with the transport's own priority number, such as a message came with."""
-    failpoint("dispatch.before_publish")
+def send_as_is(call: TaskMessage, *, priority: int | None, countdown_s: float | None = None) -> bool:
+    """Send the message with the transport's own priority number, such as a message came with."""
+    failpoint("dispatch.before_send")
     try:
         current_app.send_task(
             call.name,
@@ -59,17 +59,17 @@ def publish_as_is(call: Call, *, priority: int | None, countdown_s: float | None
     except _BROKER_ERRORS as error:
         logger.warning("The broker did not take %s %s: %s", call.name, call.ids, type(error).__name__)
         return False
-    failpoint("dispatch.after_publish")
+    failpoint("dispatch.after_send")
     return True
 
 
-def publish_after_commit(call: Call, *, countdown_s: float | None = None) -> None:
-    """Send the nudge once the current transaction is committed; at once where there is none."""
+def send_after_commit(call: TaskMessage, *, countdown_s: float | None = None) -> None:
+    """Send the message once the current transaction is committed; at once where there is none."""
     # A function with a name: Django logs it where a robust hook fails, and a partial has none.
-    transaction.on_commit(lambda: publish(call, countdown_s=countdown_s), robust=True)
+    transaction.on_commit(lambda: send(call, countdown_s=countdown_s), robust=True)
 
 
-def publish_chord(chains: Sequence[Sequence[Call]], body: Call) -> bool:
+def send_chord(chains: Sequence[Sequence[TaskMessage]], body: TaskMessage) -> bool:
     """Send every chain, and `body` when all of them ended, well or badly; return False where the broker fails.
 
     Headers return ids only and the body is one signature: each header's message carries the body's.
@@ -87,7 +87,7 @@ def publish_chord(chains: Sequence[Sequence[Call]], body: Call) -> bool:
     return True
 
 
-def _signature(call: Call) -> Signature:
+def _signature(call: TaskMessage) -> Signature:
     return current_app.signature(
         call.name,
         kwargs=dict(call.ids),

@@ -38,7 +38,7 @@ class DeliveryAdmin(ReadOnly, WithButtons):
         "inserted",
         "updated",
         "unchanged",
-        "refused",
+        "rejected",
         "counted",
         "code",
     )
@@ -48,17 +48,17 @@ class DeliveryAdmin(ReadOnly, WithButtons):
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": ("is_redelivery", "needs_abort")}),
-        ("Books", {"fields": ("inserted", "updated", "unchanged", "refused", "counted")}),
+        ("Books", {"fields": ("inserted", "updated", "unchanged", "rejected", "counted")}),
         (
             "Work",
             {
                 "fields": (
                     "attempt",
-                    "looks",
+                    "polls",
                     "fence",
                     "lease_until",
                     "not_before",
-                    "nudged_at",
+                    "sent_at",
                     "created_at",
                     "finished_at",
                 )
@@ -126,14 +126,14 @@ def _describe(delivery: Delivery) -> dict[str, Any]:
 class DeliveryPartAdmin(ReadOnly):
     """One clean part on its way into one destination."""
 
-    list_display = ("__str__", "of_delivery", "of_part", "shown_state", "rows", "refused", "attempt", "code")
+    list_display = ("__str__", "of_delivery", "of_part", "shown_state", "rows", "rejected", "attempt", "code")
     list_filter = ("state",)
     list_select_related = ("delivery__destination", "part")
     search_fields = ("=delivery__run__id", "=code")
     ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": ("of_delivery", "of_part", "shown_state", "rows", "refused", "code", "message")}),
-        ("Work", {"fields": ("attempt", "fence", "lease_until", "not_before", "nudged_at")}),
+        (None, {"fields": ("of_delivery", "of_part", "shown_state", "rows", "rejected", "code", "message")}),
+        ("Work", {"fields": ("attempt", "fence", "lease_until", "not_before", "sent_at")}),
     )
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:

@@ -12,8 +12,8 @@ from django.utils.safestring import SafeString
 
 from ingestion.admin.configured import ConfiguredAdmin
 from ingestion.admin.display import list_address, show_state
+from ingestion.admin.housekeeping import OPERATIONS, operate
 from ingestion.admin.outside import show_schema, show_tasks
-from ingestion.admin.upkeep import OPERATIONS, operate
 from ingestion.models import GIVEN_UP_STATES, OPEN_DELIVERY_STATES, Delivery, Destination
 from ingestion.ports.check import CheckReport
 from ingestion.runs.operate import housekeeping

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from ingestion.admin.upkeep import OperationForm
+from ingestion.admin.housekeeping import OperationForm
 from ingestion.models import Destination
 from ingestion.ports.errors import IngestError
 from ingestion.runs.operate import housekeeping

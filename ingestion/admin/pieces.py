@@ -39,7 +39,7 @@ class PartitionAdmin(ReadOnly):
             "Books",
             {"fields": ("expected_records", "fetched", "accepted", "rejected", "duplicate", "filtered", "raw_size")},
         ),
-        ("Work", {"fields": ("attempt", "fence", "lease_until", "not_before", "nudged_at", "finished_at")}),
+        ("Work", {"fields": ("attempt", "fence", "lease_until", "not_before", "sent_at", "finished_at")}),
         ("Position", {"fields": ("next_seq", "high_water", "shown_cursor", "shown_spec")}),
     )
 

@@ -34,7 +34,7 @@ def show_rejected(request: HttpRequest, run: Run, context: dict[str, Any]) -> Ht
     wanted = {name: value or None for name, value in (form.cleaned_data if form.is_valid() else {}).items()}
     rows: list[dict[str, Any]] = []
     rules: dict[str, int] = {}
-    refused = dict(run.deliveries.filter(refused__gt=0).values_list("destination__name", "refused"))
+    refused = dict(run.deliveries.filter(rejected__gt=0).values_list("destination__name", "rejected"))
     try:
         if "download" in request.GET:
             return _download(run, file_format=request.GET["download"], **wanted)

@@ -47,7 +47,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         ),
         "parts_address": list_address(Part, **own),
         "deliveries": deliveries,
-        "refused": sum(delivery.refused for delivery in deliveries),
+        "refused": sum(delivery.rejected for delivery in deliveries),
         "delivery_parts_address": list_address(DeliveryPart, delivery__run__id__exact=run.pk),
         "events": _events(run),
         "events_address": list_address(RunEvent, **own),

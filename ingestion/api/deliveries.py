@@ -28,13 +28,15 @@ class DeliverySerializer(serializers.ModelSerializer[Delivery]):
     run = serializers.IntegerField(source="run_id")
     pipeline = serializers.CharField(source="run.pipeline.name")
     destination = serializers.CharField(source="destination.name")
+    looks = serializers.IntegerField(source="polls", help_text="The older name of `polls`, for one release.")
+    refused = serializers.IntegerField(source="rejected", help_text="The older name of `rejected`, for one release.")
 
     class Meta:
         model = Delivery
         fields: tuple[str, ...] = (
-            "id", "run", "pipeline", "destination", "state", "is_redelivery", "attempt", "looks", "inserted", "updated",
-            "unchanged", "refused", "counted", "code", "message", "needs_abort", "not_before", "created_at",
-            "finished_at",
+            "id", "run", "pipeline", "destination", "state", "is_redelivery", "attempt", "polls", "inserted", "updated",
+            "unchanged", "rejected", "counted", "code", "message", "needs_abort", "not_before", "created_at",
+            "finished_at", "looks", "refused",
         )  # fmt: skip
 
 

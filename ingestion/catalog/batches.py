@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from ingestion.catalog.writing import Pace
+from ingestion.catalog.writing import BatchSize
 from ingestion.models import CatalogRecord
 from ingestion.ports.errors import DeadlineReached
 from ingestion.toolkit.failpoints import failpoint
@@ -80,14 +80,14 @@ def read_by_index() -> Iterator[None]:
         yield
 
 
-def id_ranges(rows: QuerySet[CatalogRecord], *, pace: Pace) -> Iterator[tuple[QuerySet[CatalogRecord], int]]:
+def id_ranges(rows: QuerySet[CatalogRecord], *, batch_size: BatchSize) -> Iterator[tuple[QuerySet[CatalogRecord], int]]:
     """Yield `rows` in bounded ranges of ids, from the lowest, each with its number of rows.
 
     The range is found outside of the write; so rows that are gone by then are simply not in it any more.
     """
     after = 0
     while True:
-        ids = list(rows.filter(id__gt=after).order_by("id").values_list("id", flat=True)[: pace.rows])
+        ids = list(rows.filter(id__gt=after).order_by("id").values_list("id", flat=True)[: batch_size.rows])
         if not ids:
             return
         yield rows.filter(id__gt=after, id__lte=ids[-1]), len(ids)
@@ -96,10 +96,10 @@ def id_ranges(rows: QuerySet[CatalogRecord], *, pace: Pace) -> Iterator[tuple[Qu
 
 def delete_rows(rows: QuerySet[CatalogRecord], *, pulse: Pulse, limit: int | None = None) -> int:
     """Delete `rows`, or the first `limit` of them, and return how many; each batch is a transaction of its own."""
-    pace = Pace()
+    batch_size = BatchSize()
     deleted_count = 0
-    for batch, row_count in id_ranges(rows, pace=pace):
-        with pace.timed(row_count), batch_transaction():
+    for batch, row_count in id_ranges(rows, batch_size=batch_size):
+        with batch_size.timed(row_count), batch_transaction():
             deleted_count += batch.delete()[0]
         pulse.beat()
         if limit is not None and deleted_count >= limit:

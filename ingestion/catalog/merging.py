@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import F, QuerySet
 
 from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges
-from ingestion.catalog.writing import Pace
+from ingestion.catalog.writing import BatchSize
 from ingestion.models import CatalogPublication, CatalogRecord, CatalogState
 from ingestion.ports.errors import LeaseLost
 from ingestion.ports.publication import WriteMode
@@ -60,8 +60,8 @@ def merge(publication: CatalogPublication, state: CatalogState, *, plan: Plan, p
     if plan.drops_all:
         delete_rows(staged_rows(publication), pulse=pulse)
     if plan.merges:
-        pace = Pace()
-        while _merge_batch(publication, state, plan=plan, pace=pace):
+        batch_size = BatchSize()
+        while _merge_batch(publication, state, plan=plan, batch_size=batch_size):
             pulse.beat()
     if plan.retires_rest:
         _retire_older(publication, state, pulse=pulse)
@@ -147,11 +147,11 @@ _MEETINGS = """
 """
 
 
-def _merge_batch(publication: CatalogPublication, state: CatalogState, *, plan: Plan, pace: Pace) -> bool:
+def _merge_batch(publication: CatalogPublication, state: CatalogState, *, plan: Plan, batch_size: BatchSize) -> bool:
     """Merge the next batch in one transaction and return whether there was one."""
-    with pace.timed(pace.rows), batch_transaction():
+    with batch_size.timed(batch_size.rows), batch_transaction():
         current = lock_open(publication.pk)
-        meetings = _next_meetings(current, state, limit=pace.rows)
+        meetings = _next_meetings(current, state, limit=batch_size.rows)
         if not meetings:
             return False
         decision = decide(meetings, run_id=current.run_id, number=current.number, keeps_equal=plan.keeps_equal)
@@ -210,9 +210,9 @@ def _retire_older(publication: CatalogPublication, state: CatalogState, *, pulse
         retired_by__isnull=True,
         run_id__lt=publication.run_id,
     )
-    pace = Pace()
-    for batch, row_count in id_ranges(visible, pace=pace):
-        with pace.timed(row_count), batch_transaction():
+    batch_size = BatchSize()
+    for batch, row_count in id_ranges(visible, batch_size=batch_size):
+        with batch_size.timed(row_count), batch_transaction():
             lock_open(publication.pk)
             batch.update(retired_by=publication.number)
         pulse.beat()

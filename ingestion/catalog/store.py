@@ -11,7 +11,7 @@ from django.db.models import F, Max, Min, QuerySet, Sum
 
 from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges, roomy_cache
 from ingestion.catalog.merging import Plan, lock_open, merge, plan_merge, staged_rows
-from ingestion.catalog.writing import Pace, copy_rows, insert_rows
+from ingestion.catalog.writing import BatchSize, copy_rows, insert_rows
 from ingestion.models import (
     TERMINAL_RUN_STATES,
     CatalogPart,
@@ -129,14 +129,14 @@ class DatabaseCatalog:
         publication = loading.publication
         if loading.generation > 1:
             delete_rows(staged_rows(publication).filter(part=loading.name), pulse=self._pulse())
-        pace, pulse = Pace(), self._pulse()
+        batch_size, pulse = BatchSize(), self._pulse()
         row_count = 0
         with open_part() as source:
-            for frame in read_rows(source, contract=delivery.contract, logical_time=_moment(delivery.logical_time)):
+            for frame in read_rows(source, contract=delivery.contract, logical_time=_timestamp(delivery.logical_time)):
                 rows = _with_place(frame, loading)
                 while rows.height:
-                    batch, rows = rows.head(pace.rows), rows.slice(pace.rows)
-                    with pace.timed(batch.height):
+                    batch, rows = rows.head(batch_size.rows), rows.slice(batch_size.rows)
+                    with batch_size.timed(batch.height):
                         _write_batch(batch, loading)
                     row_count += batch.height
                     pulse.beat()
@@ -149,9 +149,9 @@ class DatabaseCatalog:
         retired = CatalogRecord.objects.filter(
             pipeline=publication.pipeline_id, retired_by__isnull=False, retired_by=publication.number
         )
-        pace, pulse = Pace(), self._pulse()
-        for batch, row_count in id_ranges(retired, pace=pace):
-            with pace.timed(row_count), batch_transaction():
+        batch_size, pulse = BatchSize(), self._pulse()
+        for batch, row_count in id_ranges(retired, batch_size=batch_size):
+            with batch_size.timed(row_count), batch_transaction():
                 batch.update(retired_by=None)
             pulse.beat()
 
@@ -165,7 +165,7 @@ def _outages_named(delivery: DeliveryView) -> Iterator[None]:
         raise SinkUnavailable("sink.unavailable", destination=delivery.destination, detail=detail) from error
 
 
-def _moment(text: str) -> datetime:
+def _timestamp(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

@@ -16,7 +16,7 @@ TARGET_S = 0.25
 """Far below the 2 s that others may have to wait: on a busy machine a batch was seen to take six times its target."""
 
 
-class Pace:
+class BatchSize:
     """How many rows the next transaction should hold, so that one lasts about 0.25 s.
 
     A writer keeps SQLite's only write lock for as long as its transaction lasts; rows of 100 bytes and of 100 KB

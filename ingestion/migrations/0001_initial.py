@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import ingestion.models.secrets
-import ingestion.ports.sink
+import ingestion.ports.publication
 from django.conf import settings
 from django.db import migrations, models
 
@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 ('lease_until', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('not_before', models.DateTimeField(blank=True, editable=False, help_text='Earliest time of the next try.', null=True)),
                 ('nudged_at', models.DateTimeField(blank=True, editable=False, help_text='When a message was last sent.', null=True)),
-                ('state', models.CharField(choices=[('planned', 'planned'), ('staged', 'staged'), ('submitted', 'submitted'), ('published', 'published'), ('available', 'available'), ('verified', 'verified'), ('published_not_loaded', 'published_not_loaded'), ('failed', 'failed')], default=ingestion.ports.sink.DeliveryState['PLANNED'], max_length=20)),
+                ('state', models.CharField(choices=[('planned', 'planned'), ('staged', 'staged'), ('submitted', 'submitted'), ('published', 'published'), ('available', 'available'), ('verified', 'verified'), ('published_not_loaded', 'published_not_loaded'), ('failed', 'failed')], default=ingestion.ports.publication.DeliveryState['PLANNED'], max_length=20)),
                 ('refs', models.JSONField(blank=True, default=dict, help_text="The sink's own notes: task ids, keys.")),
                 ('looks', models.PositiveIntegerField(default=0, help_text='How often the commit was looked at.')),
                 ('inserted', models.BigIntegerField(default=0)),
@@ -471,7 +471,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='delivery',
-            index=models.Index(condition=models.Q(('state__in', frozenset([ingestion.ports.sink.DeliveryState['AVAILABLE'], ingestion.ports.sink.DeliveryState['PLANNED'], ingestion.ports.sink.DeliveryState['PUBLISHED'], ingestion.ports.sink.DeliveryState['PUBLISHED_NOT_LOADED'], ingestion.ports.sink.DeliveryState['STAGED'], ingestion.ports.sink.DeliveryState['SUBMITTED']])), ('needs_abort', True), _connector='OR'), fields=['state', 'not_before'], name='delivery_open'),
+            index=models.Index(condition=models.Q(('state__in', frozenset([ingestion.ports.publication.DeliveryState['AVAILABLE'], ingestion.ports.publication.DeliveryState['PLANNED'], ingestion.ports.publication.DeliveryState['PUBLISHED'], ingestion.ports.publication.DeliveryState['PUBLISHED_NOT_LOADED'], ingestion.ports.publication.DeliveryState['STAGED'], ingestion.ports.publication.DeliveryState['SUBMITTED']])), ('needs_abort', True), _connector='OR'), fields=['state', 'not_before'], name='delivery_open'),
         ),
         migrations.AddConstraint(
             model_name='delivery',

@@ -26,11 +26,11 @@ class Delivery(Leased):
         max_length=20, choices=[(state.value, state.value) for state in DeliveryState], default=DeliveryState.PLANNED
     )
     refs = models.JSONField(default=dict, blank=True, help_text="The sink's own notes: task ids, keys.")
-    looks = models.PositiveIntegerField(default=0, help_text="How often the commit was looked at.")
+    polls = models.PositiveIntegerField(default=0, db_column="looks", help_text="How often the commit was polled.")
     inserted = models.BigIntegerField(default=0)
     updated = models.BigIntegerField(default=0)
     unchanged = models.BigIntegerField(default=0)
-    refused = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0, db_column="refused")
     counted = models.BigIntegerField(null=True, blank=True, help_text="Rows that a reader of the destination sees.")
     code = models.CharField(max_length=60, blank=True)
     message = models.TextField(blank=True)
@@ -38,8 +38,14 @@ class Delivery(Leased):
     is_redelivery = models.BooleanField(
         default=False, help_text="Made after the run was published, from the lake; the run itself stays as it is."
     )
-    holds = models.CharField(  # noqa: DJ001 (null where nothing is held, so that it can be unique)
-        max_length=60, null=True, blank=True, unique=True, editable=False, help_text="Whose turn it is there."
+    lock = models.CharField(  # noqa: DJ001 (null where nothing is locked, so that it can be unique)
+        max_length=60,
+        null=True,
+        blank=True,
+        unique=True,
+        editable=False,
+        db_column="holds",
+        help_text="What it loads alone: its pipeline at its destination.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -67,7 +73,7 @@ class DeliveryPart(Leased):
     part = models.ForeignKey(Part, on_delete=models.CASCADE, related_name="deliveries")
     state = models.CharField(max_length=8, choices=PartitionState.choices, default=PartitionState.PENDING)
     rows = models.BigIntegerField(default=0)
-    refused = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0, db_column="refused")
     code = models.CharField(max_length=60, blank=True)
     message = models.TextField(blank=True)
 

@@ -14,7 +14,9 @@ class Leased(models.Model):
     attempt = models.PositiveIntegerField(default=0, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     not_before = models.DateTimeField(null=True, blank=True, editable=False, help_text="Earliest time of the next try.")
-    nudged_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="When a message was last sent.")
+    sent_at = models.DateTimeField(
+        null=True, blank=True, editable=False, db_column="nudged_at", help_text="When a task message was last sent."
+    )
 
     class Meta:
         abstract = True

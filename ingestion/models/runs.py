@@ -183,8 +183,8 @@ class Part(models.Model):
         on_delete=models.CASCADE,
         null=True,
         blank=True,
-        related_name="refused_parts",
-        help_text="The delivery whose destination refused these rows.",
+        related_name="rejected_parts",
+        help_text="The delivery whose destination rejected these rows.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -10,8 +10,8 @@ from ingestion.ports.sink import Sink
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
-    """What a piece of upkeep did, or in a dry run would do: a line each, and what it comes to."""
+class Housekeeping:
+    """What a piece of housekeeping did, or in a dry run would do: a line each, and what it comes to."""
 
     actions: tuple[str, ...] = ()
     object_count: int = 0
@@ -23,7 +23,7 @@ class Upkeep:
 class DroppingSink(Sink, Protocol):
     """A sink that can remove all it holds of a pipeline; a person has confirmed it by name before."""
 
-    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Remove everything of the pipeline from the destination. Idempotent."""
         ...
 
@@ -32,13 +32,13 @@ class DroppingSink(Sink, Protocol):
 class StoringSink(Sink, Protocol):
     """A sink of files, which pile up."""
 
-    def compact(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+    def compact(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Write the small files of the published state together into larger ones; readers see the same rows."""
         ...
 
     def retain(
         self, pipeline: str, ctx: Context, *, keep_runs: int | None, keep_days: int | None, dry_run: bool = False
-    ) -> Upkeep:
+    ) -> Housekeeping:
         """Remove publications that are neither part of the published state nor to be kept."""
         ...
 

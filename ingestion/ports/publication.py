@@ -72,7 +72,7 @@ class DeliveryView:
     """One run on its way into one destination, as its sink sees it.
 
     `refs` is the sink's own notebook (task ids, keys): JSON, given back by CommitStep and kept between calls.
-    `looks` counts the looks at its commit so far. `observed` is what `ObservingSink.observe` saw of it just now.
+    `polls` counts the polls of its commit so far. `polled` is what `PollingSink.poll` saw of it just now.
     """
 
     id: int
@@ -86,12 +86,12 @@ class DeliveryView:
     attempt: int
     logical_time: str
     refs: Mapping[str, Any] = field(default_factory=dict)
-    looks: int = 0
-    observed: Mapping[str, Any] | None = None
+    polls: int = 0
+    polled: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """One row that the destination would not take: where it stands, which rule of the destination it broke, and why."""
 
     part: str
@@ -107,14 +107,14 @@ class Refusal:
 class Receipt:
     """What a destination took: rows by what became of them; accepted = the sum of the four counts.
 
-    `refusals` names the refused rows, one each, in the receipt of a commit; they go to quarantine.
+    `rejections` names the refused rows, one each, in the receipt of a commit; they go to quarantine.
     """
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
-    refused: int = 0
-    refusals: tuple[Refusal, ...] = ()
+    rejected: int = 0
+    rejections: tuple[Rejection, ...] = ()
 
     @property
     def visible(self) -> int:

@@ -31,12 +31,12 @@ class CommitStep:
     """One step of a commit: the state reached, when to look again, and the receipt once there is one.
 
     `refs` are added to the delivery's and stored before anything is done on the strength of the step: a sink that is
-    about to cause an outside effect returns what names it first, with look_again_s 0, and causes it in the next call.
+    about to cause an outside effect returns what names it first, with next_poll_s 0, and causes it in the next call.
     PUBLISHED_NOT_LOADED ends the delivery for its run: the rows are there and no reader sees them; a retry looks again.
     """
 
     state: DeliveryState
-    look_again_s: float | None = None
+    next_poll_s: float | None = None
     receipt: Receipt | None = None
     refs: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
@@ -73,9 +73,9 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class ObservingSink(Sink, Protocol):
+class PollingSink(Sink, Protocol):
     """A sink that can look at many deliveries with one question to the destination."""
 
-    def observe(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:
+    def poll(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:
         """Return what the destination says of these deliveries now, by delivery id; one it does not know is left out."""
         ...

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ingestion.ports.schema import Column, ColumnType
-from ingestion.quality.texts import EXACT_FLOAT, MOMENT, as_text, day_of, is_json, moment_of
+from ingestion.quality.texts import EXACT_FLOAT, TIMESTAMP, as_text, day_of, is_json, timestamp_of
 from ingestion.quality.values import FIRST_AT, ISO_DATETIME, LAST_AT
 
 _DTYPES: dict[ColumnType, pl.DataType] = {
@@ -18,7 +18,7 @@ _DTYPES: dict[ColumnType, pl.DataType] = {
     ColumnType.NUMBER: pl.Float64(),
     ColumnType.BOOLEAN: pl.Boolean(),
     ColumnType.DATE: pl.Date(),
-    ColumnType.DATETIME: MOMENT,
+    ColumnType.DATETIME: TIMESTAMP,
 }
 _GUESS_ROWS = 512
 _DATE_GUARD = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
@@ -124,7 +124,7 @@ def _from_text(  # noqa: PLR0911 - one return per type
         case ColumnType.DATETIME if column.format is None:
             return _guessed_datetime(text, source)
         case ColumnType.DATETIME:
-            return _moment(text, str(column.format))
+            return _timestamp(text, str(column.format))
         case ColumnType.OBJECT | ColumnType.ARRAY:
             return _nulls(column, source)
     return pl.when(text != "").then(text) if has_blanks else text
@@ -136,12 +136,12 @@ def _guessed_datetime(text: pl.Expr, source: pl.Series) -> pl.Expr:
     hits = [head.str.contains(guard).sum() for guard, _ in _FAST_DATETIMES]
     best = max(range(len(hits)), key=hits.__getitem__)
     if not hits[best]:
-        return pl.when(False).then(_moment(text, "%Y"))
+        return pl.when(False).then(_timestamp(text, "%Y"))
     guard, pattern = _FAST_DATETIMES[best]
-    return pl.when(text.str.contains(guard)).then(_moment(text, pattern))
+    return pl.when(text.str.contains(guard)).then(_timestamp(text, pattern))
 
 
-def _moment(text: pl.Expr, pattern: str) -> pl.Expr:
+def _timestamp(text: pl.Expr, pattern: str) -> pl.Expr:
     # cache=False: the cache of parsed texts costs more than it saves on columns of mostly different moments.
     has_zone = any(directive in pattern for directive in ("%z", "%:z", "%#z", "%+", "%Z"))
     moment = text.str.to_datetime(pattern, strict=False, time_unit="us", cache=False)
@@ -187,7 +187,7 @@ def _read_iso_datetimes(frame: pl.DataFrame) -> pl.Series:
         (fraction.fill_null("") + "000000").str.slice(0, 6),
         pl.when(zone.is_null() | zone.is_in(["Z", "z"])).then(pl.lit("+00:00")).otherwise(zone),
     )
-    return parts.lazy().select(_moment(filled, "%Y-%m-%dT%H:%M:%S.%6f%#z").alias("text")).collect()["text"]
+    return parts.lazy().select(_timestamp(filled, "%Y-%m-%dT%H:%M:%S.%6f%#z").alias("text")).collect()["text"]
 
 
 def _to_text(column: Column, source: pl.Series) -> pl.Series:
@@ -219,12 +219,12 @@ def _from_typed(  # noqa: PLR0911 - one return per type
         case ColumnType.DATE if dtype == pl.Date:
             return day_of(value)
         case ColumnType.DATE if isinstance(dtype, pl.Datetime):
-            moment = moment_of(value, dtype)
+            moment = timestamp_of(value, dtype)
             return pl.when(moment == moment.dt.truncate("1d")).then(moment.dt.date())
         case ColumnType.DATETIME if isinstance(dtype, pl.Datetime):
-            return moment_of(value, dtype)
+            return timestamp_of(value, dtype)
         case ColumnType.DATETIME if dtype == pl.Date:
-            return day_of(value).cast(MOMENT)
+            return day_of(value).cast(TIMESTAMP)
     return _nulls(column, source)
 
 
@@ -234,7 +234,7 @@ def publish_undeclared(source: pl.Series) -> pl.Series:
     if dtype in (pl.String, pl.Int64, pl.UInt64, pl.Float64, pl.Boolean):
         return source
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
-        inside = moment_of(value, dtype) if isinstance(dtype, pl.Datetime) else day_of(value)
+        inside = timestamp_of(value, dtype) if isinstance(dtype, pl.Datetime) else day_of(value)
         published = source.to_frame().select(inside.alias(source.name)).to_series()
         return published if published.null_count() == source.null_count() else as_text(source)
     if dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):

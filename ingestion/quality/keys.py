@@ -116,7 +116,7 @@ def find_duplicates(parts: Sequence[HashedPart], *, chunk_rows: int = 2_000_000)
             yield found
 
 
-def settle(
+def resolve_duplicates(
     candidates: Iterable[Candidates],
     read_keys: Callable[[int, "Positions"], "pa.Table"],
     *,

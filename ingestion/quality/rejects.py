@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.ports.batch import CLEAN_COLUMNS, PAGE, ROW
-from ingestion.ports.publication import Refusal
+from ingestion.ports.publication import Rejection
 from ingestion.quality.texts import as_text, records_as_json
 
 VALUE_CHARACTERS = 200
@@ -113,15 +113,15 @@ def reject_duplicates(dropped: pa.Table, *, key: Sequence[str]) -> pa.Table:
     return build_rejected([violation], rows=frame[ROW], pages=frame[PAGE], raw=None, records=frame.drop(CLEAN_COLUMNS))
 
 
-def refuse_rows(clean: pa.Table, refusals: Sequence[Refusal]) -> pa.Table:
-    """Return the rejected table of clean rows that a destination refused; `refusals` are in the order of their rows."""
-    frame = _frame(clean)[[refusal.index for refusal in refusals]]
+def reject_rows(clean: pa.Table, rejections: Sequence[Rejection]) -> pa.Table:
+    """Return the rejected table of clean rows that a destination refused; `rejections` are in the order of their rows."""
+    frame = _frame(clean)[[rejection.index for rejection in rejections]]
     errors = pl.DataFrame(
         {
-            "column": [refusal.column for refusal in refusals],
-            "rule": [refusal.rule for refusal in refusals],
-            "value": [_value_at(frame, refusal.column, row) for row, refusal in enumerate(refusals)],
-            "message": [refusal.message for refusal in refusals],
+            "column": [rejection.column for rejection in rejections],
+            "rule": [rejection.rule for rejection in rejections],
+            "value": [_value_at(frame, rejection.column, row) for row, rejection in enumerate(rejections)],
+            "message": [rejection.message for rejection in rejections],
         },
         schema=dict.fromkeys(("column", "rule", "value", "message"), pl.String),
     )

@@ -12,7 +12,7 @@ from ingestion.quality.values import FIRST_AT, LAST_AT
 EXACT_FLOAT = 2**53
 """Above this a float no longer tells neighbouring integers apart."""
 
-MOMENT = pl.Datetime("us", "UTC")
+TIMESTAMP = pl.Datetime("us", "UTC")
 _TICKS_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
@@ -25,7 +25,7 @@ def as_text(source: pl.Series) -> pl.Series:
     if dtype.is_nested() or dtype == pl.Map:
         return _nested_as_json(source)
     if isinstance(dtype, pl.Datetime):
-        written = moment_of(value, dtype).dt.replace_time_zone(None).dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
+        written = timestamp_of(value, dtype).dt.replace_time_zone(None).dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
         text = pl.coalesce(written, value.to_physical().cast(pl.String))
     elif dtype == pl.Date:
         text = pl.coalesce(day_of(value).cast(pl.String), value.to_physical().cast(pl.String))
@@ -57,7 +57,7 @@ def is_json(text: str, kind: type) -> bool:
         return False
 
 
-def moment_of(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
+def timestamp_of(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
     """Return a typed moment as microseconds UTC; without a zone it is UTC, outside the years 1 to 9999 it is null."""
     # Compared before the change of unit: beyond its range that change wraps around silently.
     per_second = _TICKS_PER_SECOND[dtype.time_unit]

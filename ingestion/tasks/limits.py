@@ -5,7 +5,7 @@ from typing import Any
 from celery import Task
 
 from ingestion import dispatch
-from ingestion.dispatch import Call
+from ingestion.dispatch import TaskMessage
 from ingestion.ports.errors import Retryable
 from ingestion.runs.work.contexts import queue_key, queue_limiter
 
@@ -22,8 +22,8 @@ def is_granted(task: Task[Any, Any], queue: str) -> bool:
         limiter.acquire(queue_key(queue))
     except Retryable as refusal:
         kwargs = {name: value for name, value in (task.request.kwargs or {}).items() if isinstance(value, int)}
-        call = Call(str(task.name), kwargs)
-        dispatch.publish_as_is(
+        call = TaskMessage(str(task.name), kwargs)
+        dispatch.send_as_is(
             call, priority=task.request.delivery_info.get("priority"), countdown_s=refusal.retry_after_s or 5.0
         )
         return False

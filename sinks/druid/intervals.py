@@ -115,7 +115,7 @@ def as_text(interval: Interval) -> str:
 
 def from_text(start: str, end: str) -> Interval:
     """Return the interval between two ISO moments, cut off at the years 1 and 9999 (eternity lies beyond)."""
-    return _moment(start, FIRST_MS), _moment(end, LAST_MS)
+    return _timestamp(start, FIRST_MS), _timestamp(end, LAST_MS)
 
 
 def covers(intervals: Sequence[Interval], interval: Interval) -> bool:
@@ -123,7 +123,7 @@ def covers(intervals: Sequence[Interval], interval: Interval) -> bool:
     return any(start <= interval[0] and interval[1] <= end for start, end in intervals)
 
 
-def _moment(text: str, beyond: int) -> int:
+def _timestamp(text: str, beyond: int) -> int:
     try:
         return milliseconds(text)
     except (ValueError, OverflowError):

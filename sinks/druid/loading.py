@@ -99,7 +99,7 @@ class Loading:
         except Unsettled as reason:
             return self._wait_to_settle(str(reason), waited_s=waited_s, is_noted=bool(since))
         failpoint("druid.planned")
-        return CommitStep(self._state_now(), look_again_s=0, refs=planned.refs, note=planned.note)
+        return CommitStep(self._state_now(), next_poll_s=0, refs=planned.refs, note=planned.note)
 
     def _plan_next(self) -> CommitStep:
         return self._plan(attempt=int(self.delivery.refs["attempt"]) + 1)
@@ -112,7 +112,7 @@ class Loading:
         if is_noted:
             return step
         note = f"It cannot be told yet what the datasource holds: {reason}. This is looked at again by itself."
-        return CommitStep(step.state, look_again_s=step.look_again_s, refs={"unsettled_at": self._now()}, note=note)
+        return CommitStep(step.state, next_poll_s=step.next_poll_s, refs={"unsettled_at": self._now()}, note=note)
 
     def _begin_again(self) -> CommitStep:
         """Take a given-up delivery up again as a person asked: with attempts of its own, from a look at what is there."""
@@ -121,7 +121,7 @@ class Loading:
         for moment in ("failed_at", "published_at"):
             if self.delivery.refs.get(moment):
                 refs[moment] = self._now()
-        return CommitStep(DeliveryState.SUBMITTED, look_again_s=0, refs=refs)
+        return CommitStep(DeliveryState.SUBMITTED, next_poll_s=0, refs=refs)
 
     @property
     def _may_mend(self) -> bool:
@@ -191,7 +191,7 @@ class Loading:
         refs["task_message"] = "its id belonged to another task"
         return CommitStep(
             DeliveryState.SUBMITTED,
-            look_again_s=FIRST_LOOK_S,
+            next_poll_s=FIRST_LOOK_S,
             refs=refs,
             note=f"The id {self.delivery.refs['task']} belongs to another task; the next one is used once that is over.",
         )
@@ -200,7 +200,7 @@ class Loading:
         refs = self.delivery.refs
         return CommitStep(
             DeliveryState.SUBMITTED,
-            look_again_s=FIRST_LOOK_S,
+            next_poll_s=FIRST_LOOK_S,
             refs={"submitted_at": self._now(), "way": self.staging.way.input.value},
             note=f"Druid has task {refs['task']}, which reads {refs['handed']} rows. {self.staging.way.reason}",
         )
@@ -227,7 +227,7 @@ class Loading:
 
     def _status(self) -> TaskStatus | None:
         """Return how far the task is: as just seen together with others, asked again where something hangs on it."""
-        task_id, seen = str(self.delivery.refs["task"]), self.delivery.observed
+        task_id, seen = str(self.delivery.refs["task"]), self.delivery.polled
         if seen is not None and seen.get("unreachable"):
             destination = self.delivery.destination
             raise SinkUnavailable("sink.unavailable", destination=destination, detail=seen["unreachable"])
@@ -248,11 +248,11 @@ class Loading:
                 raise shortage.error
             # Brought anew once readers see what was stored: before that, nobody can tell what is there.
             noted = {"published_at": self._now(), "stored": shortage.stored}
-            return CommitStep(DeliveryState.PUBLISHED, look_again_s=0, refs=noted)
+            return CommitStep(DeliveryState.PUBLISHED, next_poll_s=0, refs=noted)
         seconds = f"{(status.duration_ms or 0) / 1000:.1f} s"
         return CommitStep(
             DeliveryState.PUBLISHED,
-            look_again_s=0,
+            next_poll_s=0,
             refs={"published_at": self._now(), "task_message": ""},
             note=f"Task {refs['task']} has published {refs['handed']} rows after {seconds}.",
         )
@@ -305,7 +305,7 @@ class Loading:
             # However often: earlier runs may have been brought again since it was emptied.
             self.client.mark_all_unused(datasource)
             refs, note = {"published_at": self._now()}, f"Datasource {datasource} was emptied."
-            return CommitStep(DeliveryState.PUBLISHED, look_again_s=0, refs=refs, note=note)
+            return CommitStep(DeliveryState.PUBLISHED, next_poll_s=0, refs=refs, note=note)
         if not shows_rows(self.client, datasource):
             return CommitStep(DeliveryState.AVAILABLE, receipt=Receipt())
         waited_s = self._since(self.delivery.refs["published_at"])
@@ -332,7 +332,7 @@ class Loading:
             refs["attempts_before"] = int(self.delivery.refs["attempt"])
         word = "is lost" if is_lost else "has failed"
         note = f"Task {self.delivery.refs['task']} {word}: {message}"
-        return CommitStep(DeliveryState.SUBMITTED, look_again_s=FIRST_LOOK_S, refs=refs, note=note)
+        return CommitStep(DeliveryState.SUBMITTED, next_poll_s=FIRST_LOOK_S, refs=refs, note=note)
 
     def _resolve_failure(self) -> CommitStep:
         """Find out whether the failed task has published its rows all the same, and go on accordingly."""
@@ -344,7 +344,7 @@ class Loading:
             return self._goes_on(waited_s)
         if status is None and not refs["is_used_up"]:
             is_used_up = use_up(self.client, str(refs["task"]))
-            return CommitStep(DeliveryState.SUBMITTED, look_again_s=FIRST_LOOK_S, refs={"is_used_up": is_used_up})
+            return CommitStep(DeliveryState.SUBMITTED, next_poll_s=FIRST_LOOK_S, refs={"is_used_up": is_used_up})
         unloaded = unloaded_of(self.client, refs)
         if unloaded:
             # Whether these are its rows cannot be told; to bring them again could double them.
@@ -354,10 +354,10 @@ class Loading:
         if visible == receipt.visible and visible and not refs["is_foreign"]:
             note = f"Task {refs['task']} had published its rows before it failed."
             refs_now = {"published_at": self._now(), "failed_at": None}
-            return CommitStep(DeliveryState.PUBLISHED, look_again_s=0, refs=refs_now, note=note)
+            return CommitStep(DeliveryState.PUBLISHED, next_poll_s=0, refs=refs_now, note=note)
         looks = int(refs["failed_looks"]) + 1
         if looks < SETTLED_LOOKS:
-            return CommitStep(DeliveryState.SUBMITTED, look_again_s=FIRST_LOOK_S, refs={"failed_looks": looks})
+            return CommitStep(DeliveryState.SUBMITTED, next_poll_s=FIRST_LOOK_S, refs={"failed_looks": looks})
         attempt, before = int(refs["attempt"]), int(refs.get("attempts_before") or 0)
         message = str(refs["task_message"])
         # Asked for again by a person, what failed is tried again whatever was said of it.
@@ -382,7 +382,7 @@ class Loading:
             self.client.shutdown(task_id)
             return self._later(DeliveryState.SUBMITTED, 0)
         note = f"Task {task_id} was believed to be lost, and goes on."
-        return CommitStep(DeliveryState.SUBMITTED, look_again_s=FIRST_LOOK_S, refs={"failed_at": None}, note=note)
+        return CommitStep(DeliveryState.SUBMITTED, next_poll_s=FIRST_LOOK_S, refs={"failed_at": None}, note=note)
 
     # time
 
@@ -392,7 +392,7 @@ class Loading:
 
     def _later(self, state: DeliveryState, waited_s: float) -> CommitStep:
         shortest_s = FIRST_LOOK_AT_READERS_S if state is DeliveryState.PUBLISHED else FIRST_LOOK_S
-        return CommitStep(state, look_again_s=min(max(shortest_s, waited_s * _SHARE), LONGEST_LOOK_S))
+        return CommitStep(state, next_poll_s=min(max(shortest_s, waited_s * _SHARE), LONGEST_LOOK_S))
 
     def _now(self) -> str:
         return self.ctx.clock().isoformat()

@@ -134,7 +134,7 @@ class Planner:
             first, last = merge.span()
             granularity = self._granularity(present, first, last)
             held = rows_held(self.client, self.datasource, granularity) if present.chunks else {}
-            result = merge.settle(granularity, held, again=self._rewritten())
+            result = merge.resolve_duplicates(granularity, held, again=self._rewritten())
             receipt = Receipt(inserted=result.inserted, updated=result.updated, unchanged=result.unchanged)
             if not result.intervals:
                 return self._nothing_to_load(attempt, receipt)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, SinkUnavailable
-from ingestion.ports.housekeeping import OutsideTask, Upkeep
+from ingestion.ports.housekeeping import Housekeeping, OutsideTask
 from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.sink import Capabilities, CommitStep
 from sinks.druid.answers import TaskStatus, first_line
@@ -51,7 +51,7 @@ class DruidSink:
         staging.prepare(part, time_column=delivery.contract.time, with_rows=is_copied)
         return Receipt(inserted=part.rows)
 
-    def observe(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:
+    def poll(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:
         """Return how far the deliveries' tasks are, asked with one question.
 
         An Overlord that does not answer is no error here: the tasks go on without it, and each delivery has a patience
@@ -97,7 +97,7 @@ class DruidSink:
         end_delivery(client, self.config, delivery, ctx)
         self._staging(client, delivery, ctx).remove()
 
-    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Take all segments out of the pipeline's datasource; tasks of ours that are at it are stopped first."""
         client = self._client(ctx, self.config.place)
         datasource = self.config.datasource_of(pipeline)
@@ -107,7 +107,7 @@ class DruidSink:
         actions = (f"mark the segments of {len(chunks)} chunks of datasource {datasource} unused",) if chunks else ()
         if not dry_run:
             client.mark_all_unused(datasource)
-        return Upkeep(actions=actions, object_count=len(chunks), is_dry_run=dry_run)
+        return Housekeeping(actions=actions, object_count=len(chunks), is_dry_run=dry_run)
 
     def tasks(self, ctx: Context, *, limit: int) -> Sequence[OutsideTask]:
         """Return our tasks there, newest first."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkRejected, SinkUnavailable
-from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.housekeeping import Housekeeping
 from ingestion.ports.publication import WriteMode
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake.keys import sha256_of
@@ -79,20 +79,20 @@ def read_state(publications: Publications) -> State:
 
 def compact_state(
     publications: Publications, store: ObjectStore, ctx: Context, *, target_bytes: int, dry_run: bool
-) -> Upkeep:
+) -> Housekeeping:
     """Bring the published state into files of about the target size, and say what was, or would be, done."""
     if not dry_run:
         # One that was killed before it moved the pointer has left only that to do.
         publications.point()
     state = read_state(publications)
     if not state.entries or (len(state.entries) == 1 and state.entries[0].is_compacted):
-        return Upkeep(is_dry_run=dry_run)
+        return Housekeeping(is_dry_run=dry_run)
     if obstacle := state.obstacle():
-        return Upkeep((f"{publications.pipeline} is left as it is: {obstacle}",), is_dry_run=dry_run)
+        return Housekeeping((f"{publications.pipeline} is left as it is: {obstacle}",), is_dry_run=dry_run)
     groups = _small_groups(state, target_bytes=target_bytes)
     small = [file for group in groups.values() for file in group]
     if not small and not state.is_merged:
-        return Upkeep(is_dry_run=dry_run)
+        return Housekeeping(is_dry_run=dry_run)
     if dry_run:
         return _plan(state, groups)
     return _Compaction(publications, store, ctx, state, target_bytes).run()
@@ -107,7 +107,7 @@ def _small_groups(state: State, *, target_bytes: int) -> Mapping[str, Sequence[S
     return {folder: files for folder, files in sorted(groups.items()) if len(files) > 1}
 
 
-def _plan(state: State, groups: Mapping[str, Sequence[StoredFile]]) -> Upkeep:
+def _plan(state: State, groups: Mapping[str, Sequence[StoredFile]]) -> Housekeeping:
     actions = [
         f"write {len(files)} small files{f' of {folder}' if folder else ''} together"
         for folder, files in groups.items()
@@ -115,7 +115,7 @@ def _plan(state: State, groups: Mapping[str, Sequence[StoredFile]]) -> Upkeep:
     if state.is_merged:
         actions.append(f"merge {len(state.entries)} manifests, with one row a key of {', '.join(state.newest.key)}")
     small = [file for files in groups.values() for file in files]
-    return Upkeep(tuple(actions), len(small), sum(file.size_bytes for file in small), is_dry_run=True)
+    return Housekeeping(tuple(actions), len(small), sum(file.size_bytes for file in small), is_dry_run=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class _Compaction:
     state: State
     target_bytes: int
 
-    def run(self) -> Upkeep:
+    def run(self) -> Housekeeping:
         """Carry it out."""
         kept: list[StoredFile] = []
         joined: list[StoredFile] = []
@@ -151,7 +151,7 @@ class _Compaction:
         actions = [f"wrote {len(read)} files together into {len(joined)}"]
         if self.state.is_merged:
             actions.append(f"merged {len(self.state.entries)} manifests; later runs replaced {lost} rows")
-        return Upkeep(tuple(actions), len(read), sum(file.size_bytes for file in read))
+        return Housekeeping(tuple(actions), len(read), sum(file.size_bytes for file in read))
 
     def _remaining(self, folder: Path) -> "Mapping[int, Keep]":
         """Return by file which rows remain, for the files that lose some to later runs."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context
-from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.housekeeping import Housekeeping
 from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.sink import Capabilities, CommitStep
 from ingestion.toolkit.failpoints import failpoint
@@ -22,10 +22,10 @@ from sinks.objects.compaction import compact_state
 from sinks.objects.config import ObjectsConfig
 from sinks.objects.counting import count_rows
 from sinks.objects.documents import manifest_bytes, read_document
+from sinks.objects.housekeeping import drop_pipeline, retain_publications
 from sinks.objects.keys import manifest_key, parse_template
 from sinks.objects.publications import Publications
 from sinks.objects.staging import Stage
-from sinks.objects.upkeep import drop_pipeline, retain_publications
 
 MEGABYTE = 1 << 20
 
@@ -106,7 +106,7 @@ class ObjectsSink:
             publications.point()
             self._clear_run(self._stage(delivery).folder, ctx)
 
-    def compact(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+    def compact(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Write the small files of the published state together into larger ones; readers see the same rows.
 
         Of a merged state each key's row of the latest run remains. Files of before stay until `retain` removes them.
@@ -122,7 +122,7 @@ class ObjectsSink:
 
     def retain(
         self, pipeline: str, ctx: Context, *, keep_runs: int | None, keep_days: int | None, dry_run: bool = False
-    ) -> Upkeep:
+    ) -> Housekeeping:
         """Remove publications that are neither part of the published state nor to be kept, and what nothing names.
 
         A publication is kept that one of the two rules keeps; without rules only leftovers go. Nothing goes that was
@@ -139,7 +139,7 @@ class ObjectsSink:
                 dry_run=dry_run,
             )
 
-    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Remove everything of the pipeline from the destination, the pointer first."""
         with as_destination(self.config.place):
             publications = self._publications(pipeline, self.config.place)

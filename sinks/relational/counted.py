@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 NUMBER = "headgate_row"
 """Numbers staged rows, so that any stretch of them can be merged alone."""
-MOMENT_FORM = "%Y-%m-%d %H:%M:%S%.6f"
+TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S%.6f"
 
 
 class CountedSession(Session):
@@ -57,13 +57,13 @@ def inserting(session: Session, table: str, columns: Sequence[str]) -> str:
     return statement.written_for(quote=session.quote, mark=session.mark)[0]
 
 
-def with_moments_as_text(frame: "pl.DataFrame") -> "pl.DataFrame":
+def with_timestamps_as_text(frame: "pl.DataFrame") -> "pl.DataFrame":
     """Return the frame with its dates and moments as these databases read them."""
     import polars as pl  # noqa: PLC0415 (heavy)
     import polars.selectors as cs  # noqa: PLC0415
 
     return frame.with_columns(
-        cs.datetime().dt.strftime(MOMENT_FORM),
+        cs.datetime().dt.strftime(TIMESTAMP_FORMAT),
         cs.date().dt.strftime("%Y-%m-%d"),
         cs.by_dtype(pl.UInt64).cast(pl.String),
     )

@@ -27,7 +27,7 @@ from sinks.relational.loading import beat, fittings_of, load_part
 from sinks.relational.merging import count_visible, merge_staged, remove_older
 from sinks.relational.naming import LINEAGE, run_of, staging_name
 from sinks.relational.parts import read_contents
-from sinks.relational.rejecting import Refusals
+from sinks.relational.rejecting import Rejections
 from sinks.relational.schema_plan import Table, Wanted
 from sinks.relational.table_kinds import Content, kind_of_column
 from sinks.relational.troubles import BUSY_RETRY_S, Meaning
@@ -163,18 +163,18 @@ class Publication:
             self._let_go(part.name)
         self.books.note_part(self.staging, StagedPart(part.name, part.sha256, tuple(contents)))
         if self.merges:
-            refusals = self._refusals()
+            rejections = self._rejections()
             load_part(
                 self.session,
                 part,
                 stream,
                 into=self.staging,
                 fittings=fittings_of(table),
-                refusals=refusals,
+                rejections=rejections,
                 ctx=self.ctx,
             )
-            if refusals.rows:
-                self.books.note_refusals(self.staging, part.name, refusals.rows)
+            if rejections.rows:
+                self.books.note_rejections(self.staging, part.name, rejections.rows)
         return True
 
     def _let_go(self, part: str) -> None:
@@ -234,20 +234,20 @@ class Publication:
         """Return what became of the rows, and how many were taken out."""
         refresh = self.books.newest_refresh(self.table)
         row_count = sum(part.rows for part in manifest.parts)
-        refusals, removed = self._refusals(), 0
+        rejections, removed = self._rejections(), 0
         if not table.exists or (refresh is not None and refresh > manifest.run_id):
             inserted, updated = 0, 0
         elif self.merges and manifest.parts:
             for part in self.books.staged(self.staging).values():
-                for refusal in part.refusals:
-                    refusals.add(refusal)
+                for rejection in part.rejections:
+                    rejections.add(rejection)
             merge = self._merge(table, is_again=before is not None)
             inserted, updated, removed = merge_staged(
                 self.session,
                 merge,
                 takes_out_absent=manifest.mode is WriteMode.REPLACE,
                 marks_deletions=self.evolution.marks_deletions,
-                refusals=refusals,
+                rejections=rejections,
                 ctx=self.ctx,
             )
         else:
@@ -256,17 +256,17 @@ class Publication:
             if manifest.mode is WriteMode.REPLACE:
                 now = self.ctx.clock() if self.evolution.marks_deletions else None
                 removed = remove_older(self.session, table, run_id=manifest.run_id, only_own=False, now=now)
-            inserted, updated = self._append(manifest.parts, table, refusals=refusals), 0
+            inserted, updated = self._append(manifest.parts, table, rejections=rejections), 0
         if before is not None and table.exists:
             # The run was published in part before: what it brought then is still its own.
             visible = count_visible(self.session, table, run_id=manifest.run_id)
             inserted = min(before.receipt.inserted + inserted, visible)
             updated = visible - inserted
-        refused = len(refusals.rows)
+        refused = len(rejections.rows)
         unchanged = row_count - inserted - updated - refused
-        return Receipt(inserted, updated, unchanged, refused, refusals.in_order), removed
+        return Receipt(inserted, updated, unchanged, refused, rejections.in_order), removed
 
-    def _append(self, parts: Sequence[PartView], table: Table, *, refusals: Refusals) -> int:
+    def _append(self, parts: Sequence[PartView], table: Table, *, rejections: Rejections) -> int:
         taken, fittings = 0, fittings_of(table, sources=self._written(table))
         for part in parts:
             with self.ctx.lake.open(part.key) as stream:
@@ -276,7 +276,7 @@ class Publication:
                     stream,
                     into=self.table,
                     fittings=fittings,
-                    refusals=refusals,
+                    rejections=rejections,
                     ctx=self.ctx,
                     run_id=self.delivery.run_id,
                 )
@@ -332,8 +332,8 @@ class Publication:
         delivered = self._delivered()
         return delivered.parts if delivered else frozenset()
 
-    def _refusals(self) -> Refusals:
-        return Refusals(self.delivery.destination, self.refused_limit)
+    def _rejections(self) -> Rejections:
+        return Rejections(self.delivery.destination, self.refused_limit)
 
     def _busy(self) -> SinkUnavailable:
         return SinkUnavailable("sink.busy", destination=self.delivery.destination, retry_after_s=BUSY_RETRY_S)

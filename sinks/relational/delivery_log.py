@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from ingestion.ports.publication import PartView, Receipt, Refusal, WriteMode
+from ingestion.ports.publication import PartView, Receipt, Rejection, WriteMode
 from sinks.relational.database import Session
 from sinks.relational.naming import digest_of
 from sinks.relational.schema_plan import Known
@@ -65,7 +65,7 @@ class StagedPart:
     name: str
     sha256: str
     columns: tuple[str, ...]
-    refusals: tuple[Refusal, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,8 @@ class Books:
         found = self._session.first(self._select(DELIVERIES, columns, table_name=table, run_id=run_id))
         if found is None:
             return None
-        mode, parts, inserted, updated, unchanged, refused, refusals = found
-        receipt = Receipt(int(inserted), int(updated), int(unchanged), int(refused), _refusals(refusals))
+        mode, parts, inserted, updated, unchanged, refused, rejections = found
+        receipt = Receipt(int(inserted), int(updated), int(unchanged), int(refused), _rejections(rejections))
         return Delivered(
             run_id, WriteMode(mode), frozenset((name, sha256) for name, sha256 in json.loads(parts)), receipt
         )
@@ -185,9 +185,9 @@ class Books:
             inserted=receipt.inserted,
             updated=receipt.updated,
             unchanged=receipt.unchanged,
-            refused=receipt.refused,
+            refused=receipt.rejected,
             removed=removed,
-            refusals=_refusals_text(receipt.refusals),
+            refusals=_rejections_text(receipt.rejections),
             parts=json.dumps([part_id(part) for part in parts]),
             committed_at=_stored(now),
         )
@@ -202,8 +202,10 @@ class Books:
         """Return the parts that wait in a staging table."""
         columns = ("part", "sha256", "columns", "refusals")
         return {
-            (str(name), str(sha256)): StagedPart(str(name), str(sha256), tuple(json.loads(found)), _refusals(refusals))
-            for name, sha256, found, refusals in self._session.rows(self._select(PARTS, columns, staging=staging))
+            (str(name), str(sha256)): StagedPart(
+                str(name), str(sha256), tuple(json.loads(found)), _rejections(rejections)
+            )
+            for name, sha256, found, rejections in self._session.rows(self._select(PARTS, columns, staging=staging))
         }
 
     def note_part(self, staging: str, part: StagedPart) -> None:
@@ -217,9 +219,9 @@ class Books:
             refusals="[]",
         )
 
-    def note_refusals(self, staging: str, part: str, refusals: Sequence[Refusal]) -> None:
+    def note_rejections(self, staging: str, part: str, rejections: Sequence[Rejection]) -> None:
         """Note which rows of a staged part were refused."""
-        self._update(PARTS, {"refusals": _refusals_text(refusals)}, staging=staging, part=part)
+        self._update(PARTS, {"refusals": _rejections_text(rejections)}, staging=staging, part=part)
 
     def forget_parts(self, staging: str, *, part: str | None = None) -> None:
         """Forget what is staged, or one part of it."""
@@ -247,7 +249,7 @@ class Books:
         columns = ("id", "column_name", "what", "statement", "undo", "revertible_until", "closed_at")
         found = [
             AppliedChange(
-                str(change_id), column or "", what, statement, json.loads(undo), _moment(until), closed is not None
+                str(change_id), column or "", what, statement, json.loads(undo), _timestamp(until), closed is not None
             )
             for change_id, column, what, statement, undo, until, closed in self._session.rows(
                 self._select(CHANGES, columns, table_name=table)
@@ -300,12 +302,12 @@ def _equal(where: Mapping[str, Any]) -> Sql:
     return joined(" AND ", (sql("{} = {}", Name(name), Value(value)) for name, value in where.items()))
 
 
-def _refusals(text: str) -> tuple[Refusal, ...]:
-    return tuple(Refusal(*fields) for fields in json.loads(text))
+def _rejections(text: str) -> tuple[Rejection, ...]:
+    return tuple(Rejection(*fields) for fields in json.loads(text))
 
 
-def _refusals_text(refusals: Iterable[Refusal]) -> str:
-    return json.dumps([[row.part, row.index, row.rule, row.message, row.column] for row in refusals])
+def _rejections_text(rejections: Iterable[Rejection]) -> str:
+    return json.dumps([[row.part, row.index, row.rule, row.message, row.column] for row in rejections])
 
 
 def _number_of(change_id: str) -> int:
@@ -317,7 +319,7 @@ def _stored(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
-def _moment(stored: Any) -> datetime | None:
+def _timestamp(stored: Any) -> datetime | None:
     if stored is None:
         return None
     moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored

@@ -10,7 +10,7 @@ from ingestion.ports.publication import PartView
 from sinks.relational.database import PART_NUMBER, PLACE, Session
 from sinks.relational.naming import PAGE, PART, ROW, RUN, number_of
 from sinks.relational.parts import Fitting, fit, read_blocks
-from sinks.relational.rejecting import Refusals, refusal_of, take_rows
+from sinks.relational.rejecting import Rejections, refusal_of, take_rows
 from sinks.relational.schema_plan import TECHNICAL, Table
 from sinks.relational.troubles import Trouble
 
@@ -42,7 +42,7 @@ def load_part(
     *,
     into: str,
     fittings: Sequence[Fitting],
-    refusals: Refusals,
+    rejections: Rejections,
     ctx: Context,
     run_id: int | None = None,
 ) -> int:
@@ -72,7 +72,7 @@ def load_part(
             return end - first
 
         def refuse(index: int, trouble: Trouble, place: int = place) -> None:
-            refusals.add(refusal_of(trouble, part=part.name, index=place + index))
+            rejections.add(refusal_of(trouble, part=part.name, index=place + index))
 
         taken += sum(
             take_rows(frame.height, attempt, errors=session.driver_errors, explain=session.explain, refuse=refuse)

@@ -6,7 +6,7 @@ from ingestion.ports.context import Context
 from sinks.relational.database import PART_NUMBER, PLACE, Merge, Session
 from sinks.relational.loading import beat
 from sinks.relational.naming import DELETED_AT, RUN, part_of
-from sinks.relational.rejecting import Refusals, refusal_of, take_rows
+from sinks.relational.rejecting import Rejections, refusal_of, take_rows
 from sinks.relational.schema_plan import Table
 from sinks.relational.statements import Name, Sql, Value, sql
 from sinks.relational.troubles import Meaning, Trouble
@@ -18,7 +18,7 @@ def merge_staged(
     *,
     takes_out_absent: bool,
     marks_deletions: bool,
-    refusals: Refusals,
+    rejections: Rejections,
     ctx: Context,
 ) -> tuple[int, int, int]:
     """Return how many rows were inserted, updated and taken out, within the open transaction.
@@ -29,7 +29,7 @@ def merge_staged(
     session.prepare_merge(merge)
     for first, end in session.ranges(merge.staging):
         beat(ctx)
-        new, changed = _merge_range(session, merge, first, end, refusals=refusals, ctx=ctx)
+        new, changed = _merge_range(session, merge, first, end, rejections=rejections, ctx=ctx)
         inserted, updated = inserted + new, updated + changed
     beat(ctx)
     if takes_out_absent:
@@ -55,7 +55,7 @@ def count_visible(session: Session, table: Table, *, run_id: int) -> int:
 
 
 def _merge_range(
-    session: Session, merge: Merge, first: int, end: int, *, refusals: Refusals, ctx: Context
+    session: Session, merge: Merge, first: int, end: int, *, rejections: Rejections, ctx: Context
 ) -> tuple[int, int]:
     """Return how many rows were inserted and updated; where the whole range fails for a row's sake, it is halved."""
     try:
@@ -76,7 +76,7 @@ def _merge_range(
         staging = session.table(merge.staging)
         found = session.rows(sql("SELECT {}, {} FROM {} WHERE {}", Name(PART_NUMBER), Name(PLACE), staging, condition))
         number, place = found[0]
-        refusals.add(refusal_of(trouble, part=part_of(int(number)), index=int(place)))
+        rejections.add(refusal_of(trouble, part=part_of(int(number)), index=int(place)))
         session.execute(sql("DELETE FROM {} WHERE {}", staging, condition))
 
     pairs = list(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pymysql
 
 from ingestion.ports.context import Context
-from sinks.relational.counted import CountedSession, inserting, with_moments_as_text
+from sinks.relational.counted import CountedSession, inserting, with_timestamps_as_text
 from sinks.relational.database import IDLE_LIMIT_S, LOCK_WAIT_S, STATEMENT_LIMIT_S, Merge, RowWriter
 from sinks.relational.mysql_errors import LOCK_WAIT_TIMEOUT, explain
 from sinks.relational.mysql_values import as_text, parsed
@@ -361,7 +361,7 @@ class _Writer:
     statement: str
 
     def encode(self, frame: "pl.DataFrame") -> list[tuple[Any, ...]]:
-        return with_moments_as_text(frame).rows()
+        return with_timestamps_as_text(frame).rows()
 
     def write(self, encoded: list[tuple[Any, ...]]) -> None:
         with self.connection.cursor() as cursor:

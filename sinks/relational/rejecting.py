@@ -9,41 +9,41 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ingestion.ports.errors import SinkRejected
-from ingestion.ports.publication import Refusal
+from ingestion.ports.publication import Rejection
 from sinks.relational.troubles import Meaning, Trouble
 
 T = TypeVar("T")
 
 
 @dataclass
-class Refusals:
+class Rejections:
     """The rows refused so far; one more than `limit` fails the delivery."""
 
     destination: str
     limit: int
-    rows: list[Refusal] = field(default_factory=list)
+    rows: list[Rejection] = field(default_factory=list)
 
-    def add(self, refusal: Refusal) -> None:
+    def add(self, rejection: Rejection) -> None:
         """Note a refused row; SinkRejected where it is one too many."""
-        self.rows.append(refusal)
+        self.rows.append(rejection)
         if len(self.rows) > self.limit:
             raise SinkRejected(
                 "sink.too_many_refused",
                 destination=self.destination,
                 limit=self.limit,
-                rule=refusal.rule,
-                detail=refusal.message,
+                rule=rejection.rule,
+                detail=rejection.message,
             )
 
     @property
-    def in_order(self) -> tuple[Refusal, ...]:
+    def in_order(self) -> tuple[Rejection, ...]:
         """Return the refused rows by part and place."""
         return tuple(sorted(self.rows, key=lambda row: (row.part, row.index)))
 
 
-def refusal_of(trouble: Trouble, *, part: str, index: int) -> Refusal:
-    """Return the refusal of one row."""
-    return Refusal(part, index, rule=trouble.rule, message=trouble.message, column=trouble.column)
+def refusal_of(trouble: Trouble, *, part: str, index: int) -> Rejection:
+    """Return the rejection of one row."""
+    return Rejection(part, index, rule=trouble.rule, message=trouble.message, column=trouble.column)
 
 
 def take_rows(

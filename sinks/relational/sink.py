@@ -8,7 +8,7 @@ from typing import ClassVar
 from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled, ConfigError
-from ingestion.ports.housekeeping import SchemaChange, Upkeep
+from ingestion.ports.housekeeping import Housekeeping, SchemaChange
 from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.schema import ContractBody
 from ingestion.ports.sink import Capabilities, CommitStep
@@ -97,7 +97,7 @@ class RelationalSink(ABC):
             evolution.books.open()
             return revert_change(evolution, change_id)
 
-    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Remove the pipeline's table, what waits for it, and what was written down of it. Idempotent."""
         with self._session(pipeline, ctx) as session:
             books = Books(session)
@@ -117,7 +117,7 @@ class RelationalSink(ABC):
                         books.forget_parts(name)
                         failpoint("relational.dropped")
                     books.forget_table(table)
-        return Upkeep(tuple(actions), object_count=count, size_bytes=size_bytes, is_dry_run=dry_run)
+        return Housekeeping(tuple(actions), object_count=count, size_bytes=size_bytes, is_dry_run=dry_run)
 
     @contextmanager
     def _publication(self, delivery: DeliveryView, ctx: Context) -> Iterator[Publication]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
-from sinks.relational.counted import CountedSession, inserting, with_moments_as_text
+from sinks.relational.counted import CountedSession, inserting, with_timestamps_as_text
 from sinks.relational.database import LOCK_WAIT_S, RowWriter
 from sinks.relational.naming import PREFIX, RUN, Limits, digest_of
 from sinks.relational.schema_plan import Found, NewColumn
@@ -232,7 +232,7 @@ class _Writer:
         import polars.selectors as cs  # noqa: PLC0415 (heavy)
 
         floats = frame.select(cs.float().is_nan().any())
-        return with_moments_as_text(frame).rows(), any(floats.row(0)) if floats.height else False
+        return with_timestamps_as_text(frame).rows(), any(floats.row(0)) if floats.height else False
 
     def write(self, encoded: tuple[list[tuple[Any, ...]], bool]) -> None:
         rows, has_nan = encoded

@@ -49,7 +49,7 @@ def _day(text: str) -> str:
     return date.fromisoformat(found.group(1) if found else "").isoformat()
 
 
-def _moment(text: str) -> str:
+def _timestamp(text: str) -> str:
     moment = datetime.fromisoformat(text)
     if moment.utcoffset():
         raise ValueError(text)
@@ -71,7 +71,7 @@ _PARSERS: dict[Kind, Callable[[str], Any]] = {
     Kind.NUMBER: _number,
     Kind.BOOLEAN: _truth,
     Kind.DATE: _day,
-    Kind.DATETIME: _moment,
+    Kind.DATETIME: _timestamp,
     Kind.TEXT: str,
     Kind.JSON: _json,
 }

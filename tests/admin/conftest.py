@@ -37,8 +37,8 @@ def lake(settings: Any, tmp_path: Path) -> Iterator[Path]:
 def driver(monkeypatch: pytest.MonkeyPatch, lake: Path) -> Driver:
     """The broker's place: messages are collected and carried out on request."""
     driver = Driver()
-    monkeypatch.setattr(dispatch, "publish_as_is", driver.publish)
-    monkeypatch.setattr(dispatch, "publish_chord", driver.publish_chord)
+    monkeypatch.setattr(dispatch, "send_as_is", driver.publish)
+    monkeypatch.setattr(dispatch, "send_chord", driver.send_chord)
     monkeypatch.setattr(dispatch, "queue_depth", lambda _queue: 0)
     return driver
 

@@ -42,7 +42,7 @@ def test_every_name_that_is_published_is_a_task_with_a_queue() -> None:
     app.loader.import_default_modules()
     published = set()
     for _, text in sources():
-        published |= set(re.findall(r'Call\(\s*"(ingestion\.\w+)"', text))
+        published |= set(re.findall(r'TaskMessage\(\s*"(ingestion\.\w+)"', text))
     registered = {name for name in current_app.tasks if name.startswith("ingestion.")}
 
     assert published <= registered

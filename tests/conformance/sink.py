@@ -287,7 +287,7 @@ class SinkConformance:
                 return replace(step, refs=refs)
             assert time.monotonic() < deadline, f"not committed within {COMMIT_LIMIT_S} s, but {step}"
             delivery = replace(delivery, state=step.state, refs=refs)
-            time.sleep(min(step.look_again_s or 0.0, 0.05))
+            time.sleep(min(step.next_poll_s or 0.0, 0.05))
 
     def _deliver(
         self, sink: Sink, manifest: Manifest, delivery: DeliveryView, ctx: Context
@@ -340,7 +340,7 @@ def _expected(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _taken(receipt: Receipt) -> int:
-    return receipt.inserted + receipt.updated + receipt.unchanged + receipt.refused
+    return receipt.inserted + receipt.updated + receipt.unchanged + receipt.rejected
 
 
 def _killing(number: int) -> Callable[[], None]:

@@ -56,8 +56,8 @@ def driver(monkeypatch: pytest.MonkeyPatch, transactional_db: None, settings: An
     """The broker's place: messages are collected and carried out on request."""
     settings.HEADGATE_REDIS_URL = valkey.url(2)
     driver = Driver()
-    monkeypatch.setattr(dispatch, "publish_as_is", driver.publish)
-    monkeypatch.setattr(dispatch, "publish_chord", driver.publish_chord)
+    monkeypatch.setattr(dispatch, "send_as_is", driver.publish)
+    monkeypatch.setattr(dispatch, "send_chord", driver.send_chord)
     monkeypatch.setattr(dispatch, "queue_depth", lambda _queue: 0)
     return driver
 
@@ -83,5 +83,5 @@ def finish(driver: Driver) -> Callable[..., Run]:
     return finish
 
 
-def _load(delivery: Delivery) -> dispatch.Call:
-    return dispatch.Call("ingestion.load", {"delivery_id": delivery.pk})
+def _load(delivery: Delivery) -> dispatch.TaskMessage:
+    return dispatch.TaskMessage("ingestion.load", {"delivery_id": delivery.pk})

@@ -184,7 +184,7 @@ def test_a_cancel_stops_the_task_and_gives_the_turn_back(make_druid_cluster: Mak
         return any(task["id"] == task_id and task["statusCode"] == "FAILED" for task in tasks_of(druid, "cancelled"))
 
     wait_until(is_stopped, what="the end of the task")
-    cluster.wait(lambda: Delivery.objects.get().holds is None, what="the turn to be given back")
+    cluster.wait(lambda: Delivery.objects.get().lock is None, what="the lock to be given back")
     assert Delivery.objects.get().needs_abort is False
     _stop(druid, blocker)
     again = start(destination, ("added", Pipeline.Mode.INCREMENTAL, [], 100, 20))

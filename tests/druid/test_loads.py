@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingestion.models import Delivery, Pipeline, Run, RunState
-from ingestion.ports.sink import ObservingSink
+from ingestion.ports.sink import PollingSink
 from ingestion.runs.deliver import deliveries
 from ingestion.runs.operate import retry
 from ingestion.runs.read.progress import is_balanced
@@ -94,7 +94,7 @@ def test_a_check_of_a_druid_that_runs_is_good_in_every_layer(deliver_into: Druid
 
     assert report.ok, report
     assert [finding.layer for finding in report.findings][-1] == "input"
-    assert isinstance(DruidSink(DruidConfig(url=deliver_into.overlord_url)), ObservingSink)
+    assert isinstance(DruidSink(DruidConfig(url=deliver_into.overlord_url)), PollingSink)
 
 
 def test_a_csv_goes_by_the_bucket_into_druid_and_every_accepted_row_is_counted(

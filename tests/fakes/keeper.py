@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.housekeeping import OutsideTask, SchemaChange, Upkeep
+from ingestion.ports.housekeeping import Housekeeping, OutsideTask, SchemaChange
 from ingestion.ports.publication import DeliveryView, Manifest, Receipt, Refusal
 from ingestion.ports.schema import ContractBody
 from ingestion.ports.sink import CommitStep
@@ -40,17 +40,17 @@ class KeepingSink(plugins.MemorySink):
         receipt = Receipt(inserted=step.receipt.inserted - 1, refused=1, refusals=(refusal,))
         return replace(step, receipt=receipt)
 
-    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+    def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Note that all of it is to go."""
         return _done(f"drop {pipeline}", dry_run=dry_run)
 
-    def compact(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Upkeep:
+    def compact(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Note that it is to be compacted."""
         return _done(f"compact {pipeline}", dry_run=dry_run)
 
     def retain(
         self, pipeline: str, ctx: Context, *, keep_runs: int | None, keep_days: int | None, dry_run: bool = False
-    ) -> Upkeep:
+    ) -> Housekeeping:
         """Note what is to be kept."""
         return _done(f"retain {pipeline} {keep_runs} {keep_days}", dry_run=dry_run)
 
@@ -86,7 +86,7 @@ class KeepingSink(plugins.MemorySink):
         plugins.CALLS.append(f"cancel {task_id}")
 
 
-def _done(what: str, *, dry_run: bool) -> Upkeep:
+def _done(what: str, *, dry_run: bool) -> Housekeeping:
     if not dry_run:
         plugins.CALLS.append(what)
-    return Upkeep((f"{what}: 3 files",), object_count=3, size_bytes=2048, is_dry_run=dry_run)
+    return Housekeeping((f"{what}: 3 files",), object_count=3, size_bytes=2048, is_dry_run=dry_run)

@@ -118,7 +118,7 @@ class MemorySink:
     capabilities = Capabilities(frozenset(WriteMode))
     staged: ClassVar[dict[tuple[int, str], int]] = {}
     committed: ClassVar[dict[int, int]] = {}
-    look_again_s: ClassVar[float] = 0.01
+    next_poll_s: ClassVar[float] = 0.01
 
     class Config(BaseModel):
         """Nothing to set."""
@@ -143,7 +143,7 @@ class MemorySink:
         if trouble("commit.rejected"):
             raise SinkRejected("sink.rejected", destination=delivery.destination, detail="asked for")
         if trouble("commit.later"):
-            return CommitStep(DeliveryState.SUBMITTED, look_again_s=self.look_again_s, refs={"task": "t1"})
+            return CommitStep(DeliveryState.SUBMITTED, next_poll_s=self.next_poll_s, refs={"task": "t1"})
         CALLS.append(f"commit {manifest.run_id}")
         self.committed[manifest.run_id] = sum(self.staged[manifest.run_id, part.name] for part in manifest.parts)
         return CommitStep(DeliveryState.AVAILABLE, receipt=Receipt(inserted=self.committed[manifest.run_id]))

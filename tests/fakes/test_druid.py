@@ -250,7 +250,7 @@ def test_a_forgotten_task_is_unknown_and_can_be_submitted_again(druid: FakeDruid
 
 def test_a_hidden_task_is_unknown_for_a_while(druid: FakeDruid) -> None:
     druid.spare_next_task()
-    druid.hide_next_task(looks=2)
+    druid.hide_next_task(polls=2)
     load(druid, "t0")
 
     submit(druid)

@@ -20,7 +20,7 @@ from tests.servers import Moto
 CLIENT = httpx.Client()
 TASK = "/druid/indexer/v1/task"
 DAY = ["2001-01-01/2001-01-02"]
-MOMENT = datetime(2001, 1, 1, 6, tzinfo=UTC)
+TIMESTAMP = datetime(2001, 1, 1, 6, tzinfo=UTC)
 MILLIS = 978328800000
 
 
@@ -90,7 +90,7 @@ def test_the_status_lists_the_modules_of_the_extensions(druid: FakeDruid) -> Non
 
 def test_parquet_objects_are_loaded_with_their_types(druid: FakeDruid, s3: Any) -> None:
     content = parquet(
-        at=pa.array([MOMENT], pa.timestamp("ms", tz="UTC")),
+        at=pa.array([TIMESTAMP], pa.timestamp("ms", tz="UTC")),
         name=pa.array(["a"]),
         flag=pa.array([True]),
         sizes=pa.array([[1.5, 2.0]]),
@@ -117,7 +117,7 @@ def test_parquet_objects_are_loaded_with_their_types(druid: FakeDruid, s3: Any) 
 
 
 def test_nanoseconds_come_through_as_a_number_a_million_times_too_large(druid: FakeDruid, s3: Any) -> None:
-    content = parquet(at=pa.array([MOMENT], pa.timestamp("ns", tz="UTC")), t=pa.array([MILLIS]))
+    content = parquet(at=pa.array([TIMESTAMP], pa.timestamp("ns", tz="UTC")), t=pa.array([MILLIS]))
     spec = task(
         *("nanos", "p2", put(s3, "nanos.parquet", content)),
         dimensions=[{"type": "long", "name": "at"}],

@@ -7,17 +7,17 @@ from typing import Any
 
 from ingest_project.celery import app
 from ingestion import dispatch
-from ingestion.dispatch import Call
+from ingestion.dispatch import TaskMessage
 
 logger = logging.getLogger("doubling")
 HABIT = os.environ["DOUBLING"]
 LONGEST_S = 2.0
 
-_publish, _publish_chord = dispatch.publish_as_is, dispatch.publish_chord
+_publish, _publish_chord = dispatch.send_as_is, dispatch.send_chord
 _chance = random.Random(os.environ.get("SEED", "1"))
 
 
-def publish(call: Call, *, priority: int | None, countdown_s: float | None = None) -> bool:
+def publish(call: TaskMessage, *, priority: int | None, countdown_s: float | None = None) -> bool:
     """Send the message as the habit says."""
     logger.warning("doubled %s %s", call.name, call.ids)
     if HABIT == "late":
@@ -26,7 +26,7 @@ def publish(call: Call, *, priority: int | None, countdown_s: float | None = Non
     return _publish(call, priority=priority, countdown_s=_chance.choice((None, LONGEST_S))) and sent
 
 
-def publish_chord(chains: Any, body: Call) -> bool:
+def send_chord(chains: Any, body: TaskMessage) -> bool:
     """Send the chord, and every link and the body once more, at once and in reverse, or late."""
     sent = _publish_chord(chains, body)
     for call in reversed([*(call for links in chains for call in links), body]):
@@ -34,6 +34,6 @@ def publish_chord(chains: Any, body: Call) -> bool:
     return sent
 
 
-dispatch.publish_as_is, dispatch.publish_chord = publish, publish_chord
+dispatch.send_as_is, dispatch.send_chord = publish, send_chord
 
 __all__ = ["app"]

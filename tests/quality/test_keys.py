@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion.quality import keys
-from ingestion.quality.keys import HashedPart, drop_rows, find_duplicates, hash_keys, hash_scheme, read_scheme, settle
+from ingestion.quality.keys import (
+    HashedPart,
+    drop_rows,
+    find_duplicates,
+    hash_keys,
+    hash_scheme,
+    read_scheme,
+    resolve_duplicates,
+)
 from ingestion.quality.rejects import REJECTED_SCHEMA, reject_duplicates
 from tests.quality.tables import check, contract
 
@@ -30,7 +38,7 @@ def dropped(
     chunk_rows: int = 2_000_000,
 ) -> dict[int, list[int]]:
     columns = [*key, *([cursor_field] if cursor_field else [])]
-    found = settle(
+    found = resolve_duplicates(
         find_duplicates(hashed(tables, key), chunk_rows=chunk_rows),
         lambda part, positions: tables[part].select(columns).take(positions),
         key=key,

@@ -49,8 +49,8 @@ def clear_registry() -> Iterator[None]:
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     """The broker's place: messages are collected and carried out on request."""
     driver = Driver()
-    monkeypatch.setattr(dispatch, "publish_as_is", driver.publish)
-    monkeypatch.setattr(dispatch, "publish_chord", driver.publish_chord)
+    monkeypatch.setattr(dispatch, "send_as_is", driver.publish)
+    monkeypatch.setattr(dispatch, "send_chord", driver.send_chord)
     monkeypatch.setattr(dispatch, "queue_depth", lambda _queue: 0)
     return driver
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ingestion.dispatch import Call
+from ingestion.dispatch import TaskMessage
 from ingestion.runs.deliver import cancellation, loading, publishing, staging
 from ingestion.runs.ingest import completion, fetching, planning, validation
 
@@ -24,18 +24,18 @@ TASKS: dict[str, Callable[..., object]] = {
 class Driver:
     """The messages that were sent and not carried out yet; `history` holds all that ever were."""
 
-    waiting: list[Call] = field(default_factory=list)
-    history: list[Call] = field(default_factory=list)
+    waiting: list[TaskMessage] = field(default_factory=list)
+    history: list[TaskMessage] = field(default_factory=list)
     is_broken: bool = False
 
-    def publish(self, call: Call, *, priority: int | None = None, countdown_s: float | None = None) -> bool:
+    def publish(self, call: TaskMessage, *, priority: int | None = None, countdown_s: float | None = None) -> bool:
         """Take a message, unless the broker is meant to be away."""
         if not self.is_broken:
             self.waiting.append(call)
             self.history.append(call)
         return not self.is_broken
 
-    def publish_chord(self, chains: Sequence[Sequence[Call]], body: Call) -> bool:
+    def send_chord(self, chains: Sequence[Sequence[TaskMessage]], body: TaskMessage) -> bool:
         """Take every link and the body, in the order a lucky broker would deliver them."""
         for links in chains:
             for call in links:

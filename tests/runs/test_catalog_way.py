@@ -94,7 +94,7 @@ def test_a_run_that_finds_the_catalog_taken_waits_and_does_not_fail(driver: Driv
 
     driver.waiting += held
     driver.drain()
-    DeliveryPart.objects.update(not_before=None, nudged_at=None)
+    DeliveryPart.objects.update(not_before=None, sent_at=None)
     reconcile.reconcile()
     driver.drain()
 

@@ -58,7 +58,7 @@ def test_a_retry_and_what_went_wrong_before_it_stay_in_the_history(driver: Drive
 def test_what_a_person_removed_and_filled_again_is_told(
     driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins.MemorySink, "drop", lambda *_, **__: housekeeping.Upkeep(), raising=False)
+    monkeypatch.setattr(plugins.MemorySink, "drop", lambda *_, **__: housekeeping.Housekeeping(), raising=False)
     pipeline = make_pipeline()
     publish(driver, pipeline)
     memory = Destination.objects.get()

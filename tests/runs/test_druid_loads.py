@@ -55,7 +55,7 @@ def go_on(driver: Driver, run: Run, druid: FakeDruid, *, until: Callable[[], boo
         if driver.waiting:
             driver.step()
         else:
-            driver.publish(loading.load_call(delivery_of(run).pk))
+            driver.publish(loading.load_message(delivery_of(run).pk))
         Delivery.objects.filter(run=run).update(not_before=None)
         task_id = str(Delivery.objects.filter(run=run).values_list("refs__task", flat=True).first() or "")
         if druid.can_end(task_id):
@@ -96,7 +96,7 @@ def test_an_overlord_that_is_away_for_longer_than_all_attempts_fails_no_delivery
 
     for _ in range(LOOKS_OF_AN_OUTAGE):
         driver.waiting.clear()
-        driver.publish(loading.load_call(delivery_of(run).pk))
+        driver.publish(loading.load_message(delivery_of(run).pk))
         driver.step()
         Delivery.objects.filter(run=run).update(not_before=None)
     state = delivery_of(run).state

@@ -107,7 +107,7 @@ def test_a_run_that_failed_in_planning_is_planned_again(driver: Driver, make_pip
     plugins.TROUBLE["plan.unavailable"] = 99
     for _ in range(12):
         driver.drain()
-        Run.objects.update(not_before=None, nudged_at=None)
+        Run.objects.update(not_before=None, sent_at=None)
         reconcile.reconcile()
     run.refresh_from_db()
     assert (run.state, run.code) == (RunState.FAILED, "source.unavailable")

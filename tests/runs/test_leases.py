@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from ingestion.models import Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.ports.errors import Cancelled, DeadlineReached, LeaseLost
-from ingestion.runs.work.leases import Lease, claim, look_after
+from ingestion.runs.work.leases import Lease, claim, renew_or_stop
 from ingestion.runs.work.transitions import ForbiddenMove
 
 EXPECTED = (PartitionState.PENDING, PartitionState.LEASED)
@@ -67,7 +67,7 @@ def test_a_lease_that_was_given_back_is_not_renewed(partition: Partition) -> Non
     assert lease is not None
     lease.release(to=PartitionState.PENDING)
 
-    look_after(lease)
+    renew_or_stop(lease)
 
     partition.refresh_from_db()
     assert partition.lease_until is None
@@ -80,10 +80,10 @@ def test_work_that_goes_on_is_renewed_and_work_that_hangs_is_not(partition: Part
     soon = timezone.now() + timedelta(seconds=1)
     Partition.objects.update(lease_until=soon)
     settings.HEADGATE_STALL_S = -1
-    look_after(lease)
+    renew_or_stop(lease)
     hanging = Partition.objects.get().lease_until
     settings.HEADGATE_STALL_S = 300
-    look_after(lease)
+    renew_or_stop(lease)
 
     assert hanging == soon
     assert Partition.objects.get().lease_until > soon
@@ -98,7 +98,7 @@ def test_a_cancelled_run_stops_the_work_and_breaks_its_calls_off(partition: Part
     Run.objects.update(state=RunState.CANCELLED)
     Partition.objects.update(fence=9)
 
-    look_after(lease)
+    renew_or_stop(lease)
 
     assert len(stopped) == 1
     with pytest.raises(Cancelled):

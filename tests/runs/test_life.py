@@ -164,7 +164,7 @@ def test_a_source_that_stays_away_fails_the_run_with_its_code(
 
     for _ in range(20):
         driver.drain()
-        Partition.objects.update(not_before=None, nudged_at=None)
+        Partition.objects.update(not_before=None, sent_at=None)
         reconcile.reconcile()
 
     run.refresh_from_db()
@@ -192,7 +192,7 @@ def test_a_defect_is_tried_once_more_and_then_fails_with_an_incident(
 
     for _ in range(3):
         driver.drain()
-        Partition.objects.update(not_before=None, nudged_at=None)
+        Partition.objects.update(not_before=None, sent_at=None)
         reconcile.reconcile()
 
     run.refresh_from_db()
@@ -270,7 +270,7 @@ def test_a_destination_that_takes_time_is_looked_at_again_without_waiting(
 
     run.refresh_from_db()
     delivery = Delivery.objects.get(run=run)
-    assert (run.state, delivery.looks, delivery.refs) == (RunState.SUCCEEDED, 2, {"task": "t1"})
+    assert (run.state, delivery.polls, delivery.refs) == (RunState.SUCCEEDED, 2, {"task": "t1"})
 
 
 def test_an_incremental_run_reads_from_the_last_publication(driver: Driver, make_pipeline: MakePipeline) -> None:
@@ -292,10 +292,10 @@ def test_a_lost_broker_loses_nothing(driver: Driver, make_pipeline: MakePipeline
     driver.is_broken = False
 
     for _ in range(12):
-        Run.objects.update(nudged_at=None)
-        Partition.objects.filter(nudged_at__isnull=False).update(nudged_at="2020-01-01T00:00:00Z")
-        DeliveryPart.objects.update(nudged_at=None)
-        Delivery.objects.update(nudged_at=None)
+        Run.objects.update(sent_at=None)
+        Partition.objects.filter(sent_at__isnull=False).update(sent_at="2020-01-01T00:00:00Z")
+        DeliveryPart.objects.update(sent_at=None)
+        Delivery.objects.update(sent_at=None)
         reconcile.reconcile()
         sent, driver.waiting = driver.waiting[:1], []
         driver.waiting = sent

@@ -36,12 +36,12 @@ def committed_order() -> list[int]:
     return [int(call.removeprefix("commit ")) for call in plugins.CALLS if call.startswith("commit ")]
 
 
-def settle(driver: Driver) -> None:
+def resolve_duplicates(driver: Driver) -> None:
     """Carry everything out, waits included."""
     for _ in range(6):
         driver.drain()
         for model in (Delivery, DeliveryPart):
-            model.objects.update(not_before=None, nudged_at=None)
+            model.objects.update(not_before=None, sent_at=None)
         reconcile.reconcile()
     driver.drain()
 
@@ -129,7 +129,7 @@ def test_a_destination_is_filled_from_the_last_full_refresh_on_in_the_order_of_r
 
     made = fill_destination(pipeline, Destination.objects.create(name="later", kind="memory"))
     driver.waiting.reverse()
-    settle(driver)
+    resolve_duplicates(driver)
 
     assert [delivery.run_id for delivery in made] == [base.pk, second.pk, third.pk]
     assert committed_order() == [base.pk, second.pk, third.pk]
@@ -144,7 +144,7 @@ def test_a_run_that_adds_fills_a_new_destination_first(driver: Driver, make_pipe
     plugins.CALLS.clear()
 
     second = publish(driver, pipeline)
-    settle(driver)
+    resolve_duplicates(driver)
 
     order = Delivery.objects.filter(destination=later).order_by("finished_at")
     assert [(delivery.run_id, delivery.state) for delivery in order] == [
@@ -176,6 +176,6 @@ def test_nothing_is_added_where_the_full_refresh_before_it_is_missing(
 
     assert (added.state, added.code) == (RunState.PARTIAL, "delivery.incomplete")
     fill_destination(pipeline, Destination.objects.get(name="memory"))
-    settle(driver)
+    resolve_duplicates(driver)
     states = Delivery.objects.filter(run__in=(base, added)).values_list("state", flat=True)
     assert list(states) == ["verified", "verified"]

@@ -25,7 +25,7 @@ def start(pipeline: Pipeline, **values: Any) -> Run:
 
 def books(run: Run) -> list[tuple[Any, ...]]:
     rows = Delivery.objects.filter(run=run).order_by("pk")
-    return [(row.state, row.inserted, row.updated, row.unchanged, row.refused, row.counted) for row in rows]
+    return [(row.state, row.inserted, row.updated, row.unchanged, row.rejected, row.counted) for row in rows]
 
 
 @pytest.mark.postgres

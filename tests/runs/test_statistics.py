@@ -15,7 +15,7 @@ from tests.fakes import plugins
 from tests.runs.driver import Driver
 
 MakePipeline = Callable[..., Pipeline]
-TAKEN = ("inserted", "updated", "unchanged", "refused")
+TAKEN = ("inserted", "updated", "unchanged", "rejected")
 
 
 def sums(rows: Iterable[Any], names: Iterable[str]) -> dict[str, int]:

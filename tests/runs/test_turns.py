@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from ingestion.models import Delivery, DeliveryPart, Pipeline, Run, RunState
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkUnavailable
-from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, Receipt, Refusal
+from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, Receipt, Rejection
 from ingestion.ports.sink import CommitStep
 from ingestion.runs.deliver import cancellation
 from ingestion.runs.operate import reconcile, retry
@@ -32,13 +32,13 @@ def delivery_of(run: Run) -> Delivery:
 
 def let_time_pass() -> None:
     for model in (Delivery, DeliveryPart):
-        model.objects.update(not_before=None, nudged_at=None)
+        model.objects.update(not_before=None, sent_at=None)
 
 
 @pytest.fixture(autouse=True)
 def seldom_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the next look be far away, so that nothing is due before a test says so."""
-    monkeypatch.setattr(plugins.MemorySink, "look_again_s", 600.0)
+    monkeypatch.setattr(plugins.MemorySink, "next_poll_s", 600.0)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_next_run_waits_until_the_one_before_has_ended_and_is_woken_then(
         run.refresh_from_db()
         assert run.state == RunState.SUCCEEDED
     assert [call for call in plugins.CALLS if call.startswith("commit")] == [f"commit {run.pk}" for run in two_runs]
-    assert set(Delivery.objects.values_list("holds", flat=True)) == {None}
+    assert set(Delivery.objects.values_list("lock", flat=True)) == {None}
 
 
 def test_waiting_for_a_turn_uses_up_no_attempt(driver: Driver, two_runs: tuple[Run, Run]) -> None:
@@ -83,7 +83,7 @@ def test_two_turns_at_once_are_impossible_by_construction(two_runs: tuple[Run, R
     first, second = two_runs
 
     with pytest.raises(IntegrityError), transaction.atomic():
-        Delivery.objects.filter(run=second).update(holds=delivery_of(first).holds)
+        Delivery.objects.filter(run=second).update(lock=delivery_of(first).lock)
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "overdue"])
@@ -96,7 +96,7 @@ def test_a_run_that_is_over_gives_its_turn_back_when_its_work_there_is_removed(
     else:
         Run.objects.filter(pk=first.pk).update(deadline_at=first.created_at)
         reconcile.reconcile()
-    held_until_removed = delivery_of(first).holds
+    held_until_removed = delivery_of(first).lock
 
     driver.drain()
     let_time_pass()
@@ -117,7 +117,7 @@ def test_a_worker_that_stops_for_a_cancel_lets_the_removal_begin_at_once(
 
     def commit(self: plugins.MemorySink, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
         cancellation.cancel_run(run.pk)
-        return CommitStep(DeliveryState.SUBMITTED, look_again_s=1.0)
+        return CommitStep(DeliveryState.SUBMITTED, next_poll_s=1.0)
 
     monkeypatch.setattr(plugins.MemorySink, "commit", commit)
 
@@ -132,7 +132,7 @@ def test_deliveries_that_are_due_together_are_looked_at_with_one_question(
 ) -> None:
     asked: list[list[int]] = []
 
-    def observe(
+    def poll(
         self: plugins.MemorySink, deliveries: Sequence[DeliveryView], ctx: Context
     ) -> Mapping[int, Mapping[str, Any]]:
         asked.append(sorted(delivery.run_id for delivery in deliveries))
@@ -142,10 +142,10 @@ def test_deliveries_that_are_due_together_are_looked_at_with_one_question(
     commit = plugins.MemorySink.commit
 
     def commit_seen(self: plugins.MemorySink, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
-        seen.append(delivery.observed)
+        seen.append(delivery.polled)
         return commit(self, manifest, delivery, ctx)
 
-    monkeypatch.setattr(plugins.MemorySink, "observe", observe, raising=False)
+    monkeypatch.setattr(plugins.MemorySink, "poll", poll, raising=False)
     monkeypatch.setattr(plugins.MemorySink, "commit", commit_seen)
     plugins.TROUBLE["commit.later"] = 3
     runs = [start(make_pipeline(name)) for name in ("one", "two", "three")]
@@ -166,7 +166,7 @@ def test_rows_that_nobody_sees_yet_leave_the_run_partial_until_a_retry_finds_the
 ) -> None:
     def not_loaded(self: plugins.MemorySink, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
         if delivery.state == DeliveryState.STAGED and "task" not in delivery.refs:
-            return CommitStep(DeliveryState.PUBLISHED, look_again_s=0, refs={"task": "t1"})
+            return CommitStep(DeliveryState.PUBLISHED, next_poll_s=0, refs={"task": "t1"})
         return CommitStep(DeliveryState.PUBLISHED_NOT_LOADED, note="No Historical has room.")
 
     with monkeypatch.context() as patch:
@@ -190,11 +190,11 @@ def test_refused_rows_are_counted_and_go_to_quarantine_one_by_one(
     driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def commit(self: plugins.MemorySink, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
-        refusals = tuple(
-            Refusal(manifest.parts[0].name, index, "23514", f"Row {index} is too heavy.", "name") for index in (3, 1)
+        rejections = tuple(
+            Rejection(manifest.parts[0].name, index, "23514", f"Row {index} is too heavy.", "name") for index in (3, 1)
         )
         self.committed[manifest.run_id] = manifest.rows - 2
-        receipt = Receipt(inserted=manifest.rows - 2, refused=2, refusals=refusals)
+        receipt = Receipt(inserted=manifest.rows - 2, rejected=2, rejections=rejections)
         return CommitStep(DeliveryState.AVAILABLE, receipt=receipt)
 
     monkeypatch.setattr(plugins.MemorySink, "commit", commit)
@@ -216,7 +216,7 @@ def test_refused_rows_that_cannot_be_named_fail_the_delivery(
     driver: Driver, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def commit(self: plugins.MemorySink, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
-        return CommitStep(DeliveryState.AVAILABLE, receipt=Receipt(inserted=manifest.rows - 2, refused=2))
+        return CommitStep(DeliveryState.AVAILABLE, receipt=Receipt(inserted=manifest.rows - 2, rejected=2))
 
     monkeypatch.setattr(plugins.MemorySink, "commit", commit)
     run = start(make_pipeline())

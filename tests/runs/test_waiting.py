@@ -154,7 +154,7 @@ def test_long_waiting_work_is_sent_again_a_step_higher(
     driver.step()
     sent = len(driver.history)
     Run.objects.update(started_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
-    Partition.objects.update(nudged_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
+    Partition.objects.update(sent_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
     monkeypatch.setattr("ingestion.dispatch.queue_depth", lambda _queue: 5)
 
     reconcile.reconcile()
@@ -170,7 +170,7 @@ def test_a_full_queue_gets_no_copies(
 ) -> None:
     start(make_pipeline(config={"lanes": 5}))
     driver.step()
-    Partition.objects.update(nudged_at=timezone.now() - timedelta(seconds=3600))
+    Partition.objects.update(sent_at=timezone.now() - timedelta(seconds=3600))
     sent = len(driver.history)
     monkeypatch.setattr("ingestion.dispatch.queue_depth", lambda _queue: 5)
     reconcile.reconcile()

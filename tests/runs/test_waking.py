@@ -65,9 +65,9 @@ def test_many_runs_of_one_pipeline_do_not_keep_another_from_being_woken(
         start(crowded)
     last = start(other)
     driver.waiting.clear()
-    Run.objects.update(nudged_at=timezone.now() - timedelta(seconds=3600))
+    Run.objects.update(sent_at=timezone.now() - timedelta(seconds=3600))
 
-    admission.nudge_waiting_runs()
+    admission.send_waiting_runs()
 
     assert {call.ids["run_id"] for call in driver.waiting} >= {last.pk}
     assert len(driver.waiting) == 2
@@ -80,7 +80,7 @@ def test_waiting_work_is_not_sent_again_at_every_look(
     start(make_pipeline(config={"lanes": 5}), priority=1)
     driver.step()
     Run.objects.update(started_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
-    Partition.objects.update(nudged_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
+    Partition.objects.update(sent_at=timezone.now() - timedelta(seconds=2.5 * settings.HEADGATE_AGEING_S))
     sent = len(driver.history)
 
     for _ in range(10):
@@ -95,7 +95,7 @@ def test_runs_that_nobody_plans_are_not_nudged_into_a_full_queue(
     start(make_pipeline())
     sent = len(driver.history)
     monkeypatch.setattr("ingestion.dispatch.queue_depth", lambda _queue: 5)
-    Run.objects.update(nudged_at=timezone.now() - timedelta(seconds=3600))
+    Run.objects.update(sent_at=timezone.now() - timedelta(seconds=3600))
 
     reconcile.reconcile()
 

@@ -33,7 +33,7 @@ from ingestion.runs.deliver import redelivery
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.history import HistoryLine, find_deliveries, history_of, notes_of, task_of
 
-COUNTS = ("inserted", "updated", "unchanged", "refused", "counted")
+COUNTS = ("inserted", "updated", "unchanged", "rejected", "counted")
 
 StateName = StrEnum("StateName", {state.name: state.value for state in DeliveryState})  # type: ignore[misc]
 Wait = Annotated[
@@ -132,7 +132,7 @@ def fill(
 
 def told_of_delivery(delivery: Delivery) -> dict[str, Any]:
     """Return the delivery as a machine reads it."""
-    names = ("state", "is_redelivery", *COUNTS, "code", "message", "attempt", "looks", "created_at", "finished_at")
+    names = ("state", "is_redelivery", *COUNTS, "code", "message", "attempt", "polls", "created_at", "finished_at")
     return {
         "delivery": delivery.pk,
         "run": delivery.run_id,

@@ -22,7 +22,7 @@ from ingestion.management.cli.options import (
 from ingestion.management.cli.output import Output
 from ingestion.models import Destination, Source
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.housekeeping import OutsideTask, Upkeep
+from ingestion.ports.housekeeping import Housekeeping, OutsideTask
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.destinations import address_of, health_of
 from ingestion.runs.read.history import deliveries_of_tasks
@@ -232,12 +232,12 @@ def _told_of_task(task: OutsideTask) -> dict[str, Any]:
     return {"task": told.pop("id"), **told}
 
 
-def _tell(done: Upkeep, *, out: Output, **where: str) -> Exit:
+def _tell(done: Housekeeping, *, out: Output, **where: str) -> Exit:
     out.answer({**where, **asdict(done), "exit_code": Exit.DONE}, lines=_lines(done))
     return Exit.DONE
 
 
-def _lines(done: Upkeep) -> list[str]:
+def _lines(done: Housekeeping) -> list[str]:
     if not done.actions:
         return ["There is nothing to be done."]
     size = done.size_bytes / _KILOBYTE

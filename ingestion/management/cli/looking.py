@@ -234,7 +234,7 @@ def _lines(told: Mapping[str, Any]) -> Iterable[str]:
         if stage["total"]:
             yield f"{stage['stage']:<10} {stage['done']} of {stage['total']}{failed}"
     for delivery in told["deliveries"]:
-        counts = ", ".join(f"{delivery[name]} {name}" for name in ("inserted", "updated", "unchanged", "refused"))
+        counts = ", ".join(f"{delivery[name]} {name}" for name in ("inserted", "updated", "unchanged", "rejected"))
         counted = "" if delivery["counted"] is None else f"; {delivery['counted']} counted there"
         yield f"delivery   {delivery['destination']}: {delivery['state']}; {counts}{counted}"
         yield f"           {states_in_short(delivery['history'])}"

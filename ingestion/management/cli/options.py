@@ -42,7 +42,7 @@ PriorityOption = Annotated[
 ]
 
 
-def parse_moment(text: str | None, *, option: str) -> datetime | None:
+def parse_timestamp(text: str | None, *, option: str) -> datetime | None:
     """Return a time as ISO 8601 writes it, UTC where no zone is said; ConfigError for another text."""
     if text is None:
         return None

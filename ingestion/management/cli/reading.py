@@ -15,7 +15,7 @@ from ingestion.management.cli.options import (
     Quiet,
     find_pipeline,
     find_run,
-    parse_moment,
+    parse_timestamp,
     split_names,
 )
 from ingestion.management.cli.output import Output
@@ -56,7 +56,7 @@ def export(
     stack.prepare_tables()
     published = _rows(
         pipeline, run, columns=columns, with_lineage=lineage,
-        since=parse_moment(since, option="--since"), until=parse_moment(until, option="--until"),
+        since=parse_timestamp(since, option="--since"), until=parse_timestamp(until, option="--until"),
     )  # fmt: skip
     if output is None:
         count = pour(published, sys.stdout.buffer, file_format=chosen, limit=limit)

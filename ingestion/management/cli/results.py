@@ -20,7 +20,7 @@ def lines_of_run(told: dict[str, Any]) -> Iterator[str]:
     yield f"{place}run {told['run']} of {told['pipeline']}: {told['state']}{books_of(told)}"
     if told["message"] and not told["code"]:
         yield f"  {told['message']}"
-    if told["rejected"] or any(delivery["refused"] for delivery in told["deliveries"]):
+    if told["rejected"] or any(delivery["rejected"] for delivery in told["deliveries"]):
         yield "  See the rejected rows with: " + command_line(f"ingest rejected {told['run']}")
     if told.get("rows_written") is not None and told["output"] != "-":
         yield f"  {told['rows_written']} rows in {told['output']}"

@@ -28,7 +28,7 @@ from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.leases import Lease, claim
 from ingestion.runs.work.states import CANCELLABLE_RUN_STATES
-from ingestion.runs.work.task_messages import abort_call
+from ingestion.runs.work.task_messages import abort_message
 from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
@@ -56,7 +56,7 @@ def cancel_run(run_id: int, *, by: str = "") -> Run:
         rows.update(message=message)
         events.record(run_id, "run.cancelled", level="warning", message=message, by=by)
         failpoint("cancel.before_commit")
-        transaction.on_commit(admission.nudge_waiting_runs, robust=True)
+        transaction.on_commit(admission.send_waiting_runs, robust=True)
     failpoint("cancel.after_commit")
     return Run.objects.get(pk=run_id)
 
@@ -91,7 +91,7 @@ def withdraw_deliveries(deliveries: QuerySet[Delivery], *, code: str, **values: 
             destination=delivery.destination.name,
             delivery=delivery.pk,
         )
-        dispatch.publish_after_commit(abort_call(delivery.pk))
+        dispatch.send_after_commit(abort_message(delivery.pk))
 
 
 def _skip(model: type[Partition | DeliveryPart], rows: QuerySet[Any]) -> None:
@@ -114,7 +114,7 @@ def let_go(lease: Lease, delivery_id: int) -> None:
     withdrawn = Delivery.objects.filter(pk=delivery_id, state=DeliveryState.FAILED, needs_abort=True)
     rows = withdrawn if lease.model is Delivery else DeliveryPart.objects.filter(state=PartitionState.SKIPPED)
     if rows.filter(pk=lease.pk, fence=lease.fence + 1).update(lease_until=None) and withdrawn.exists():
-        dispatch.publish(abort_call(delivery_id))
+        dispatch.send(abort_message(delivery_id))
 
 
 def abort_delivery(delivery_id: int) -> Outcome:
@@ -126,7 +126,7 @@ def abort_delivery(delivery_id: int) -> Outcome:
         return Outcome.NOT_MINE
     outcome = attempt(
         lease,
-        abort_call(delivery_id),
+        abort_message(delivery_id),
         lambda: _abort(delivery_id, lease),
         back_to=DeliveryState.FAILED,
         fail=_give_up,
@@ -145,7 +145,7 @@ def _abort(delivery_id: int, lease: Lease) -> None:
         failpoint("abort.done")
         left = sink.count(manifest, view, ctx)
     with transaction.atomic():
-        lease.release(needs_abort=False, counted=left, holds=None)
+        lease.release(needs_abort=False, counted=left, lock=None)
         if left:
             # The commit came through while the run was cancelled, before its answer could be noted.
             message = _name_what_was_taken(delivery.run_id)
@@ -162,7 +162,7 @@ def _abort(delivery_id: int, lease: Lease) -> None:
 
 def _give_up(lease: Lease, code: str, message: str) -> None:
     """Stop trying to remove what was staged: no reader sees it, and a person is told where it lies."""
-    lease.release(needs_abort=False, holds=None)
+    lease.release(needs_abort=False, lock=None)
     events.record(lease.run_id, "delivery.not_aborted", level="error", message=message, code=code, delivery=lease.pk)
 
 

@@ -16,7 +16,7 @@ from ingestion.models import (
 )
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.record import events
-from ingestion.runs.work.task_messages import deliver_call, load_call
+from ingestion.runs.work.task_messages import deliver_message, load_message
 from ingestion.runs.work.transitions import move
 
 _ENDED = (PartitionState.DONE, PartitionState.FAILED, PartitionState.SKIPPED)
@@ -29,7 +29,7 @@ def plan_delivery(run: Run, destination: Destination, *, is_redelivery: bool = F
     )
     parts = Part.objects.filter(run=run, zone=Part.Zone.CLEAN, rows__gt=0).order_by("lane", "link", "seq")
     DeliveryPart.objects.bulk_create(
-        [DeliveryPart(delivery=delivery, part=part, nudged_at=Now()) for part in parts], ignore_conflicts=True
+        [DeliveryPart(delivery=delivery, part=part, sent_at=Now()) for part in parts], ignore_conflicts=True
     )
     return delivery
 
@@ -43,18 +43,18 @@ def reopen_deliveries(deliveries: QuerySet[Delivery], *, is_redelivery: bool = F
     # All of them: what was staged may have made way for a later run, and staging what is there costs a look.
     for part_state in _ENDED:
         rows = DeliveryPart.objects.filter(pk__in=parts)
-        move(rows, expected=part_state, to=PartitionState.PENDING, nudged_at=Now(), **fresh)
+        move(rows, expected=part_state, to=PartitionState.PENDING, sent_at=Now(), **fresh)
     for state in UNDELIVERED_STATES:
         # A failed delivery may have left rows there, and says so; what was removed is not there.
-        nothing = {"inserted": 0, "updated": 0, "unchanged": 0, "refused": 0, "counted": None}
+        nothing = {"inserted": 0, "updated": 0, "unchanged": 0, "rejected": 0, "counted": None}
         move(
             Delivery.objects.filter(pk__in=ids),
             expected=state,
             to=DeliveryState.PLANNED,
             is_redelivery=is_redelivery,
             needs_abort=False,
-            holds=None,
-            looks=0,
+            lock=None,
+            polls=0,
             finished_at=None,
             **(nothing if state == DeliveryState.REMOVED else {}),
             **fresh,
@@ -75,6 +75,6 @@ def send_delivery(delivery_id: int, *, priority: int) -> None:
     parts = DeliveryPart.objects.filter(delivery=delivery_id, state=PartitionState.PENDING)
     ids = list(parts.order_by("pk").values_list("pk", flat=True)[: settings.HEADGATE_CHORD_SIZE])
     for part_id in ids:
-        dispatch.publish(deliver_call(part_id, priority=priority))
+        dispatch.send(deliver_message(part_id, priority=priority))
     if not ids:
-        dispatch.publish(load_call(delivery_id, priority=priority))
+        dispatch.send(load_message(delivery_id, priority=priority))

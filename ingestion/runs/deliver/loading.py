@@ -23,7 +23,7 @@ from ingestion.ports.context import Context
 from ingestion.ports.errors import count_mismatch
 from ingestion.ports.messages import sentence
 from ingestion.ports.publication import DeliveryState, Receipt
-from ingestion.ports.sink import CommitStep, ObservingSink, Sink
+from ingestion.ports.sink import CommitStep, PollingSink, Sink
 from ingestion.runs.deliver import cancellation, rejections
 from ingestion.runs.deliver.order import LOADING_STATES, begin, is_under_way, pass_on, take_turn
 from ingestion.runs.record import events
@@ -31,7 +31,7 @@ from ingestion.runs.record.manifests import delivery_view, manifest_of
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.leases import Lease, claim, is_due, is_free
-from ingestion.runs.work.task_messages import load_call, publish_call
+from ingestion.runs.work.task_messages import load_message, publish_message
 from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
@@ -40,14 +40,14 @@ _LOOKED_AT = (DeliveryState.SUBMITTED, DeliveryState.PUBLISHED)
 _TOGETHER = 100
 """Deliveries of one destination that are looked at with one question."""
 
-Observed = dict[int, Mapping[str, Any]]
+Polled = dict[int, Mapping[str, Any]]
 
 
 def load_if_staged(delivery_id: int, *, priority: int) -> None:
     """Nudge the load if no part of the delivery is left to stage; checked after the part's commit."""
     unfinished = DeliveryPart.objects.filter(delivery_id=delivery_id, state__in=UNFINISHED_PARTITION_STATES)
     if not unfinished.exists():
-        dispatch.publish(load_call(delivery_id, priority=priority))
+        dispatch.send(load_message(delivery_id, priority=priority))
 
 
 def load_delivery(delivery_id: int) -> Outcome:
@@ -61,12 +61,12 @@ def load_delivery(delivery_id: int) -> Outcome:
         return Outcome.NOT_MINE
     failpoint("load.claimed")
     delivery = _read(delivery_id)
-    observed: Observed = {}
-    outcome = _advance(delivery, lease, observed=observed)
-    for other_id in [found for found in observed if found != delivery_id]:
+    polled: Polled = {}
+    outcome = _advance(delivery, lease, polled=polled)
+    for other_id in [found for found in polled if found != delivery_id]:
         other_lease = _claim(other_id)
         if other_lease is not None:
-            _advance(_read(other_id), other_lease, observed=observed)
+            _advance(_read(other_id), other_lease, polled=polled)
     return outcome
 
 
@@ -84,10 +84,10 @@ def _read(delivery_id: int) -> Delivery:
     return Delivery.objects.select_related("destination", "run__pipeline", "run__contract").get(pk=delivery_id)
 
 
-def _advance(delivery: Delivery, lease: Lease, *, observed: Observed) -> Outcome:
-    call = load_call(delivery.pk, priority=delivery.run.priority)
+def _advance(delivery: Delivery, lease: Lease, *, polled: Polled) -> Outcome:
+    call = load_message(delivery.pk, priority=delivery.run.priority)
     # What a delivery has reached it keeps: its commit goes on from there.
-    outcome = attempt(lease, call, lambda: _load(delivery, lease, observed=observed), back_to=None, fail=fail_delivery)
+    outcome = attempt(lease, call, lambda: _load(delivery, lease, polled=polled), back_to=None, fail=fail_delivery)
     if outcome is Outcome.STOPPED:
         cancellation.let_go(lease, delivery.pk)
     if outcome in (Outcome.DONE, Outcome.FAILED):
@@ -104,8 +104,8 @@ def go_on_if_loaded(run: Run) -> None:
     rows = Run.objects.filter(pk=run.pk)
     move(rows.filter(~Exists(planned)), expected=RunState.DELIVERING, to=RunState.LOADING)
     for state in LOADING_STATES:
-        if move(rows.filter(~Exists(unfinished)), expected=state, to=RunState.PUBLISHING, attempt=0, nudged_at=Now()):
-            dispatch.publish(publish_call(run))
+        if move(rows.filter(~Exists(unfinished)), expected=state, to=RunState.PUBLISHING, attempt=0, sent_at=Now()):
+            dispatch.send(publish_message(run))
 
 
 def fail_delivery(lease: Lease, code: str, message: str) -> None:
@@ -115,7 +115,7 @@ def fail_delivery(lease: Lease, code: str, message: str) -> None:
 
 def _end(lease: Lease, state: DeliveryState, *, code: str, message: str) -> None:
     with transaction.atomic():
-        lease.release(to=state, code=code, message=message, finished_at=Now(), holds=None)
+        lease.release(to=state, code=code, message=message, finished_at=Now(), lock=None)
         name = Delivery.objects.filter(pk=lease.pk).values_list("destination__name", flat=True).get()
         events.record(
             lease.run_id,
@@ -128,7 +128,7 @@ def _end(lease: Lease, state: DeliveryState, *, code: str, message: str) -> None
         )
 
 
-def _load(delivery: Delivery, lease: Lease, *, observed: Observed) -> None:
+def _load(delivery: Delivery, lease: Lease, *, polled: Polled) -> None:
     failed = delivery.parts.filter(state=PartitionState.FAILED).order_by("part__lane", "part__link").first()
     if failed is not None:
         fail_delivery(lease, failed.code, failed.message)
@@ -141,12 +141,12 @@ def _load(delivery: Delivery, lease: Lease, *, observed: Observed) -> None:
             take_turn(delivery, lease)
         go_on_if_loaded(delivery.run)
     with sink_context(lease, is_resumed=sink.capabilities.resumes_commit) as ctx:
-        if delivery.pk not in observed and delivery.state in _LOOKED_AT and isinstance(sink, ObservingSink):
-            observed.update(_observe(sink, delivery, ctx))
-        _commit(sink, delivery, lease, ctx, seen=observed.get(delivery.pk))
+        if delivery.pk not in polled and delivery.state in _LOOKED_AT and isinstance(sink, PollingSink):
+            polled.update(_poll(sink, delivery, ctx))
+        _commit(sink, delivery, lease, ctx, seen=polled.get(delivery.pk))
 
 
-def _observe(sink: ObservingSink, delivery: Delivery, ctx: Context) -> Observed:
+def _poll(sink: PollingSink, delivery: Delivery, ctx: Context) -> Polled:
     """Return what the destination says of this delivery and of all others whose next look is due."""
     others = Delivery.objects.filter(
         is_under_way(LOADING_STATES), is_free(), is_due(), destination=delivery.destination_id, state__in=_LOOKED_AT
@@ -155,7 +155,7 @@ def _observe(sink: ObservingSink, delivery: Delivery, ctx: Context) -> Observed:
         delivery,
         *others.select_related("destination", "run__pipeline", "run__contract").order_by("pk")[:_TOGETHER],
     ]
-    return dict(sink.observe([delivery_view(row, row.run) for row in rows], ctx))
+    return dict(sink.poll([delivery_view(row, row.run) for row in rows], ctx))
 
 
 def _commit(sink: Sink, delivery: Delivery, lease: Lease, ctx: Context, *, seen: Mapping[str, Any] | None) -> None:
@@ -163,7 +163,7 @@ def _commit(sink: Sink, delivery: Delivery, lease: Lease, ctx: Context, *, seen:
     manifest = manifest_of(run)
     while True:
         lease.raise_if_revoked()
-        step = sink.commit(manifest, replace(delivery_view(delivery, run), observed=seen), ctx)
+        step = sink.commit(manifest, replace(delivery_view(delivery, run), polled=seen), ctx)
         failpoint("load.committed")
         # What was seen is used once: the next call may already have caused something else.
         seen = None
@@ -173,22 +173,22 @@ def _commit(sink: Sink, delivery: Delivery, lease: Lease, ctx: Context, *, seen:
             _end(lease, DeliveryState.PUBLISHED_NOT_LOADED, code="sink.not_loaded", message=message)
             return
         _note(delivery, lease, step)
-        if step.look_again_s:
+        if step.next_poll_s:
             lease.release(
                 attempt=0,
-                looks=F("looks") + 1,
-                nudged_at=Now(),
-                not_before=Now() + timedelta(seconds=step.look_again_s),
+                polls=F("polls") + 1,
+                sent_at=Now(),
+                not_before=Now() + timedelta(seconds=step.next_poll_s),
             )
-            call = load_call(delivery.pk, priority=run.priority)
-            dispatch.publish_after_commit(call, countdown_s=step.look_again_s)
+            call = load_message(delivery.pk, priority=run.priority)
+            dispatch.send_after_commit(call, countdown_s=step.next_poll_s)
             return
         if step.state in _COMMITTED and step.receipt is not None:
             break
     counted = sink.count(manifest, delivery_view(delivery, run), ctx)
     _verify(delivery, step.receipt, counted=counted, accepted=manifest.rows)
     with transaction.atomic():
-        lease.release(to=DeliveryState.VERIFIED, counted=counted, finished_at=Now(), attempt=0, holds=None)
+        lease.release(to=DeliveryState.VERIFIED, counted=counted, finished_at=Now(), attempt=0, lock=None)
         events.record(
             run.pk, "delivery.verified", destination=delivery.destination.name, delivery=delivery.pk, rows=counted
         )
@@ -200,12 +200,12 @@ def _note(delivery: Delivery, lease: Lease, step: CommitStep) -> None:
     """Write what the step reached before anything is done on the strength of it (rule R8)."""
     refs = {**delivery.refs, **step.refs}
     counts = {}
-    refused = rejections.store_refused(delivery, step.receipt) if step.receipt is not None else []
+    refused = rejections.store_rejected(delivery, step.receipt) if step.receipt is not None else []
     if step.receipt is not None:
-        counts = {name: getattr(step.receipt, name) for name in ("inserted", "updated", "unchanged", "refused")}
+        counts = {name: getattr(step.receipt, name) for name in ("inserted", "updated", "unchanged", "rejected")}
     with transaction.atomic():
         lease.change(to=step.state, refs=refs, **counts)
-        rejections.replace_refused(delivery, refused)
+        rejections.replace_rejected(delivery, refused)
         if step.state != delivery.state or step.note:
             events.record(
                 delivery.run_id,
@@ -219,7 +219,7 @@ def _note(delivery: Delivery, lease: Lease, step: CommitStep) -> None:
 
 def _verify(delivery: Delivery, receipt: Receipt, *, counted: int, accepted: int) -> None:
     """Raise unless the destination accounts for every accepted row, and shows what it says it took."""
-    accounted = receipt.inserted + receipt.updated + receipt.unchanged + receipt.refused
+    accounted = receipt.inserted + receipt.updated + receipt.unchanged + receipt.rejected
     for stage, found, expected in (("staging", accounted, accepted), ("loading", counted, receipt.visible)):
         if found != expected:
             raise count_mismatch(delivery.destination.name, stage=stage, found=found, expected=expected)

@@ -24,7 +24,7 @@ from ingestion.ports.publication import DeliveryState, WriteMode
 from ingestion.runs.record import events
 from ingestion.runs.record.manifests import write_mode
 from ingestion.runs.work.leases import Lease
-from ingestion.runs.work.task_messages import load_call
+from ingestion.runs.work.task_messages import load_message
 
 LOADING_STATES = (RunState.DELIVERING, RunState.LOADING)
 _LOOK_AGAIN_S = 15.0
@@ -57,15 +57,15 @@ def take_turn(delivery: Delivery, lease: Lease) -> None:
         raise SinkRejected("delivery.incomplete", destination=name, base=base)
     try:
         with transaction.atomic():
-            begin(delivery, lease, holds=f"{delivery.destination_id}:{delivery.run.pipeline_id}")
+            begin(delivery, lease, lock=f"{delivery.destination_id}:{delivery.run.pipeline_id}")
     except IntegrityError as error:
         raise SinkUnavailable("sink.busy", destination=name, retry_after_s=_LOOK_AGAIN_S) from error
 
 
-def begin(delivery: Delivery, lease: Lease, *, holds: str | None = None) -> None:
+def begin(delivery: Delivery, lease: Lease, *, lock: str | None = None) -> None:
     """Note that all is staged and the load begins."""
     with transaction.atomic():
-        lease.change(to=DeliveryState.STAGED, attempt=0, holds=holds)
+        lease.change(to=DeliveryState.STAGED, attempt=0, lock=lock)
         events.record(lease.run_id, "delivery.staged", destination=delivery.destination.name, delivery=delivery.pk)
     delivery.state = DeliveryState.STAGED
 
@@ -81,8 +81,8 @@ def pass_on(delivery: Delivery) -> None:
         not_before__isnull=False,
     )
     following = waiting.select_related("run").order_by("run_id").first()
-    if following is not None and waiting.filter(pk=following.pk).update(not_before=None, nudged_at=Now()):
-        dispatch.publish(load_call(following.pk, priority=following.run.priority))
+    if following is not None and waiting.filter(pk=following.pk).update(not_before=None, sent_at=Now()):
+        dispatch.send(load_message(following.pk, priority=following.run.priority))
 
 
 def _missing_base(delivery: Delivery) -> int | None:

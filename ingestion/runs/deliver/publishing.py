@@ -12,7 +12,7 @@ from ingestion.runs.record.views import spec_of
 from ingestion.runs.start import admission, dependents
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.leases import Lease, claim
-from ingestion.runs.work.task_messages import publish_call
+from ingestion.runs.work.task_messages import publish_message
 from ingestion.toolkit.failpoints import failpoint
 
 
@@ -27,7 +27,7 @@ def publish_run(run_id: int) -> Outcome:
     failpoint("publish.claimed")
     run = Run.objects.select_related("pipeline__source", "contract").get(pk=run_id)
     return attempt(
-        lease, publish_call(run), lambda: _publish(run, lease), back_to=RunState.PUBLISHING, fail=admission.fail_run
+        lease, publish_message(run), lambda: _publish(run, lease), back_to=RunState.PUBLISHING, fail=admission.fail_run
     )
 
 
@@ -60,7 +60,7 @@ def _publish(run: Run, lease: Lease) -> None:
             _advance_checkpoint(run)
         events.record(run.pk, "run.published", state=state, rows=run.accepted, code=code, message=message)
         failpoint("publish.before_commit")
-        transaction.on_commit(admission.nudge_waiting_runs, robust=True)
+        transaction.on_commit(admission.send_waiting_runs, robust=True)
     failpoint("publish.after_commit")
     dependents.start_dependents(run)
 

@@ -12,7 +12,7 @@ from ingestion.runs.record.manifests import delivery_view, part_view
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.leases import Lease, claim
-from ingestion.runs.work.task_messages import deliver_call, load_call, publish_call
+from ingestion.runs.work.task_messages import deliver_message, load_message, publish_message
 from ingestion.toolkit.failpoints import failpoint
 
 
@@ -33,21 +33,21 @@ def start_deliveries(run_id: int) -> None:
     """Send the tasks of every delivery that has not begun: its parts, then its load; without any, the publication."""
     run = Run.objects.get(pk=run_id)
     if run.state == RunState.PUBLISHING:
-        dispatch.publish(publish_call(run))
+        dispatch.send(publish_message(run))
         return
     deliveries = Delivery.objects.filter(run=run, state=Delivery.State.PLANNED).order_by("pk")
     for delivery in deliveries if run.state == RunState.DELIVERING else ():
         parts = delivery.parts.filter(state=PartitionState.PENDING).values_list("pk", flat=True)
-        calls = [[deliver_call(pk, priority=run.priority)] for pk in parts]
-        load = load_call(delivery.pk, priority=run.priority)
+        calls = [[deliver_message(pk, priority=run.priority)] for pk in parts]
+        load = load_message(delivery.pk, priority=run.priority)
         if calls:
-            dispatch.publish_chord(calls, load)
+            dispatch.send_chord(calls, load)
         else:
-            dispatch.publish(load)
+            dispatch.send(load)
 
 
 def deliver_part(delivery_part_id: int) -> Outcome:
-    """Stage one clean part at one destination; the last one nudges the load. Safe to call twice, at once and late."""
+    """Stage one clean part at one destination; the last one sends the load. Safe to call twice, at once and late."""
     lease = claim(
         DeliveryPart,
         delivery_part_id,
@@ -64,7 +64,7 @@ def deliver_part(delivery_part_id: int) -> Outcome:
     priority = row.delivery.run.priority
     outcome = attempt(
         lease,
-        deliver_call(row.pk, priority=priority),
+        deliver_message(row.pk, priority=priority),
         lambda: _deliver(row, lease),
         back_to=PartitionState.PENDING,
         fail=_fail_part,
@@ -83,7 +83,7 @@ def _deliver(row: DeliveryPart, lease: Lease) -> None:
         receipt = sink.stage(part_view(row.part), delivery_view(delivery, delivery.run), ctx)
     failpoint("deliver.staged")
     with transaction.atomic():
-        lease.release(to=PartitionState.DONE, rows=row.part.rows or 0, refused=receipt.refused)
+        lease.release(to=PartitionState.DONE, rows=row.part.rows or 0, rejected=receipt.rejected)
         failpoint("deliver.before_commit")
     failpoint("deliver.after_commit")
 

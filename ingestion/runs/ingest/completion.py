@@ -10,7 +10,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Now
 
 from ingestion import dispatch
-from ingestion.dispatch import Call
+from ingestion.dispatch import TaskMessage
 from ingestion.models import UNFINISHED_PARTITION_STATES, Partition, PartitionState, Run, RunState
 from ingestion.ports.messages import sentence
 from ingestion.runs.deliver import staging
@@ -19,7 +19,7 @@ from ingestion.runs.record import events
 from ingestion.runs.start import admission
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.leases import Lease, claim
-from ingestion.runs.work.task_messages import complete_call
+from ingestion.runs.work.task_messages import complete_message
 from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
@@ -53,7 +53,7 @@ def complete_run(run_id: int) -> Outcome:
     lease = claim(Run, run_id, expected=(RunState.COMPLETING,))
     if lease is None:
         return Outcome.NOT_MINE
-    call = complete_call(run_id)
+    call = complete_message(run_id)
     outcome = attempt(lease, call, lambda: _complete(lease), back_to=RunState.COMPLETING, fail=admission.fail_run)
     if outcome is Outcome.DONE:
         staging.start_deliveries(run_id)
@@ -69,21 +69,21 @@ def send_next_partitions(run_id: int) -> int:
     run = Run.objects.filter(pk=run_id, state=RunState.RUNNING).only("priority").first()
     if run is None:
         return 0
-    waiting = Partition.objects.filter(run_id=run_id, state=PartitionState.PENDING, nudged_at__isnull=True)
+    waiting = Partition.objects.filter(run_id=run_id, state=PartitionState.PENDING, sent_at__isnull=True)
     ids = list(waiting.order_by("lane", "link").values_list("pk", flat=True)[: settings.HEADGATE_CHORD_SIZE])
     # The stamp is taken before the message is sent: of two callers one gets the row, and a message that is lost
     # is sent again by the reconciler.
     mine = _stamp(run_id, ids)
     if mine:
-        dispatch.publish_chord(
+        dispatch.send_chord(
             [
                 [
-                    Call("ingestion.fetch", {"partition_id": pk}, run.priority),
-                    Call("ingestion.validate", {"partition_id": pk}, run.priority),
+                    TaskMessage("ingestion.fetch", {"partition_id": pk}, run.priority),
+                    TaskMessage("ingestion.validate", {"partition_id": pk}, run.priority),
                 ]
                 for pk in mine
             ],
-            complete_call(run_id, priority=run.priority),
+            complete_message(run_id, priority=run.priority),
         )
     return len(mine)
 
@@ -94,9 +94,9 @@ def _stamp(run_id: int, ids: list[int]) -> list[int]:
         return []
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=run_id)
-        waiting = Partition.objects.filter(pk__in=ids, state=PartitionState.PENDING, nudged_at__isnull=True)
+        waiting = Partition.objects.filter(pk__in=ids, state=PartitionState.PENDING, sent_at__isnull=True)
         mine = list(waiting.order_by("lane", "link").values_list("pk", flat=True))
-        Partition.objects.filter(pk__in=mine).update(nudged_at=Now())
+        Partition.objects.filter(pk__in=mine).update(sent_at=Now())
     return mine
 
 
@@ -117,7 +117,7 @@ def _complete(lease: Lease) -> None:
     if counts["failed"] and (not run.pipeline.allow_partial or counts["failed"] == counts["total"]):
         _fail_with_first(run, lease, failed=counts["failed"], total=counts["total"])
         return
-    deduplication.settle_duplicates(run, lease)
+    deduplication.deduplicate(run, lease)
     failpoint("complete.settled")
     totals = Partition.objects.filter(run=run).aggregate(
         **{name: Sum(name, default=0) for name in ("fetched", "accepted", "rejected", "duplicate", "filtered")}
@@ -127,7 +127,7 @@ def _complete(lease: Lease) -> None:
     gate = gates.judge(run)
     with transaction.atomic():
         following = staging.prepare_deliveries(run)
-        lease.release(to=following, attempt=0, not_before=None, nudged_at=Now(), **totals)
+        lease.release(to=following, attempt=0, not_before=None, sent_at=Now(), **totals)
         events.record(run.pk, "run.completed", message=gate.reason, **totals)
         failpoint("complete.before_commit")
     failpoint("complete.after_commit")

@@ -18,7 +18,7 @@ from ingestion.quality.keys import (
     hash_keys,
     hash_scheme,
     read_scheme,
-    settle,
+    resolve_duplicates,
 )
 from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.runs.record import events
@@ -41,7 +41,7 @@ class _Rewritten:
     count: int
 
 
-def settle_duplicates(run: Run, lease: Lease) -> int:
+def deduplicate(run: Run, lease: Lease) -> int:
     """Take the rows out whose key stays in another partition, rewriting only their parts; return how many.
 
     In files the first row stays, from APIs the one with the greatest cursor_field value, then the last; order is
@@ -57,7 +57,7 @@ def settle_duplicates(run: Run, lease: Lease) -> int:
         return 0
     stream = registry.find_stream(run.pipeline.source, run.pipeline.stream)
     cursor_field = None if stream.is_file else _stored_cursor(parts[0], stream.cursor_field)
-    losers = settle(
+    losers = resolve_duplicates(
         find_duplicates([_hashed(part, contract) for part in parts]),
         partial(_read_keys, parts, [*contract.key, *([cursor_field] if cursor_field else [])]),
         key=contract.key,

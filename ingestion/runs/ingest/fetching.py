@@ -18,7 +18,7 @@ from ingestion.runs.record.views import spec_of
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import source_context
 from ingestion.runs.work.leases import Lease, claim_partition
-from ingestion.runs.work.task_messages import fetch_call, validate_call
+from ingestion.runs.work.task_messages import fetch_message, validate_message
 from ingestion.toolkit.failpoints import failpoint
 
 _ZSTD_LEVEL = 3
@@ -34,13 +34,13 @@ def fetch_partition(partition_id: int, *, is_chained: bool) -> Outcome:
         return Outcome.NOT_MINE
     failpoint("fetch.claimed")
     partition = Partition.objects.select_related("run__pipeline__source").get(pk=partition_id)
-    call = fetch_call(partition)
+    call = fetch_message(partition)
     outcome = attempt(
         lease, call, lambda: _fetch(partition, lease), back_to=PartitionState.PENDING, fail=completion.fail_partition
     )
     failpoint("fetch.before_successor")
     if outcome is Outcome.DONE and not is_chained:
-        dispatch.publish(validate_call(partition))
+        dispatch.send(validate_message(partition))
     if outcome is Outcome.FAILED:
         completion.complete_if_last(partition.run_id)
     return outcome
@@ -123,7 +123,7 @@ def _close(lease: Lease, *, seq: int, raw_bytes: int) -> None:
         raw_bytes=raw_bytes,
         attempt=0,
         not_before=None,
-        nudged_at=Now(),
+        sent_at=Now(),
     )
 
 
@@ -136,7 +136,7 @@ def _continue(partition: Partition, page: Page) -> None:
         spec=partition.spec,
         label=partition.label,
         cursor=page.next_cursor,
-        nudged_at=Now(),
+        sent_at=Now(),
     )
     following.run = partition.run
-    dispatch.publish_after_commit(fetch_call(following))
+    dispatch.send_after_commit(fetch_message(following))

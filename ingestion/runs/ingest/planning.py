@@ -18,7 +18,7 @@ from ingestion.runs.start.waiting import Waiting, blocked_by
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import source_context
 from ingestion.runs.work.leases import Lease, claim
-from ingestion.runs.work.task_messages import plan_call
+from ingestion.runs.work.task_messages import plan_message
 from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
@@ -36,7 +36,7 @@ def plan_run(run_id: int) -> Outcome:
         return Outcome.NOT_MINE
     failpoint("plan.claimed")
     run = Run.objects.select_related("pipeline__source").get(pk=run_id)
-    call = plan_call(run_id, priority=run.priority)
+    call = plan_message(run_id, priority=run.priority)
     outcome = attempt(lease, call, lambda: _plan(run, lease), back_to=RunState.PLANNING, fail=admission.fail_run)
     if outcome is Outcome.DONE:
         completion.complete_run(run_id)
@@ -86,16 +86,16 @@ def _put_off(run: Run, waiting: Waiting) -> None:
             ):
                 events.record(run.pk, "run.failed", level="error", message=message, code="dependency.timeout")
             return
-    # What it waits for nudges it when it happens; this time is only for the case that the nudge is lost.
+    # What it waits for nudges it when it happens; this time is only for the case that the message is lost.
     rows.filter(state=RunState.PENDING).update(
-        not_before=Now() + timedelta(seconds=settings.HEADGATE_NUDGE_AGAIN_S), nudged_at=Now()
+        not_before=Now() + timedelta(seconds=settings.HEADGATE_NUDGE_AGAIN_S), sent_at=Now()
     )
 
 
 def _plan(run: Run, lease: Lease) -> None:
     if run.republishes_id:
         with transaction.atomic():
-            lease.release(to=RunState.COMPLETING, attempt=0, nudged_at=Now())
+            lease.release(to=RunState.COMPLETING, attempt=0, sent_at=Now())
         return
     source = run.pipeline.source
     since = None
@@ -118,6 +118,6 @@ def _plan(run: Run, lease: Lease) -> None:
             ],
             batch_size=500,
         )
-        lease.release(to=RunState.RUNNING, attempt=0, since=since, not_before=None, nudged_at=Now())
+        lease.release(to=RunState.RUNNING, attempt=0, since=since, not_before=None, sent_at=Now())
         events.record(run.pk, "run.planned", partitions=len(specs), since=since)
     failpoint("plan.after_commit")

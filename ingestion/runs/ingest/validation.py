@@ -27,7 +27,7 @@ from ingestion.runs.record.views import query_of, spec_of
 from ingestion.runs.start import contracts
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.leases import Lease, claim_partition
-from ingestion.runs.work.task_messages import validate_call
+from ingestion.runs.work.task_messages import validate_message
 from ingestion.toolkit.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def validate_partition(partition_id: int) -> Outcome:
     partition = Partition.objects.select_related("run__pipeline__source", "run__contract").get(pk=partition_id)
     outcome = attempt(
         lease,
-        validate_call(partition),
+        validate_message(partition),
         lambda: _validate(partition, lease),
         back_to=PartitionState.PENDING,
         fail=completion.fail_partition,

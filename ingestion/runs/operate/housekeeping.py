@@ -13,12 +13,12 @@ from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.ports.housekeeping import (
     DroppingSink,
+    Housekeeping,
     OutsideTask,
     SchemaChange,
     StoringSink,
     TableSink,
     TaskSink,
-    Upkeep,
 )
 from ingestion.ports.publication import DeliveryState
 from ingestion.ports.schema import ContractBody
@@ -53,10 +53,10 @@ def operations_of(kind: str) -> list[str]:
     return [name for name, port in OPERATIONS.items() if _has(sink_class, port)]
 
 
-def compact(destination: Destination, pipeline: Pipeline, *, dry_run: bool = False) -> Upkeep:
+def compact(destination: Destination, pipeline: Pipeline, *, dry_run: bool = False) -> Housekeeping:
     """Write the small files of the pipeline's published state together, or say what that would do."""
     with _sink(destination, "compact", pipeline=pipeline) as (sink, ctx):
-        found: Upkeep = sink.compact(pipeline.name, ctx, dry_run=dry_run)
+        found: Housekeeping = sink.compact(pipeline.name, ctx, dry_run=dry_run)
     return found
 
 
@@ -67,16 +67,16 @@ def retain(
     keep_runs: int | None = None,
     keep_days: int | None = None,
     dry_run: bool = False,
-) -> Upkeep:
+) -> Housekeeping:
     """Remove the pipeline's old publications from the destination, or say which these would be."""
     with _sink(destination, "retain", pipeline=pipeline) as (sink, ctx):
-        found: Upkeep = sink.retain(pipeline.name, ctx, keep_runs=keep_runs, keep_days=keep_days, dry_run=dry_run)
+        found: Housekeeping = sink.retain(pipeline.name, ctx, keep_runs=keep_runs, keep_days=keep_days, dry_run=dry_run)
     return found
 
 
 def drop(
     destination: Destination, pipeline: Pipeline, *, confirm: str = "", dry_run: bool = False, by: str = ""
-) -> Upkeep:
+) -> Housekeeping:
     """Remove all of the pipeline from the destination; its deliveries count as removed and can be made again.
 
     Refused unless `confirm` is the pipeline's name, written out by a person; a dry run needs none.
@@ -84,7 +84,7 @@ def drop(
     if not dry_run and confirm != pipeline.name:
         raise Refused("destination.unconfirmed", pipeline=pipeline.name, destination=destination.name)
     with _sink(destination, "drop", pipeline=pipeline) as (sink, ctx):
-        done: Upkeep = sink.drop(pipeline.name, ctx, dry_run=dry_run)
+        done: Housekeeping = sink.drop(pipeline.name, ctx, dry_run=dry_run)
     if not dry_run:
         _note_removed(destination, pipeline, by=by)
     return done

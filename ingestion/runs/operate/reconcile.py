@@ -17,7 +17,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from ingestion import dispatch
-from ingestion.dispatch import Call
+from ingestion.dispatch import TaskMessage
 from ingestion.models import (
     OPEN_DELIVERY_STATES,
     TERMINAL_RUN_STATES,
@@ -38,14 +38,14 @@ from ingestion.runs.record import events
 from ingestion.runs.start import admission, dependents
 from ingestion.runs.work.leases import is_due, is_free
 from ingestion.runs.work.task_messages import (
-    abort_call,
-    complete_call,
-    deliver_call,
-    fetch_call,
-    load_call,
-    plan_call,
-    publish_call,
-    validate_call,
+    abort_message,
+    complete_message,
+    deliver_message,
+    fetch_message,
+    load_message,
+    plan_message,
+    publish_message,
+    validate_message,
 )
 from ingestion.runs.work.transitions import move
 
@@ -74,9 +74,9 @@ def reconcile() -> list[Repair]:
         _wake_pending_runs,
         _resume_run_stages,
         _send_unsent_partitions,
-        _renudge_partitions,
-        _renudge_delivery_parts,
-        _renudge_deliveries,
+        _resend_partitions,
+        _resend_delivery_parts,
+        _resend_deliveries,
         _age_waiting_runs,
         _abort_deliveries,
         _start_dependents,
@@ -87,9 +87,9 @@ def reconcile() -> list[Repair]:
     return repairs
 
 
-def _not_nudged_lately() -> Q:
+def _not_sent_lately() -> Q:
     again = Now() - timedelta(seconds=settings.HEADGATE_NUDGE_AGAIN_S)
-    return Q(nudged_at__isnull=True) | Q(nudged_at__lt=again)
+    return Q(sent_at__isnull=True) | Q(sent_at__lt=again)
 
 
 def _stale(rows: "QuerySet[Any]") -> "QuerySet[Any]":
@@ -98,7 +98,7 @@ def _stale(rows: "QuerySet[Any]") -> "QuerySet[Any]":
     A row whose lease ran out is stale at once: its holder is dead or has lost it.
     """
     expired = Q(lease_until__lt=Now())
-    return rows.filter(is_free(), is_due()).filter(expired | _not_nudged_lately())
+    return rows.filter(is_free(), is_due()).filter(expired | _not_sent_lately())
 
 
 def _end_overdue_runs() -> Iterator[Repair]:
@@ -130,26 +130,26 @@ def _end_overdue_runs() -> Iterator[Repair]:
 def _wake_pending_runs() -> Iterator[Repair]:
     waiting = admission.next_in_line(_stale(Run.objects.all()), limit=_WOKEN_AT_ONCE)
     for run in waiting[: _room(len(waiting), "plan")]:
-        Run.objects.filter(pk=run.pk).update(nudged_at=Now())
+        Run.objects.filter(pk=run.pk).update(sent_at=Now())
         step = _steps(run.created_at)
-        if dispatch.publish(plan_call(run.pk, priority=run.priority, step=step)) and run.not_before is None:
+        if dispatch.send(plan_message(run.pk, priority=run.priority, step=step)) and run.not_before is None:
             yield Repair("pending", run.pk)
 
 
 def _resume_run_stages() -> Iterator[Repair]:
-    calls: tuple[tuple[str, str, Callable[[Run], Call]], ...] = (
-        (RunState.PLANNING, "plan", lambda run: plan_call(run.pk, priority=run.priority)),
-        (RunState.COMPLETING, "plan", lambda run: complete_call(run.pk, priority=run.priority)),
-        (RunState.PUBLISHING, "load", publish_call),
+    calls: tuple[tuple[str, str, Callable[[Run], TaskMessage]], ...] = (
+        (RunState.PLANNING, "plan", lambda run: plan_message(run.pk, priority=run.priority)),
+        (RunState.COMPLETING, "plan", lambda run: complete_message(run.pk, priority=run.priority)),
+        (RunState.PUBLISHING, "load", publish_message),
     )
     for state, queue, call in calls:
         for run in _short_of(_stale(Run.objects.filter(state=state)), queue):
-            Run.objects.filter(pk=run.pk).update(nudged_at=Now())
-            dispatch.publish(call(run))
+            Run.objects.filter(pk=run.pk).update(sent_at=Now())
+            dispatch.send(call(run))
             yield Repair(state, run.pk)
     unfinished = Partition.objects.filter(run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
     for run in _short_of(Run.objects.filter(~Exists(unfinished), state=RunState.RUNNING), "plan"):
-        if dispatch.publish(complete_call(run.pk, priority=run.priority)):
+        if dispatch.send(complete_message(run.pk, priority=run.priority)):
             yield Repair("fan_in", run.pk)
     for state in LOADING_STATES:
         for run in Run.objects.filter(state=state):
@@ -161,9 +161,9 @@ def _resume_run_stages() -> Iterator[Repair]:
 
 
 def _send_unsent_partitions() -> Iterator[Repair]:
-    unsent = Partition.objects.filter(run=OuterRef("pk"), state=PartitionState.PENDING, nudged_at__isnull=True)
+    unsent = Partition.objects.filter(run=OuterRef("pk"), state=PartitionState.PENDING, sent_at__isnull=True)
     under_way = Partition.objects.filter(
-        run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES, nudged_at__isnull=False
+        run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES, sent_at__isnull=False
     )
     for run in Run.objects.filter(Exists(unsent), ~Exists(under_way), state=RunState.RUNNING):
         sent = completion.send_next_partitions(run.pk)
@@ -171,49 +171,49 @@ def _send_unsent_partitions() -> Iterator[Repair]:
             yield Repair("unsent", run.pk, f"{sent} partitions")
 
 
-def _renudge_partitions() -> Iterator[Repair]:
+def _resend_partitions() -> Iterator[Repair]:
     open_rows = Partition.objects.filter(
-        run__state=RunState.RUNNING, state__in=UNFINISHED_PARTITION_STATES, nudged_at__isnull=False
+        run__state=RunState.RUNNING, state__in=UNFINISHED_PARTITION_STATES, sent_at__isnull=False
     )
     for stage, queue, call in (
-        (Partition.Stage.FETCH, "fetch", fetch_call),
-        (Partition.Stage.VALIDATE, "validate", validate_call),
+        (Partition.Stage.FETCH, "fetch", fetch_message),
+        (Partition.Stage.VALIDATE, "validate", validate_message),
     ):
         rows = _stale(open_rows.filter(stage=stage)).select_related("run").order_by("-run__priority", "pk")
-        yield from _renudge(rows, queue, call)
+        yield from _resend(rows, queue, call)
 
 
-def _renudge_delivery_parts() -> Iterator[Repair]:
+def _resend_delivery_parts() -> Iterator[Repair]:
     rows = _stale(
         DeliveryPart.objects.filter(
             is_under_way((RunState.DELIVERING,), through="delivery__"), state__in=UNFINISHED_PARTITION_STATES
         )
     )
-    yield from _renudge(
+    yield from _resend(
         rows.select_related("delivery__run").order_by("-delivery__run__priority", "pk"),
         "deliver",
-        lambda row: deliver_call(row.pk, priority=row.delivery.run.priority),
+        lambda row: deliver_message(row.pk, priority=row.delivery.run.priority),
     )
 
 
-def _renudge_deliveries() -> Iterator[Repair]:
+def _resend_deliveries() -> Iterator[Repair]:
     unfinished = DeliveryPart.objects.filter(delivery=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
     rows = _stale(
         Delivery.objects.filter(is_under_way(LOADING_STATES), ~Exists(unfinished), state__in=OPEN_DELIVERY_STATES)
     )
-    yield from _renudge(
+    yield from _resend(
         rows.select_related("run").order_by("pk"),
         "load",
-        lambda row: load_call(row.pk, priority=row.run.priority),
+        lambda row: load_message(row.pk, priority=row.run.priority),
     )
 
 
-def _renudge(rows: "QuerySet[Any]", queue: str, call: Callable[..., Call]) -> Iterator[Repair]:
+def _resend(rows: "QuerySet[Any]", queue: str, call: Callable[..., TaskMessage]) -> Iterator[Repair]:
     """Send again what is stale."""
     for row in _short_of(rows, queue):
         lease_lost = row.lease_until is not None
-        row._meta.default_manager.filter(pk=row.pk).update(nudged_at=Now())
-        if dispatch.publish(call(row)):
+        row._meta.default_manager.filter(pk=row.pk).update(sent_at=Now())
+        if dispatch.send(call(row)):
             detail = f"{row._meta.model_name} {row.pk}{' (its worker is gone)' if lease_lost else ''}"
             yield Repair("lease" if lease_lost else "message", _run_id(row), detail)
 
@@ -242,11 +242,11 @@ def _age_waiting_runs() -> Iterator[Repair]:
     before = Now() - timedelta(seconds=settings.HEADGATE_AGEING_S)
     for run in waiting.filter(moved_at__lt=before):
         rows = Partition.objects.filter(is_free(), is_due(), run=run, state=PartitionState.PENDING)
-        for row in rows.filter(nudged_at__isnull=False).select_related("run").order_by("lane", "link")[:_AGEING_COPIES]:
-            if not Partition.objects.filter(pk=row.pk, nudged_at__lt=before).update(nudged_at=Now()):
+        for row in rows.filter(sent_at__isnull=False).select_related("run").order_by("lane", "link")[:_AGEING_COPIES]:
+            if not Partition.objects.filter(pk=row.pk, sent_at__lt=before).update(sent_at=Now()):
                 continue
-            make = fetch_call if row.stage == Partition.Stage.FETCH else validate_call
-            dispatch.publish(make(row, step=_steps(run.moved_at)))
+            make = fetch_message if row.stage == Partition.Stage.FETCH else validate_message
+            dispatch.send(make(row, step=_steps(run.moved_at)))
     return iter(())
 
 
@@ -256,10 +256,10 @@ def _steps(since: datetime) -> int:
 
 
 def _abort_deliveries() -> Iterator[Repair]:
-    waiting = Delivery.objects.filter(is_free(), is_due(), needs_abort=True).filter(_not_nudged_lately())
+    waiting = Delivery.objects.filter(is_free(), is_due(), needs_abort=True).filter(_not_sent_lately())
     for delivery in _short_of(waiting, "load"):
-        Delivery.objects.filter(pk=delivery.pk).update(nudged_at=Now())
-        dispatch.publish(abort_call(delivery.pk))
+        Delivery.objects.filter(pk=delivery.pk).update(sent_at=Now())
+        dispatch.send(abort_message(delivery.pk))
         yield Repair("abort", delivery.run_id)
 
 

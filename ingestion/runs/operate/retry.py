@@ -22,7 +22,7 @@ from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.deliveries import note_begun_again, reopen_deliveries, send_delivery
 from ingestion.runs.record import events
 from ingestion.runs.start import creation
-from ingestion.runs.work.task_messages import complete_call, plan_call
+from ingestion.runs.work.task_messages import complete_message, plan_message
 from ingestion.runs.work.transitions import move
 
 
@@ -50,7 +50,7 @@ def retry_run(run_id: int, *, by: str = "") -> Run:
             expected=run.state,
             to=state,
             lease_until=None,
-            nudged_at=Now(),
+            sent_at=Now(),
             not_before=None,
             **fresh,
         )
@@ -82,7 +82,7 @@ def _reopen(run: Run, *, by: str) -> RunState:
             finished_at=None,
             lease_until=None,
             not_before=None,
-            nudged_at=None,
+            sent_at=None,
             fence=F("fence") + 1,
         )
         for state in (PartitionState.PENDING, PartitionState.LEASED, PartitionState.FAILED)
@@ -100,12 +100,12 @@ def _go_on(run_id: int) -> None:
     """Send what resumes the run; chords are left to the workers, so that a web request sends single messages."""
     run = Run.objects.get(pk=run_id)
     if run.state == RunState.PENDING:
-        dispatch.publish(plan_call(run_id, priority=run.priority))
+        dispatch.send(plan_message(run_id, priority=run.priority))
     elif run.state == RunState.DELIVERING:
         for delivery in Delivery.objects.filter(run=run, state=DeliveryState.PLANNED):
             send_delivery(delivery.pk, priority=run.priority)
     else:
-        dispatch.publish(complete_call(run_id, priority=run.priority))
+        dispatch.send(complete_message(run_id, priority=run.priority))
 
 
 def roll_back(run_id: int, *, trigger: str = Run.Trigger.ROLLBACK) -> Run:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.models import Part
 from ingestion.ports.publication import Manifest, PartView, WriteMode
-from ingestion.quality.keys import HashedPart, find_duplicates, hash_keys, hash_scheme, read_scheme, settle
+from ingestion.quality.keys import HashedPart, find_duplicates, hash_keys, hash_scheme, read_scheme, resolve_duplicates
 from ingestion.runs.record.lake import open_lake
 from ingestion.toolkit.clean.kinds import Kind, PartShape, agreed_kinds
 
@@ -53,7 +53,7 @@ def _superseded(key: tuple[str, ...], runs: tuple[tuple[PartView, ...], ...]) ->
         _hashed(part, number, hashes=stored.get(part.key, ""), shape=shape, kinds=kinds)
         for number, (part, shape) in enumerate(zip(parts, shapes, strict=True))
     ]
-    losers = settle(find_duplicates(hashed), partial(_read_keys, parts, kinds), key=key, keep="latest")
+    losers = resolve_duplicates(find_duplicates(hashed), partial(_read_keys, parts, kinds), key=key, keep="latest")
     return {number: positions.astype(np.uint32) for number, positions in losers.items()}
 
 

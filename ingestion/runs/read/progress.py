@@ -120,7 +120,8 @@ def summarize(run: Run) -> dict[str, Any]:
                 "inserted": delivery.inserted,
                 "updated": delivery.updated,
                 "unchanged": delivery.unchanged,
-                "refused": delivery.refused,
+                "rejected": delivery.rejected,
+                "refused": delivery.rejected,
                 "counted": delivery.counted,
             }
             for delivery in deliveries

@@ -11,7 +11,7 @@ from django.utils import timezone
 from ingestion.models import GIVEN_UP_STATES, PUBLISHED_RUN_STATES, Delivery, Run, RunState
 from ingestion.runs.read.progress import BOOKS
 
-_TAKEN = ("inserted", "updated", "unchanged", "refused")
+_TAKEN = ("inserted", "updated", "unchanged", "rejected")
 
 
 def collect_statistics(*, days: int = 30) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def delivery_view(delivery: Delivery, run: Run) -> DeliveryView:
         attempt=delivery.attempt,
         logical_time=logical_time(run),
         refs=delivery.refs,
-        looks=delivery.looks,
+        polls=delivery.polls,
     )
 
 

@@ -11,7 +11,7 @@ from ingestion import dispatch
 from ingestion.models import Run, RunState
 from ingestion.runs.record import events
 from ingestion.runs.work.leases import Lease
-from ingestion.runs.work.task_messages import plan_call
+from ingestion.runs.work.task_messages import plan_message
 
 
 def fail_run(lease: Lease, code: str, message: str) -> None:
@@ -19,19 +19,19 @@ def fail_run(lease: Lease, code: str, message: str) -> None:
     with transaction.atomic():
         lease.release(to=RunState.FAILED, code=code, message=message, finished_at=Now(), not_before=None)
         events.record(lease.run_id, "run.failed", level="error", message=message, code=code)
-        transaction.on_commit(nudge_waiting_runs, robust=True)
+        transaction.on_commit(send_waiting_runs, robust=True)
 
 
-def nudge_waiting_runs(limit: int = 20) -> int:
+def send_waiting_runs(limit: int = 20) -> int:
     """Send a message for the runs that wait for a place and are next in line; return how many were sent."""
     due = Run.objects.filter(
-        Q(nudged_at__isnull=True) | Q(nudged_at__lt=Now() - timedelta(seconds=1)) | Q(not_before__isnull=False)
+        Q(sent_at__isnull=True) | Q(sent_at__lt=Now() - timedelta(seconds=1)) | Q(not_before__isnull=False)
     )
     sent = 0
     for run in next_in_line(due, limit=limit):
         # A place may have become free, so the time they were told to wait for no longer counts.
-        Run.objects.filter(pk=run.pk, state=RunState.PENDING).update(nudged_at=Now(), not_before=None)
-        sent += dispatch.publish(plan_call(run.pk, priority=run.priority))
+        Run.objects.filter(pk=run.pk, state=RunState.PENDING).update(sent_at=Now(), not_before=None)
+        sent += dispatch.send(plan_message(run.pk, priority=run.priority))
     return sent
 
 

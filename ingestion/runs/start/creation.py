@@ -12,7 +12,7 @@ from ingestion.models import PUBLISHED_RUN_STATES, Contract, Pipeline, Run, Sche
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.runs.record import events
 from ingestion.runs.start import contracts
-from ingestion.runs.work.task_messages import plan_call
+from ingestion.runs.work.task_messages import plan_message
 
 _QUERY_FIELDS = frozenset({"filter", "fields", "limit", "options"})
 
@@ -60,11 +60,11 @@ def create_run(
                 mode=_mode(pipeline, contract),
                 priority=priority or pipeline.priority,
                 republishes=republishes,
-                nudged_at=Now(),
+                sent_at=Now(),
             )
             run.uploads.set(uploads)
             events.record(run.pk, "run.created", trigger=trigger)
-            dispatch.publish_after_commit(plan_call(run.pk, priority=run.priority))
+            dispatch.send_after_commit(plan_message(run.pk, priority=run.priority))
     except IntegrityError:
         return _created_meanwhile(pipeline, asked, uploads, slot=slot, idempotency_key=idempotency_key), False
     run.refresh_from_db()

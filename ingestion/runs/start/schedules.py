@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from ingestion.models import Pipeline, Run, Schedule
 from ingestion.ports.errors import ConfigError, IngestError
-from ingestion.runs.start.admission import nudge_waiting_runs
+from ingestion.runs.start.admission import send_waiting_runs
 from ingestion.runs.start.creation import create_run
 
 logger = logging.getLogger(__name__)
@@ -149,4 +149,4 @@ def pause_pipeline(pipeline_id: int) -> None:
 def resume_pipeline(pipeline_id: int) -> None:
     """Let the pipeline start runs again; waiting ones begin at once."""
     Pipeline.objects.filter(pk=pipeline_id).update(is_paused=False)
-    nudge_waiting_runs()
+    send_waiting_runs()

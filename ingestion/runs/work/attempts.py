@@ -12,7 +12,7 @@ from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, 
 from django.db.models.functions import Now
 
 from ingestion import dispatch
-from ingestion.dispatch import Call, TimeLimitReached
+from ingestion.dispatch import TaskMessage, TimeLimitReached
 from ingestion.ports.errors import (
     Cancelled,
     DeadlineReached,
@@ -44,12 +44,12 @@ class Outcome(Enum):
     NOT_MINE = "not_mine"
 
 
-def attempt(lease: Lease, call: Call, work: Callable[[], None], *, back_to: str | None, fail: Fail) -> Outcome:
+def attempt(lease: Lease, call: TaskMessage, work: Callable[[], None], *, back_to: str | None, fail: Fail) -> Outcome:
     """Do `work` under the lease, settle how it ends, and return what became of it.
 
     A signal stops it without a trace; a retryable error puts the row back to `back_to` (None: to the state that the
     work has brought it to) with a time, an expected one ends in `fail`; anything else is a defect, tried once more and
-    then failed with an incident id. `call` is the nudge that resumes the work.
+    then failed with an incident id. `call` is the message that resumes the work.
     """
     try:
         if lease.attempt > settings.HEADGATE_MAX_ATTEMPTS:
@@ -71,7 +71,7 @@ def attempt(lease: Lease, call: Call, work: Callable[[], None], *, back_to: str 
     return Outcome.DONE
 
 
-def _settle(lease: Lease, call: Call, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
+def _settle(lease: Lease, call: TaskMessage, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
     try:
         return _decide(lease, call, error, back_to=back_to, fail=fail)
     except (LeaseLost, Cancelled):
@@ -83,12 +83,12 @@ def _settle(lease: Lease, call: Call, error: Exception, *, back_to: str | None, 
         return Outcome.STOPPED
 
 
-def _decide(lease: Lease, call: Call, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
+def _decide(lease: Lease, call: TaskMessage, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
     """Return what becomes of the work after `error`, written."""
     if isinstance(error, LeaseLost) or lease.was_revoked:
         logger.info("%s %s was stopped: %s", call.name, call.ids, type(error).__name__)
         return Outcome.STOPPED
-    lease.look_again()
+    lease.reload()
     terms = _terms_of_retry(lease, call, error)
     if terms is not None:
         wait_s, counts = terms
@@ -99,7 +99,7 @@ def _decide(lease: Lease, call: Call, error: Exception, *, back_to: str | None, 
     return _settle_defect(lease, call, error, back_to=back_to, fail=fail)
 
 
-def _terms_of_retry(lease: Lease, call: Call, error: Exception) -> tuple[float, bool] | None:
+def _terms_of_retry(lease: Lease, call: TaskMessage, error: Exception) -> tuple[float, bool] | None:
     """Return the seconds to wait and whether the attempt counts, or None where the work is not tried again."""
     # A plugin that was told to stop may say Cancelled when it was the worker slot that ended.
     if isinstance(error, Cancelled | DeadlineReached):
@@ -123,7 +123,7 @@ def _terms_of_retry(lease: Lease, call: Call, error: Exception) -> tuple[float, 
     return None
 
 
-def _settle_defect(lease: Lease, call: Call, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
+def _settle_defect(lease: Lease, call: TaskMessage, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
     incident = uuid.uuid4().hex[:12]
     logger.error("Incident %s in %s %s", incident, call.name, call.ids, exc_info=error)
     if lease.attempt <= 1:
@@ -133,17 +133,17 @@ def _settle_defect(lease: Lease, call: Call, error: Exception, *, back_to: str |
     return Outcome.FAILED
 
 
-def _put_back(lease: Lease, call: Call, *, back_to: str | None, wait_s: float, counts: bool = True) -> Outcome:
+def _put_back(lease: Lease, call: TaskMessage, *, back_to: str | None, wait_s: float, counts: bool = True) -> Outcome:
     wait_s = min(wait_s, LONGEST_WAIT_S)
     lease.release(
         to=back_to,
         not_before=Now() + timedelta(seconds=wait_s),
-        nudged_at=Now(),
+        sent_at=Now(),
         attempt=lease.attempt if counts else lease.attempt - 1,
     )
     # A longer wait than a message may have is a column; the reconciler nudges when it is over.
     if wait_s <= dispatch.LONGEST_COUNTDOWN_S:
-        dispatch.publish(call, countdown_s=wait_s or None)
+        dispatch.send(call, countdown_s=wait_s or None)
     return Outcome.PUT_BACK
 
 

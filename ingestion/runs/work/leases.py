@@ -102,7 +102,7 @@ class Lease:
         self.state = target
         self.progress()
 
-    def look_again(self) -> None:
+    def reload(self) -> None:
         """Take the row's state from the table, after work that broke and may have rolled back; LeaseLost if not held."""
         rows = _rows(self.model).filter(pk=self.pk, fence=self.fence, lease_until__isnull=False)
         state = rows.values_list("state", flat=True).first()
@@ -237,7 +237,7 @@ class Watcher:
                 leases = tuple(self._leases)
             try:
                 for lease in leases:
-                    look_after(lease)
+                    renew_or_stop(lease)
             except (DatabaseError, InterfaceError):
                 # The database is restarting or the connection is gone: a new one is made at the next look, and
                 # a lease that cannot be renewed meanwhile expires, which is what it is for.
@@ -245,7 +245,7 @@ class Watcher:
                 connection.close()
 
 
-def look_after(lease: Lease) -> None:
+def renew_or_stop(lease: Lease) -> None:
     """Renew the lease if its work goes on, or stop the work if the row is no longer ours.
 
     A row that its owner has just given back keeps its fence until the next claim, but has no lease to renew.

@@ -23,7 +23,7 @@ class Kind(StrEnum):
     NUMBER = "number"
     BOOLEAN = "boolean"
     DATE = "date"
-    MOMENT = "moment"
+    TIMESTAMP = "timestamp"
     NOTHING = "nothing"
 
 
@@ -34,7 +34,7 @@ _DECLARED = {
     ColumnType.NUMBER: Kind.NUMBER,
     ColumnType.BOOLEAN: Kind.BOOLEAN,
     ColumnType.DATE: Kind.DATE,
-    ColumnType.DATETIME: Kind.MOMENT,
+    ColumnType.DATETIME: Kind.TIMESTAMP,
 }
 
 

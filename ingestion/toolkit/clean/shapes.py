@@ -23,10 +23,10 @@ ARROW_TYPES: dict[Kind, Any] = {
     Kind.NUMBER: pa.float64(),
     Kind.BOOLEAN: pa.bool_(),
     Kind.DATE: pa.date32(),
-    Kind.MOMENT: pa.timestamp("us", tz="UTC"),
+    Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
     Kind.NOTHING: pa.string(),
 }
-_ORDERED = frozenset({Kind.INTEGER, Kind.UNSIGNED, Kind.DATE, Kind.MOMENT})
+_ORDERED = frozenset({Kind.INTEGER, Kind.UNSIGNED, Kind.DATE, Kind.TIMESTAMP})
 _KNOWN_SHAPES = 10_000
 
 
@@ -98,7 +98,7 @@ def kind_of(dtype: pa.DataType) -> Kind:  # noqa: PLR0911 - one return per kind
         return Kind.NUMBER
     if types.is_date(dtype):
         return Kind.DATE
-    return Kind.MOMENT if types.is_timestamp(dtype) else Kind.TEXT
+    return Kind.TIMESTAMP if types.is_timestamp(dtype) else Kind.TEXT
 
 
 def conform(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> pa.RecordBatch:
@@ -125,7 +125,7 @@ def _conformed(array: Any, kind: Kind) -> Any:
         return array
     if kind is Kind.TEXT and not _is_text(array.type):
         return pa.array([as_text(value) for value in array.to_pylist()], wanted)
-    if kind is Kind.MOMENT and getattr(array.type, "tz", None) is None:
+    if kind is Kind.TIMESTAMP and getattr(array.type, "tz", None) is None:
         return array.cast(pa.timestamp("us")).cast(wanted)
     return array.cast(wanted)
 

@@ -16,7 +16,7 @@ _TYPES = {
     Kind.NUMBER: "DOUBLE",
     Kind.BOOLEAN: "BOOLEAN",
     Kind.DATE: "DATE",
-    Kind.MOMENT: "TIMESTAMPTZ",
+    Kind.TIMESTAMP: "TIMESTAMPTZ",
     Kind.NOTHING: "VARCHAR",
 }
 
@@ -107,7 +107,7 @@ def _expression(place: str | None, stored: Kind | None, wanted: Kind) -> str:
     """Return how a stored column is read as the agreed kind; text as `rows.kinds.as_text` writes it."""
     if place is None or stored is Kind.NOTHING:
         return f"NULL::{_TYPES[wanted]}"
-    if stored is Kind.MOMENT and wanted is Kind.TEXT:
+    if stored is Kind.TIMESTAMP and wanted is Kind.TEXT:
         moment = f"{place}::TIMESTAMPTZ"
         fraction = f"CASE WHEN microsecond({moment}) % 1000000 = 0 THEN '' ELSE strftime({moment}, '.%f') END"
         return f"strftime({moment}, '%Y-%m-%dT%H:%M:%S') || {fraction} || '+00:00'"

@@ -22,7 +22,7 @@ class ObjectWriter(LakeWriter, Protocol):
 
 
 class ObjectStore(Lake, Protocol):
-    """A lake as its owner sees it: with the upkeep that plugins have no business with."""
+    """A lake as its owner sees it: with the housekeeping that plugins have no business with."""
 
     def put_if_absent(
         self, key: str, source: bytes | Path, *, sha256: str | None = None, progress: Callable[[], None] = ...

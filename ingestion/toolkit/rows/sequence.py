@@ -133,7 +133,7 @@ class RowSequence:
     def _times_within(self, piece: Piece, window: Window) -> "Mask":
         with self._lake.open(piece.part.key) as stored, _readable(piece.part):
             read = pq.ParquetFile(stored).read(columns=[window.column])
-        times = conform(read.combine_chunks().to_batches()[0], {window.column: Kind.MOMENT}).column(0)
+        times = conform(read.combine_chunks().to_batches()[0], {window.column: Kind.TIMESTAMP}).column(0)
         moments = pl.Series(times)
         chosen = moments.is_not_null()
         if window.since is not None:
@@ -153,7 +153,7 @@ class _Verdict:
 
 def _verdict(piece: Piece, window: Window) -> _Verdict:
     column = piece.shape.column(window.column)
-    if column is None or column.kind not in (Kind.DATE, Kind.MOMENT) or not piece.shape.has_values(column):
+    if column is None or column.kind not in (Kind.DATE, Kind.TIMESTAMP) or not piece.shape.has_values(column):
         return _Verdict(is_known=True, has_all=False)
     if not column.is_bounded:
         return _Verdict(is_known=False, has_all=False)

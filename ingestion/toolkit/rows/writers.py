@@ -81,7 +81,7 @@ def _csv_column(name: str, kind: Kind) -> pl.Expr:
     if kind is Kind.TEXT:
         is_formula = value.str.contains(f"^{FORMULA}") & ~value.str.contains(f"^(?:{NUMBER})$")
         return pl.when(is_formula).then("'" + value).otherwise(value).alias(name)
-    if kind is Kind.MOMENT:
+    if kind is Kind.TIMESTAMP:
         whole = value.dt.microsecond() == 0
         return (
             pl.when(whole)

@@ -35,7 +35,7 @@ def json_lines(batch: pa.RecordBatch, *, json_columns: Collection[str] = ()) -> 
             pieces.append(pl.lit(pl.Series([f"{orjson.dumps(name).decode()}:"])) + pl.lit(_as_json(frame[name])))
             plain = []
         else:
-            plain.append(_moments_as_text(frame[name]))
+            plain.append(_timestamps_as_text(frame[name]))
     pieces += _without_braces(plain)
     if not frame.height:
         return b""
@@ -70,7 +70,7 @@ def _finite(batch: pa.RecordBatch) -> pl.DataFrame:
     return frame.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in floats)
 
 
-def _moments_as_text(series: pl.Series) -> pl.Series:
+def _timestamps_as_text(series: pl.Series) -> pl.Series:
     if not series.dtype.is_temporal():
         return series
     table = cells_as_text(pa.table({series.name: series.to_arrow()}), keep=())

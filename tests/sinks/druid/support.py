@@ -247,9 +247,9 @@ class Bench:
         """Look at the delivery and take it one step further, as the engine does; return it with its notes."""
         seen = None
         if view.state in (DeliveryState.SUBMITTED, DeliveryState.PUBLISHED):
-            seen = self.sink.observe([view], self.ctx).get(view.id)
-        step = self.sink.commit(manifest, replace(view, observed=seen), self.ctx)
-        return step, replace(view, state=step.state, refs={**view.refs, **step.refs}, looks=view.looks + 1)
+            seen = self.sink.poll([view], self.ctx).get(view.id)
+        step = self.sink.commit(manifest, replace(view, polled=seen), self.ctx)
+        return step, replace(view, state=step.state, refs={**view.refs, **step.refs}, polls=view.polls + 1)
 
     def deliver(
         self,
@@ -293,9 +293,9 @@ class Bench:
             if step.state in COMMITTED and step.receipt is not None:
                 self._verify(manifest, view, step)
                 break
-            if step.look_again_s:
-                outcome.waits.append(step.look_again_s)
-                self._pass(view, step.look_again_s)
+            if step.next_poll_s:
+                outcome.waits.append(step.next_poll_s)
+                self._pass(view, step.next_poll_s)
         else:
             raise AssertionError(f"{MOST_STEPS} steps and no end: {outcome.step}")
         return outcome
@@ -307,7 +307,7 @@ class Bench:
 
     def retry(self, manifest: Manifest, outcome: Outcome) -> Outcome:
         """Deliver again what a person asks for again: its notes stay, its state begins anew."""
-        return self.deliver(manifest, replace(outcome.delivery, state=DeliveryState.PLANNED, looks=0))
+        return self.deliver(manifest, replace(outcome.delivery, state=DeliveryState.PLANNED, polls=0))
 
     def publish(
         self,

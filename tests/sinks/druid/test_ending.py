@@ -203,10 +203,10 @@ def test_also_one_that_was_cancelled_before_it_was_handed_over(local: Bench, mod
 def test_a_dry_run_only_says_what_a_drop_would_do(druid: FakeDruid, bench: Bench) -> None:
     bench.publish(1, ROWS, mode=REPLACE)
 
-    upkeep = bench.sink.drop(PIPELINE, bench.ctx, dry_run=True)
+    housekeeping = bench.sink.drop(PIPELINE, bench.ctx, dry_run=True)
 
-    assert (upkeep.object_count, upkeep.is_dry_run) == (3, True)
-    assert "3 chunks of datasource samples" in upkeep.actions[0]
+    assert (housekeeping.object_count, housekeeping.is_dry_run) == (3, True)
+    assert "3 chunks of datasource samples" in housekeeping.actions[0]
     assert len(bench.ids()) == 9
 
 
@@ -246,9 +246,9 @@ def test_a_drop_lets_finished_tasks_and_those_of_others_be(druid: FakeDruid, ben
 
 
 def test_a_drop_of_what_is_not_there_does_nothing(bench: Bench) -> None:
-    upkeep = bench.sink.drop(PIPELINE, bench.ctx)
+    housekeeping = bench.sink.drop(PIPELINE, bench.ctx)
 
-    assert (upkeep.actions, upkeep.object_count) == ((), 0)
+    assert (housekeeping.actions, housekeeping.object_count) == ((), 0)
 
 
 @pytest.mark.parametrize("pipeline", ['a"b', "../x", "x" * 200])

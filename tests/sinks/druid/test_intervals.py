@@ -26,19 +26,19 @@ from sinks.druid.intervals import (
 )
 
 DAY_MS = 86_400_000
-MOMENTS = st.integers(FIRST_MS, LAST_MS - 1)
+TIMESTAMPS = st.integers(FIRST_MS, LAST_MS - 1)
 GRANULARITIES = st.sampled_from(ORDER)
-INTERVALS = st.tuples(MOMENTS, MOMENTS).map(lambda ends: (min(ends), max(ends) + 1))
+INTERVALS = st.tuples(TIMESTAMPS, TIMESTAMPS).map(lambda ends: (min(ends), max(ends) + 1))
 
 
-@given(MOMENTS, GRANULARITIES)
+@given(TIMESTAMPS, GRANULARITIES)
 def test_every_moment_lies_in_its_chunk(at_ms: int, granularity: Granularity) -> None:
     start, end = chunk_of(at_ms, granularity)
 
     assert FIRST_MS <= start <= at_ms < end <= LAST_MS
 
 
-@given(MOMENTS, GRANULARITIES)
+@given(TIMESTAMPS, GRANULARITIES)
 def test_the_chunks_tile_time(at_ms: int, granularity: Granularity) -> None:
     start, end = chunk_of(at_ms, granularity)
 
@@ -49,7 +49,7 @@ def test_the_chunks_tile_time(at_ms: int, granularity: Granularity) -> None:
         assert chunk_of(start - 1, granularity)[1] == start
 
 
-@given(MOMENTS)
+@given(TIMESTAMPS)
 def test_a_coarser_chunk_holds_the_finer_ones_whole(at_ms: int) -> None:
     chunks = [chunk_of(at_ms, granularity) for granularity in ORDER]
 
@@ -57,7 +57,7 @@ def test_a_coarser_chunk_holds_the_finer_ones_whole(at_ms: int) -> None:
         assert covers([coarser], finer)
 
 
-@given(MOMENTS, GRANULARITIES)
+@given(TIMESTAMPS, GRANULARITIES)
 def test_a_chunk_is_what_the_calendar_says(at_ms: int, granularity: Granularity) -> None:
     at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
     begin = {
@@ -89,7 +89,7 @@ def test_what_lies_beyond_has_no_text(beyond: tuple[int, int]) -> None:
         as_text(beyond)
 
 
-@given(st.lists(INTERVALS, max_size=8), MOMENTS)
+@given(st.lists(INTERVALS, max_size=8), TIMESTAMPS)
 def test_joined_intervals_hold_the_same_moments_and_never_touch(intervals: list[tuple[int, int]], at_ms: int) -> None:
     merged = merge_intervals(intervals)
 
@@ -107,7 +107,7 @@ def test_a_widened_interval_is_whole_chunks_around_it(interval: tuple[int, int],
     assert widen((start, end), granularity) == (start, end)
 
 
-@given(MOMENTS, MOMENTS)
+@given(TIMESTAMPS, TIMESTAMPS)
 def test_the_chosen_granularity_makes_no_more_than_400_days_or_months(one: int, other: int) -> None:
     first, last = sorted((one, other))
 

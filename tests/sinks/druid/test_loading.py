@@ -41,7 +41,7 @@ def test_the_task_is_noted_before_it_is_handed_over(druid: FakeDruid, bench: Ben
     assert planned.delivery.refs["task"] == "hg.samples.1.101.a1"
     assert len(planned.delivery.refs["hash"]) == 64
     assert planned.step is not None
-    assert planned.step.look_again_s == 0
+    assert planned.step.next_poll_s == 0
     assert druid.count(TASK) == 0
 
 
@@ -83,7 +83,7 @@ def test_many_tasks_are_looked_at_with_one_question(druid: FakeDruid, bench: Ben
         views.append(outcome.delivery)
     before = len(druid.requests)
 
-    seen = bench.sink.observe(views, bench.ctx)
+    seen = bench.sink.poll(views, bench.ctx)
 
     assert len(druid.requests) == before + 1
     assert {number: found["status"]["code"] for number, found in seen.items()} == {view.id: "RUNNING" for view in views}
@@ -104,7 +104,7 @@ def test_what_was_seen_together_costs_no_further_question(druid: FakeDruid, benc
 def test_what_has_no_task_is_not_asked_about(druid: FakeDruid, bench: Bench) -> None:
     manifest = bench.manifest(1, ROWS)
 
-    assert bench.sink.observe([bench.view(manifest)], bench.ctx) == {}
+    assert bench.sink.poll([bench.view(manifest)], bench.ctx) == {}
     assert druid.requests == []
 
 
@@ -417,7 +417,7 @@ def test_an_outage_of_minutes_in_the_middle_is_waited_out(services: tuple[str, .
         druid.stop(*services)
         for _ in range(12):
             step, view = bench.step(manifest, view)
-            bench.wait(step.look_again_s or 0)
+            bench.wait(step.next_poll_s or 0)
         druid.start(*services)
 
         outcome = bench.deliver(manifest, view, goes_on=True)
@@ -437,8 +437,8 @@ def test_no_outage_of_looks_uses_up_the_delivery(druid: FakeDruid, bench: Bench,
     for _ in range(8):
         step, view = bench.step(manifest, view)
         assert step.state is DeliveryState.SUBMITTED
-        assert step.look_again_s
-        bench.wait(step.look_again_s)
+        assert step.next_poll_s
+        bench.wait(step.next_poll_s)
 
     druid.clear_faults()
     druid.release()
@@ -479,7 +479,7 @@ def test_what_was_seen_of_an_earlier_task_decides_nothing_about_the_next(druid: 
     manifest = bench.manifest(1, ROWS, mode=WriteMode.APPEND)
     first = bench.deliver(manifest, until=lambda view: bool(view.refs.get("submitted_at"))).delivery
     druid.await_task("hg.samples.1.101.a1")
-    old = bench.sink.observe([first], bench.ctx)[first.id]
+    old = bench.sink.poll([first], bench.ctx)[first.id]
     druid.hold()
     second = bench.deliver(
         manifest,
@@ -488,7 +488,7 @@ def test_what_was_seen_of_an_earlier_task_decides_nothing_about_the_next(druid: 
         until=lambda view: view.refs["attempt"] == 2 and bool(view.refs.get("submitted_at")),
     ).delivery
 
-    step = bench.sink.commit(manifest, replace(second, observed=old), bench.ctx)
+    step = bench.sink.commit(manifest, replace(second, polled=old), bench.ctx)
 
     assert old["status"]["code"] == "FAILED"
     assert not step.refs.get("failed_at")

@@ -366,7 +366,7 @@ def test_a_merge_waits_until_it_can_be_told_whose_rows_are_there(druid: FakeDrui
     druid.load_after(0)
     manifest = bench.manifest(3, [row(3)])
 
-    waiting = bench.deliver(manifest, until=lambda view: view.looks > 5)
+    waiting = bench.deliver(manifest, until=lambda view: view.polls > 5)
     druid.finish_loading()
     outcome = bench.deliver(manifest, waiting.delivery, goes_on=True)
 

@@ -100,7 +100,7 @@ class Told:
     @property
     def counts(self) -> tuple[int, int, int, int]:
         """Return inserted, updated, unchanged, refused."""
-        return self.receipt.inserted, self.receipt.updated, self.receipt.unchanged, self.receipt.refused
+        return self.receipt.inserted, self.receipt.updated, self.receipt.unchanged, self.receipt.rejected
 
 
 class RelationalPlace:
@@ -180,7 +180,7 @@ class RelationalPlace:
         assert receipt is not None
         told = Told(manifest, receipt)
         assert sum(told.counts) == manifest.rows
-        assert len(receipt.refusals) == receipt.refused
+        assert len(receipt.rejections) == receipt.rejected
         assert sink.count(manifest, delivery, self.ctx) == receipt.visible
         return told
 

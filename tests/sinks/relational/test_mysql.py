@@ -23,7 +23,7 @@ from tests.sinks.relational.certificates import make_certificate
 from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, integer, priced, text
 from tests.sinks.relational.publishing import Publishing
-from tests.sinks.relational.refusals import Refusing, too_long
+from tests.sinks.relational.rejections import Refusing, too_long
 from tests.sinks.relational.serving import Serving
 from tests.sinks.relational.tables import Tables
 
@@ -126,18 +126,18 @@ class TestMySQLRefusals(MySQLPlace, Refusing):
     def test_not_a_number_is_refused(self) -> None:
         self.begin()
 
-        refusal = self.refused_alone(priced((1, 1.0), (2, float("nan")), (3, None)), PRICED)
+        rejection = self.refused_alone(priced((1, 1.0), (2, float("nan")), (3, None)), PRICED)
 
-        assert (refusal.index, refusal.rule) == (1, "not_a_number")
+        assert (rejection.index, rejection.rule) == (1, "not_a_number")
 
     def test_json_that_is_none_is_refused(self) -> None:
         self.begin()
         contract = contract_of(Column(name="cell", type=ColumnType.OBJECT))
         rows = [{"id": n, "cell": cell} for n, cell in enumerate(("{}", "{broken", None))]
 
-        refusal = self.refused_alone(rows, contract)
+        rejection = self.refused_alone(rows, contract)
 
-        assert (refusal.index, refusal.rule) == (1, "samples1.cell")
+        assert (rejection.index, rejection.rule) == (1, "samples1.cell")
 
     def test_a_text_too_long_for_a_narrowed_column_is_refused(self) -> None:
         found = too_long(self, narrowed="varchar(20)")
@@ -152,7 +152,7 @@ class TestMySQLRefusals(MySQLPlace, Refusing):
         told = self.deliver(1, rows, contract=contract_of(integer("size")))
 
         assert told.counts == (2, 0, 0, 1)
-        assert [(row.index, row.column) for row in told.receipt.refusals] == [(1, "size")]
+        assert [(row.index, row.column) for row in told.receipt.rejections] == [(1, "size")]
 
     def test_a_key_too_long_for_its_column_is_refused_and_not_cut(self) -> None:
         self.begin()
@@ -162,7 +162,7 @@ class TestMySQLRefusals(MySQLPlace, Refusing):
         told = self.deliver(1, [{"id": n, "code": code} for n, code in enumerate(codes)], contract=contract)
 
         assert told.counts == (2, 0, 0, 1)
-        assert told.receipt.refusals[0].index == 1
+        assert told.receipt.rejections[0].index == 1
 
     def test_a_column_in_which_texts_look_alike_still_shows_a_difference(self) -> None:
         self.begin()

@@ -29,7 +29,7 @@ from tests.sinks.relational.certificates import make_certificate
 from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, integer, number, priced, text
 from tests.sinks.relational.publishing import Publishing
-from tests.sinks.relational.refusals import Refusing, too_long
+from tests.sinks.relational.rejections import Refusing, too_long
 from tests.sinks.relational.serving import Serving
 from tests.sinks.relational.tables import Tables
 
@@ -134,18 +134,18 @@ class TestPostgresRefusals(PostgresPlace, Refusing):
     def test_a_nul_in_a_text_is_refused(self) -> None:
         self.begin()
 
-        refusal = self.refused_alone([{"id": 1, "name": "a"}, {"id": 2, "name": "b\0c"}], contract_of(text("name")))
+        rejection = self.refused_alone([{"id": 1, "name": "a"}, {"id": 2, "name": "b\0c"}], contract_of(text("name")))
 
-        assert (refusal.index, refusal.rule, refusal.column) == (1, "character_not_in_repertoire", "name")
+        assert (rejection.index, rejection.rule, rejection.column) == (1, "character_not_in_repertoire", "name")
 
     def test_json_that_is_none_is_refused(self) -> None:
         self.begin()
         contract = contract_of(Column(name="cell", type=ColumnType.OBJECT))
         rows = [{"id": n, "cell": cell} for n, cell in enumerate(("{}", '{"a": "\\u0000"}', None))]
 
-        refusal = self.refused_alone(rows, contract)
+        rejection = self.refused_alone(rows, contract)
 
-        assert (refusal.index, refusal.rule) == (1, "untranslatable_character")
+        assert (rejection.index, rejection.rule) == (1, "untranslatable_character")
 
     def test_a_text_too_long_for_a_narrowed_column_is_refused(self) -> None:
         found = too_long(self, narrowed="varchar(20)")
@@ -163,7 +163,7 @@ class TestPostgresRefusals(PostgresPlace, Refusing):
         told = self.deliver(1, rows, contract=contract, mode=mode)
 
         assert told.counts == (2, 0, 0, 2)
-        assert {row.rule for row in told.receipt.refusals} == {"numeric_value_out_of_range"}
+        assert {row.rule for row in told.receipt.rejections} == {"numeric_value_out_of_range"}
 
     def test_a_key_too_long_for_its_index_is_refused(self) -> None:
         self.begin()
@@ -173,8 +173,8 @@ class TestPostgresRefusals(PostgresPlace, Refusing):
         told = self.deliver(1, [{"id": 1, "code": "a"}, {"id": 2, "code": long_code}], contract=contract)
 
         assert told.counts == (1, 0, 0, 1)
-        assert told.receipt.refusals[0].rule == "samples_pkey"
-        assert "index row size" in told.receipt.refusals[0].message
+        assert told.receipt.rejections[0].rule == "samples_pkey"
+        assert "index row size" in told.receipt.rejections[0].message
 
     def test_a_rule_that_would_be_checked_at_the_end_is_checked_at_once(self) -> None:
         self.begin()
@@ -188,7 +188,7 @@ class TestPostgresRefusals(PostgresPlace, Refusing):
         told = self.deliver(1, priced((1, 1.0), (2, 2.0)))
 
         assert told.counts == (1, 0, 0, 1)
-        assert told.receipt.refusals[0].rule == "samples_price_fkey"
+        assert told.receipt.rejections[0].rule == "samples_price_fkey"
 
     def test_what_a_trigger_refuses_is_refused_with_its_words(self) -> None:
         self.begin()
@@ -202,7 +202,7 @@ class TestPostgresRefusals(PostgresPlace, Refusing):
         told = self.deliver(2, priced((1, 11.0), (2, 9.0), (3, 12.0)))
 
         assert told.counts == (1, 0, 0, 2)
-        assert {(row.rule, row.message) for row in told.receipt.refusals} == {("raise_exception", "too dear")}
+        assert {(row.rule, row.message) for row in told.receipt.rejections} == {("raise_exception", "too dear")}
 
     def test_counts_are_right_though_a_trigger_writes_into_the_table_as_well(self) -> None:
         self.begin()
@@ -228,7 +228,7 @@ class TestPostgresRefusals(PostgresPlace, Refusing):
         appended = self.deliver(2, rows, mode=WriteMode.APPEND, contract=KEYLESS, pipeline="others")
 
         assert merged.counts == (2919, 0, 0, 81)
-        assert [row.index for row in merged.receipt.refusals] == list(range(5, 3000, 37))
+        assert [row.index for row in merged.receipt.rejections] == list(range(5, 3000, 37))
         assert appended.counts == (3000, 0, 0, 0)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from ingestion.ports.errors import SinkRejected
-from ingestion.ports.publication import Refusal
-from sinks.relational.rejecting import Refusals, take_rows
+from ingestion.ports.publication import Rejection
+from sinks.relational.rejecting import Rejections, take_rows
 from sinks.relational.troubles import Meaning, Trouble
 
 
@@ -92,13 +92,13 @@ def test_an_error_that_is_no_rows_fault_is_let_through() -> None:
 
 
 def test_one_refusal_too_many_ends_the_delivery() -> None:
-    refusals = Refusals("lab", limit=2)
+    rejections = Rejections("lab", limit=2)
     for index in (5, 1):
-        refusals.add(Refusal("0-0-000000", index, "rule", "bad"))
+        rejections.add(Rejection("0-0-000000", index, "rule", "bad"))
 
     with pytest.raises(SinkRejected) as caught:
-        refusals.add(Refusal("0-0-000000", 7, "price_positive", "bad"))
+        rejections.add(Rejection("0-0-000000", 7, "price_positive", "bad"))
 
     assert caught.value.code == "sink.too_many_refused"
     assert "price_positive" in str(caught.value)
-    assert [row.index for row in refusals.in_order] == [1, 5, 7]
+    assert [row.index for row in rejections.in_order] == [1, 5, 7]

@@ -21,7 +21,7 @@ from tests.conformance.sink import SinkConformance
 from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, priced
 from tests.sinks.relational.publishing import Publishing
-from tests.sinks.relational.refusals import Refusing
+from tests.sinks.relational.rejections import Refusing
 from tests.sinks.relational.tables import Tables
 
 
@@ -94,9 +94,9 @@ class TestSqliteRefusals(SqlitePlace, Refusing):
         self.begin()
         rows = priced((1, float("inf")), (2, float("nan")), (3, None))
 
-        refusal = self.refused_alone(rows, PRICED)
+        rejection = self.refused_alone(rows, PRICED)
 
-        assert (refusal.index, refusal.rule) == (1, "not_a_number")
+        assert (rejection.index, rejection.rule) == (1, "not_a_number")
         assert self.read("SELECT price FROM samples1 ORDER BY id") == [(float("inf"),), (None,)]
 
 

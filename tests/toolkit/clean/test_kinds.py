@@ -12,7 +12,7 @@ from ingestion.toolkit.lake.opening import open_lake
 from ingestion.toolkit.rows.writers import python_rows
 from tests.toolkit.rows.material import numbered, put_part, sequence
 
-MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+TIMESTAMP = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TIMES = pa.timestamp("us", tz="UTC")
 
 
@@ -29,12 +29,12 @@ TIMES = pa.timestamp("us", tz="UTC")
         (pa.array([True, None]), pa.array([1, 0]), Kind.TEXT, ["true", None, "1", "0"]),
         (
             pa.array([date(2026, 1, 2), None]),
-            pa.array([MOMENT, MOMENT], TIMES),
+            pa.array([TIMESTAMP, TIMESTAMP], TIMES),
             Kind.TEXT,
             ["2026-01-02", None, "2026-01-02T03:04:05+00:00", "2026-01-02T03:04:05+00:00"],
         ),
         (pa.array([1, 2]), pa.array([None, None], pa.string()), Kind.INTEGER, [1, 2, None, None]),
-        (pa.nulls(2), pa.array([MOMENT, None], TIMES), Kind.MOMENT, [None, None, MOMENT, None]),
+        (pa.nulls(2), pa.array([TIMESTAMP, None], TIMES), Kind.TIMESTAMP, [None, None, TIMESTAMP, None]),
         (pa.nulls(2), pa.nulls(2), Kind.TEXT, [None] * 4),
     ],
 )

@@ -15,7 +15,7 @@ from ingestion.toolkit.duck.views import ViewFile, view_statements
 from ingestion.toolkit.lake.opening import open_lake
 from tests.toolkit.rows.material import numbered, put_part
 
-MOMENT = datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
+TIMESTAMP = datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
 LIMITS = Limits(timeout_s=20, memory_bytes=128 << 20, rows=100)
 
 
@@ -90,7 +90,7 @@ def test_an_answer_is_cut_off_at_its_limit_and_says_so(asked: Asked) -> None:
 def test_parts_that_disagree_are_read_as_exports_read_them(tmp_path: Path) -> None:
     asked = Asked(tmp_path)
     moments = pa.timestamp("us", tz="UTC")
-    asked.put({"a": pa.array([1]), "b": pa.array([1]), "at": pa.array([MOMENT], moments), "n": pa.nulls(1)})
+    asked.put({"a": pa.array([1]), "b": pa.array([1]), "at": pa.array([TIMESTAMP], moments), "n": pa.nulls(1)})
     asked.put({"b": pa.array([0.5]), "a": pa.array(["x"]), "at": pa.array([date(2026, 1, 2)]), "more": ["y"]})
 
     answer = asked.ask('SELECT a, b, "at", more, n FROM rows ORDER BY b')

@@ -20,7 +20,7 @@ from ingestion.toolkit.rows.sequence import RowSequence
 from ingestion.toolkit.rows.spreadsheets import defuse
 from tests.toolkit.rows.material import numbered, put_part, sequence
 
-MOMENT = datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
+TIMESTAMP = datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def mixed(lake: ObjectStore) -> RowSequence:
         "number": pa.array([-0.25, None]),
         "flag": pa.array([True, None]),
         "day": pa.array([date(2026, 1, 2), None]),
-        "at": pa.array([MOMENT, None], pa.timestamp("us", tz="UTC")),
+        "at": pa.array([TIMESTAMP, None], pa.timestamp("us", tz="UTC")),
     }
     return sequence(lake, [put_part(lake, columns)])
 
@@ -73,7 +73,7 @@ def test_csv_holds_no_formulas_not_even_in_its_header(mixed: RowSequence, tmp_pa
 def test_parquet_holds_the_types(mixed: RowSequence, tmp_path: Path) -> None:
     table = pq.read_table(io.BytesIO(content(mixed, "parquet", tmp_path)))
 
-    assert table.to_pylist()[0]["at"] == MOMENT
+    assert table.to_pylist()[0]["at"] == TIMESTAMP
     assert [str(field.type) for field in table.schema] == [
         "int64", "string", "double", "bool", "date32[day]", "timestamp[us, tz=UTC]",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from ingestion.admin.display import list_address
 from ingestion.models import Delivery, Destination, Pipeline
 from ingestion.ports.errors import IngestError
-from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.housekeeping import Housekeeping
 from ingestion.runs.deliver import redelivery
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.destinations import pipelines_of
@@ -138,7 +138,7 @@ def _notice(said: str, done: Work) -> SafeString:
     return format_html('{}<ul class="hg-findings">{}</ul>', said, lines) if lines else format_html("{}", said)
 
 
-def _work(found: Upkeep) -> Work:
+def _work(found: Housekeeping) -> Work:
     size = filesizeformat(found.size_bytes).replace("\xa0", " ")
     return Work(found.actions, f"{found.object_count} objects, {size}." if found.actions else "Nothing was to be done.")
 

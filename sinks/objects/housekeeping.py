@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ingestion.ports.context import Context, ObjectInfo
-from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.housekeeping import Housekeeping
 from ingestion.ports.publication import WriteMode
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake.opening import ObjectStore
@@ -40,8 +40,8 @@ class _Removal:
         if count:
             self.actions.append(f"{'abort' if self.dry_run else 'aborted'} {count} unfinished uploads")
 
-    def done(self) -> Upkeep:
-        return Upkeep(tuple(self.actions), self.object_count, self.size_bytes, is_dry_run=self.dry_run)
+    def done(self) -> Housekeeping:
+        return Housekeeping(tuple(self.actions), self.object_count, self.size_bytes, is_dry_run=self.dry_run)
 
 
 def retain_publications(
@@ -53,7 +53,7 @@ def retain_publications(
     keep_days: int | None,
     grace_hours: int,
     dry_run: bool,
-) -> Upkeep:
+) -> Housekeeping:
     """Remove the manifests that no rule keeps, then what no manifest names, then abandoned uploads; say what it was."""
     now, grace = ctx.clock(), timedelta(hours=grace_hours)
     entries = publications.entries()
@@ -101,7 +101,7 @@ def retain_publications(
     return removal.done()
 
 
-def drop_pipeline(publications: Publications, store: ObjectStore, ctx: Context, *, dry_run: bool) -> Upkeep:
+def drop_pipeline(publications: Publications, store: ObjectStore, ctx: Context, *, dry_run: bool) -> Housekeeping:
     """Remove the pointer, the manifests and every file that this sink made for the pipeline; others' files stay."""
     removal = _Removal(store, ctx, dry_run)
     entries = publications.entries()

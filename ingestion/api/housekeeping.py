@@ -14,7 +14,7 @@ from ingestion.api.bodies import NO_BODY
 from ingestion.api.deliveries import DeliverySerializer
 from ingestion.api.permissions import StaffWrites
 from ingestion.models import Destination, Pipeline
-from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.housekeeping import Housekeeping
 from ingestion.runs.deliver.redelivery import fill_destination
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.history import deliveries_of_tasks
@@ -55,7 +55,7 @@ class DropSerializer(CompactSerializer):
     )
 
 
-class UpkeepSerializer(serializers.Serializer[Any]):
+class HousekeepingSerializer(serializers.Serializer[Any]):
     """What was done, or would be."""
 
     actions = serializers.ListField(child=serializers.CharField())
@@ -164,17 +164,17 @@ class FillView(_OfDestination):
         return Response(FilledSerializer({"deliveries": made}).data, status=status.HTTP_202_ACCEPTED)
 
 
-class _UpkeepView(_OfDestination):
+class _HousekeepingView(_OfDestination):
     body_class: ClassVar[type[Strict]]
-    act: ClassVar[Callable[..., Upkeep]]
+    act: ClassVar[Callable[..., Housekeeping]]
 
     def post(self, request: Request, id: int) -> Response:  # noqa: A002
         """Return what was done, or in a dry run would be."""
         destination = self.find(id)
         asked = validated(self.body_class, request)
-        return Response(UpkeepSerializer(self.done(destination, asked, by=request.user.get_username())).data)
+        return Response(HousekeepingSerializer(self.done(destination, asked, by=request.user.get_username())).data)
 
-    def done(self, destination: Destination, asked: dict[str, Any], *, by: str) -> Upkeep:
+    def done(self, destination: Destination, asked: dict[str, Any], *, by: str) -> Housekeeping:
         """Do what is asked for."""
         return type(self).act(destination, asked.pop("pipeline"), **asked)
 
@@ -184,10 +184,10 @@ class _UpkeepView(_OfDestination):
         "destinations_compact",
         "Write the small files of a pipeline's published state together",
         request=CompactSerializer,
-        responses=UpkeepSerializer,
+        responses=HousekeepingSerializer,
     )
 )
-class CompactView(_UpkeepView):
+class CompactView(_HousekeepingView):
     """Compacts what a destination holds of a pipeline."""
 
     body_class = CompactSerializer
@@ -199,10 +199,10 @@ class CompactView(_UpkeepView):
         "destinations_retain",
         "Remove a pipeline's old publications",
         request=RetainSerializer,
-        responses=UpkeepSerializer,
+        responses=HousekeepingSerializer,
     )
 )
-class RetainView(_UpkeepView):
+class RetainView(_HousekeepingView):
     """Removes old publications from a destination."""
 
     body_class = RetainSerializer
@@ -215,15 +215,15 @@ class RetainView(_UpkeepView):
         "Remove all rows of a pipeline from a destination",
         description="`confirm` is the pipeline's name. The lake keeps the rows; `fill` brings them back.",
         request=DropSerializer,
-        responses=UpkeepSerializer,
+        responses=HousekeepingSerializer,
     )
 )
-class DropView(_UpkeepView):
+class DropView(_HousekeepingView):
     """Empties a destination of a pipeline."""
 
     body_class = DropSerializer
 
-    def done(self, destination: Destination, asked: dict[str, Any], *, by: str) -> Upkeep:
+    def done(self, destination: Destination, asked: dict[str, Any], *, by: str) -> Housekeeping:
         """Remove it, if it was confirmed."""
         return housekeeping.drop(destination, asked.pop("pipeline"), by=by, **asked)
 

@@ -8,7 +8,7 @@ import pytest
 
 from ingestion.ports.errors import SinkRejected
 from ingestion.ports.messages import MESSAGES
-from ingestion.ports.publication import Refusal, WriteMode
+from ingestion.ports.publication import Rejection, WriteMode
 from ingestion.ports.schema import Column, ColumnType
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import PRICED, RelationalPlace, Rows, Told, contract_of, priced, table_of, text
@@ -23,11 +23,11 @@ MODES = [
 
 
 def places(told: Told) -> list[tuple[str, int]]:
-    return [(refusal.part, refusal.index) for refusal in told.receipt.refusals]
+    return [(rejection.part, rejection.index) for rejection in told.receipt.rejections]
 
 
 class Refusing(RelationalPlace):
-    """Tests of refusals. `rules` are what this database calls the rules broken, by the name of the test's rule."""
+    """Tests of rejections. `rules` are what this database calls the rules broken, by the name of the test's rule."""
 
     def make_table(
         self, *columns: str, with_table: str = "id bigint NOT NULL, name {text}, price double precision"
@@ -49,8 +49,8 @@ class Refusing(RelationalPlace):
 
         assert told.counts == (57, 0, 0, 3)
         assert places(told) == [("0-0-000000", 3), ("0-0-000000", 17), ("1-0-000000", 19)]
-        assert {refusal.rule for refusal in told.receipt.refusals} == {"price_positive"}
-        assert "price_positive" in told.receipt.refusals[0].message
+        assert {rejection.rule for rejection in told.receipt.rejections} == {"price_positive"}
+        assert "price_positive" in told.receipt.rejections[0].message
         assert again.receipt == told.receipt
         assert self.read("SELECT count(*) FROM samples") == [(57,)]
 
@@ -62,8 +62,11 @@ class Refusing(RelationalPlace):
         told = self.deliver(1, priced((1, None), (2, 2.0), (3, None)), mode=mode, contract=contract)
 
         assert told.counts == (1, 0, 0, 2)
-        assert {(refusal.index, refusal.column) for refusal in told.receipt.refusals} == {(0, "price"), (2, "price")}
-        assert "null" in told.receipt.refusals[0].rule
+        assert {(rejection.index, rejection.column) for rejection in told.receipt.rejections} == {
+            (0, "price"),
+            (2, "price"),
+        }
+        assert "null" in told.receipt.rejections[0].rule
 
     def test_an_update_that_is_refused_leaves_the_row_as_it_was(self) -> None:
         self.begin()
@@ -156,24 +159,24 @@ class Refusing(RelationalPlace):
         assert told.counts == (2, 0, 0, 2)
         assert places(told) == [("0-0-000000", 0), ("1-0-000000", 0)]
 
-    def refused_alone(self, rows: Rows, contract: Any, *, types: dict[str, pa.DataType] | None = None) -> Refusal:
-        """Return the refusal of the only row that a merge and an append of the rows refuse."""
+    def refused_alone(self, rows: Rows, contract: Any, *, types: dict[str, pa.DataType] | None = None) -> Rejection:
+        """Return the rejection of the only row that a merge and an append of the rows refuse."""
         found = []
         for run_id, mode in ((1, WriteMode.MERGE), (2, WriteMode.APPEND)):
             body = contract if mode is WriteMode.MERGE else contract.model_copy(update={"key": ()})
             pipeline = f"samples{run_id}"
             told = self.deliver(run_id, table_of(rows, body, types=types), mode=mode, contract=body, pipeline=pipeline)
             assert told.counts == (len(rows) - 1, 0, 0, 1)
-            found.append(told.receipt.refusals[0])
+            found.append(told.receipt.rejections[0])
         assert found[0].index == found[1].index
         return found[0]
 
 
-def too_long(place: Refusing, *, narrowed: str) -> list[Refusal]:
+def too_long(place: Refusing, *, narrowed: str) -> list[Rejection]:
     """Return what is refused of names of 3 and of 30 characters where a person allows 20."""
     place.begin()
     contract = contract_of(text("name"))
     place.run(f"CREATE TABLE samples (id bigint NOT NULL, name {narrowed})")
     told = place.deliver(1, [{"id": n, "name": "x" * length} for n, length in enumerate((3, 30, 3))], contract=contract)
     assert told.counts == (2, 0, 0, 1)
-    return list(told.receipt.refusals)
+    return list(told.receipt.rejections)

@@ -299,7 +299,7 @@ def test_nothing_there_is_nothing_to_do(sink: ObjectsSink, recording: RecordingC
 def test_uploads_that_were_abandoned_a_day_ago_are_removed_from_a_bucket(
     versitygw: VersityGateway, recording: RecordingContext
 ) -> None:
-    bucket = f"upkeep-{os.getpid()}"
+    bucket = f"housekeeping-{os.getpid()}"
     versitygw.create_bucket(bucket)
     url = f"s3://{bucket}/p?endpoint={versitygw.endpoint}&region={versitygw.region}"
     keys = {"access_key": versitygw.access_key, "secret_key": versitygw.secret_key}
@@ -324,7 +324,7 @@ def test_uploads_that_were_abandoned_a_day_ago_are_removed_from_a_bucket(
 def test_a_bucket_is_compacted_retained_and_dropped_like_a_folder(
     versitygw: VersityGateway, recording: RecordingContext
 ) -> None:
-    bucket = f"upkeep-all-{os.getpid()}"
+    bucket = f"housekeeping-all-{os.getpid()}"
     versitygw.create_bucket(bucket)
     url = f"s3://{bucket}/p?endpoint={versitygw.endpoint}&region={versitygw.region}"
     keys = {"access_key": versitygw.access_key, "secret_key": versitygw.secret_key}

@@ -7,7 +7,7 @@ import pytest
 
 from ingestion.models import Delivery, Destination, Pipeline, Run
 from ingestion.ports.errors import Refused
-from ingestion.ports.housekeeping import Upkeep
+from ingestion.ports.housekeeping import Housekeeping
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.redelivery import fill_destination
 from ingestion.runs.operate import housekeeping
@@ -33,10 +33,10 @@ def can_drop(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let the memory sink drop, and note what it was asked to."""
     dropped: list[str] = []
 
-    def drop(self: plugins.MemorySink, pipeline: str, ctx: Any, *, dry_run: bool = False) -> Upkeep:
+    def drop(self: plugins.MemorySink, pipeline: str, ctx: Any, *, dry_run: bool = False) -> Housekeeping:
         if not dry_run:
             dropped.append(pipeline)
-        return Upkeep(actions=(f"remove {pipeline}",), is_dry_run=dry_run)
+        return Housekeeping(actions=(f"remove {pipeline}",), is_dry_run=dry_run)
 
     monkeypatch.setattr(plugins.MemorySink, "drop", drop, raising=False)
     return dropped
