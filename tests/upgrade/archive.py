@@ -40,10 +40,8 @@ def read_archive() -> dict[str, bytes]:
 def serve() -> Iterator[Outside]:
     """Give the servers; what Druid had been told it is told by `unpack`."""
     pages = {"provider": 3, "growing": 4, "broken": 3}
-    with FakeDruid(users=USERS) as druid, ExitStack() as stack:
-        providers = {
-            name: stack.enter_context(PagedProvider(pages=count, per_page=5)) for name, count in pages.items()
-        }
+    with FakeDruid(users=USERS, extensions=("msq",)) as druid, ExitStack() as stack:
+        providers = {name: stack.enter_context(PagedProvider(pages=count, per_page=5)) for name, count in pages.items()}
         yield Outside(druid, providers)
 
 
@@ -80,14 +78,20 @@ def _let_time_pass(opened: sqlite3.Connection) -> None:
     for name in _LEASED:
         table = f"ingestion_{name}"
         columns = {row[1] for row in opened.execute(f"PRAGMA table_info({table})")}
-        opened.execute(f"UPDATE {table} SET lease_until = datetime('now', '-1 second') WHERE lease_until IS NOT NULL")
+        _set_past(opened, table, "lease_until", "-1 second")
         for column in ("not_before", *_SENT):
             if column in columns:
-                opened.execute(f"UPDATE {table} SET {column} = datetime('now', '-1 hour') WHERE {column} IS NOT NULL")
+                _set_past(opened, table, column, "-1 hour")
     opened.execute("UPDATE ingestion_run SET deadline_at = datetime('now', '+1 day') WHERE deadline_at IS NOT NULL")
 
 
-def _tell(druid: FakeDruid, told: Mapping[str, Any], body: bytes, *, held: list[str], failed: Mapping[str, str]) -> None:
+def _set_past(opened: sqlite3.Connection, table: str, column: str, shift: str) -> None:
+    opened.execute(f"UPDATE {table} SET {column} = datetime('now', ?) WHERE {column} IS NOT NULL", [shift])  # noqa: S608
+
+
+def _tell(
+    druid: FakeDruid, told: Mapping[str, Any], body: bytes, *, held: list[str], failed: Mapping[str, str]
+) -> None:
     task_id = json.loads(body).get("id") if told["path"].endswith("/task") else None
     if task_id in held:
         druid.hold()

@@ -50,4 +50,9 @@ def published(files: Iterable[bytes], *, is_keyed: bool, replaces: bool) -> list
 def plain(row: dict[str, Any]) -> Row:
     """Return a row as a destination shows it, in the form of this module."""
     at = row["at"]
-    return int(row["id"]), str(row["formula"]), float(row["energy"]), (at if isinstance(at, str) else at.isoformat())[:10]
+    return (
+        int(row["id"]),
+        str(row["formula"]),
+        float(row["energy"]),
+        (at if isinstance(at, str) else at.isoformat())[:10],
+    )

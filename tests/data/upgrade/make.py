@@ -7,6 +7,8 @@ Each scene is played in a process of its own that is killed at a failpoint, so t
 unsent messages are those that a real kill leaves. No message outlives its process. README.md lists the scenes.
 """
 
+# ruff: noqa: E402 - the environment comes first
+
 import base64
 import io
 import json
@@ -42,14 +44,10 @@ django.setup()
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
-from tests.fakes.druid import FakeDruid
-from tests.fakes.paged_provider import PagedProvider
-from tests.runs.driver import Driver
-from tests.servers import Valkey
+from ingestion.runs.creation import create_run
 
 from ingestion import dispatch
 from ingestion.models import (
-    Contract,
     Delivery,
     Destination,
     Pipeline,
@@ -59,9 +57,12 @@ from ingestion.models import (
     Source,
     Upload,
 )
-from ingestion.runs import cancellation, contracts, loading, pipelines, recovery, redelivery, uploads, upkeep
-from ingestion.runs.creation import create_run
+from ingestion.runs import cancellation, contracts, loading, pipelines, recovery, redelivery, upkeep, uploads
 from ingestion.toolkit import failpoints
+from tests.fakes.druid import FakeDruid
+from tests.fakes.paged_provider import PagedProvider
+from tests.runs.driver import Driver
+from tests.servers import Valkey
 
 COLUMNS = [
     {"name": "id", "type": "integer", "nullable": False},
@@ -325,6 +326,18 @@ def scenes_of_more_than_one_run() -> None:
             starts_at=datetime(2020, 1, 1, tzinfo=UTC),
         )
 
+    def table_with_a_rule(name: str) -> Callable[[], None]:
+        def work() -> None:
+            with sqlite3.connect(DATA / "warehouse.sqlite3") as opened:
+                opened.execute(
+                    f'CREATE TABLE "{name}" (id bigint NOT NULL, formula text, energy double precision CHECK (energy < 3))'
+                )
+            finish(bring(file_pipeline(name, into=("warehouse",)), rows_csv(first=5700 + 100 * len(name))))
+
+        return work
+
+    play(table_with_a_rule("rule"))
+    play(table_with_a_rule("rule-broken"), kill="relational.after_commit#1")
     play(second_file("merging"), kill="complete.settled#2")
     play(second_file("merging-table"), kill="relational.before_commit#2")
     play(rolled_back, kill="complete.before_commit#3")
@@ -410,7 +423,10 @@ def told_to(druid: FakeDruid) -> list[dict[str, Any]]:
     return [
         {"method": each.method, "path": each.path, "body": base64.b64encode(each.body).decode()}
         for each in druid.requests
-        if each.method in changes and "/sql" not in each.path and "/sampler" not in each.path and each.path != "/druid/v2"
+        if each.method in changes
+        and "/sql" not in each.path
+        and "/sampler" not in each.path
+        and each.path != "/druid/v2"
     ]
 
 
