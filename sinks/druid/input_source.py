@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ingestion.ports.context import Lake
+from ingestion.ports.context import BucketPlace, Lake
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.lake.s3_options import BucketPlace
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig, InputKind
 from sinks.druid.spec import JSON, PARQUET

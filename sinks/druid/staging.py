@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pydantic import SecretStr
 
-from ingestion.ports.context import Context, Lake, LakeWriter, ObjectInfo
+from ingestion.ports.context import BucketPlace, Context, Lake, LakeWriter, ObjectInfo
 from ingestion.ports.errors import Cancelled, SinkRejected, StoreCorrupt
 from ingestion.ports.publication import DeliveryView, PartView
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake.destination import as_destination
 from ingestion.toolkit.lake.opening import ObjectStore, open_lake
-from ingestion.toolkit.lake.s3_options import BucketPlace
 from sinks.druid.columns import DruidColumn, can_be_read_as_parquet, columns_hash, druid_columns, types_of_part
 from sinks.druid.config import DruidConfig, InputKind
 from sinks.druid.input_source import Input, s3_source
