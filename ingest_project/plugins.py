@@ -13,3 +13,12 @@ SINKS: dict[str, str] = {
     "mysql": "sinks.relational.mysql.sink:MySQLSink",
     "sqlite": "sinks.relational.sqlite.sink:SqliteSink",
 }
+
+OWN_KINDS: dict[str, str] = {
+    "uploads": "files",
+    "demo-optimade": "optimade",
+    "lake": "objects",
+    "catalog": "catalog",
+    "druid": "druid",
+}
+"""The kinds of the sources and destinations that Headgate makes by itself, by their names."""

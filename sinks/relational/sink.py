@@ -1,7 +1,7 @@
 """The ground of all relational destinations; each says how to connect, and which layers lie before that."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from sinks.relational.delivery_log import DeliveryLog
 from sinks.relational.diagnosis import ErrorClass, as_error
 from sinks.relational.evolution import Evolution
 from sinks.relational.inspection import table_names
+from sinks.relational.messages import MESSAGES
 from sinks.relational.naming import problem_of_table, run_of, table_name
 from sinks.relational.reverting import open_changes, remove_old_columns, revert_change
 
@@ -33,6 +34,7 @@ CAPABILITIES = Capabilities(
 class RelationalSink(ABC):
     """Writes a pipeline's rows into a table of its own, in one transaction a run."""
 
+    messages: ClassVar[Mapping[str, str]] = MESSAGES
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
     def __init__(self, config: TableConfig) -> None:
