@@ -226,13 +226,11 @@ def _held(loading: CatalogPart) -> QuerySet[CatalogPart]:
 def _with_place(frame: "pl.DataFrame", loading: CatalogPart) -> "pl.DataFrame":
     import polars as pl  # noqa: PLC0415 - heavy
 
-    if connection.vendor == "postgresql":
-        frame = frame.with_columns(pl.col("event_time") + "+00")
     publication = loading.publication
     return frame.with_columns(
-        pl.lit(publication.pipeline_id).alias("pipeline_id"),
-        pl.lit(publication.number).alias("publication"),
-        pl.lit(publication.run_id).alias("run_id"),
+        pl.lit(publication.pipeline_id, pl.Int64).alias("pipeline_id"),
+        pl.lit(publication.number, pl.Int64).alias("publication"),
+        pl.lit(publication.run_id, pl.Int64).alias("run_id"),
         pl.lit(loading.name).alias("part"),
     )
 
