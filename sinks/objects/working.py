@@ -45,7 +45,7 @@ def fetch(lake: Lake, key: str, *, sha256: str, into: Path, ctx: Context) -> Non
 
 def send(source: Path, store: ObjectStore, key: str, *, sha256: str, ctx: Context) -> None:
     """Store a local file whose hash is known, unless it is there."""
-    store.put_if_absent(key, source, sha256=sha256, progress=partial(raise_if_stopped, ctx))
+    store.put_if_absent(key, source, sha256=sha256, beat=partial(raise_if_stopped, ctx))
 
 
 def raise_if_stopped(ctx: Context) -> None:

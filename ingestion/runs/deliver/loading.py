@@ -162,7 +162,7 @@ def _commit(sink: Sink, delivery: Delivery, lease: Lease, ctx: Context, *, seen:
     run = delivery.run
     manifest = manifest_of(run)
     while True:
-        lease.raise_if_revoked()
+        lease.beat(is_resumed=False)
         step = sink.commit(manifest, replace(delivery_view(delivery, run), polled=seen), ctx)
         failpoint("load.committed")
         # What was seen is used once: the next call may already have caused something else.

@@ -71,8 +71,7 @@ def deduplicate(run: Run, lease: Lease) -> int:
     )
     rewritten = []
     for index, positions in losers.items():
-        lease.raise_if_revoked()
-        lease.progress()
+        lease.beat(is_resumed=False)
         rewritten.append(_rewrite(run, parts[index], positions, contract))
     if rewritten:
         _replace(run, lease, rewritten)

@@ -58,7 +58,7 @@ def _store_pages(partition: Partition, lease: Lease, pages: Iterator[Page]) -> N
     run = partition.run
     seq, raw_bytes = partition.next_seq, partition.raw_bytes
     for page in pages:
-        lease.raise_if_revoked()
+        lease.beat(is_resumed=False)
         part = _store(run, partition, page, seq=seq)
         seq, raw_bytes = seq + 1, raw_bytes + (len(page.body) if page.stored is None else page.stored.length)
         for warning in page.warnings:
@@ -78,9 +78,9 @@ def _store_pages(partition: Partition, lease: Lease, pages: Iterator[Page]) -> N
         if is_last or is_cut:
             return
         # After the commit, so that a slot that is due has lost nothing.
-        lease.raise_if_stopped()
+        lease.beat()
     # No last page came: the connector was told to stop between two pages, or had nothing to say at all.
-    lease.raise_if_stopped()
+    lease.beat()
     if seq:
         raise SourceChanged("source.ended_early", pages=seq)
     _close(lease, seq=seq, raw_bytes=raw_bytes)

@@ -36,9 +36,9 @@ def egress_policy() -> EgressPolicy:
     return EgressPolicy(allow=tuple(settings.HEADGATE_EGRESS_ALLOW), ports=frozenset(settings.HEADGATE_EGRESS_PORTS))
 
 
-def shared_limiter(rate: Rate | None, *, should_stop: Callable[[], bool] = lambda: False) -> Limiter:
+def shared_limiter(rate: Rate | None, *, beat: Callable[[], None] = lambda: None) -> Limiter:
     """Return the limiter that all workers share, granting at `rate` (None: only pauses are kept)."""
-    return RedisLimiter(settings.HEADGATE_REDIS_URL, lambda _key: rate, should_stop=should_stop)
+    return RedisLimiter(settings.HEADGATE_REDIS_URL, lambda _key: rate, beat=beat)
 
 
 @lru_cache(maxsize=32)
@@ -55,11 +55,11 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
     """Give the context of a connector; under a lease, its calls are broken off when the work must stop.
 
     Work that is not resumed where it stopped does not hear of the end of its worker slot: begun anew each time, it
-    would never be done. Its queue's time limit ends it. Nor does a single call: its answer would be asked for again.
+    would never be done. Its queue's time limit ends it.
     """
     rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
     should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
-    limiter = shared_limiter(rate, should_stop=should_stop)
+    limiter = shared_limiter(rate, beat=_beat_of_call(lease))
     http = Http(
         egress_policy(),
         limiter=limiter,
@@ -89,7 +89,7 @@ def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iter
     with _open(http, lease):
         yield Context(
             http=http,
-            limiter=shared_limiter(None, should_stop=should_stop),
+            limiter=shared_limiter(None, beat=_beat_of_call(lease)),
             lake=open_lake(),
             clock=_utc_now,
             catalog=DatabaseCatalog(progress=progress, should_stop=should_stop),
@@ -110,6 +110,11 @@ def _signs(lease: Lease | None, *, is_resumed: bool) -> dict[str, Any]:
         "on_stop": lease.on_stop,
         "log": partial(events.record, lease.run_id),
     }
+
+
+def _beat_of_call(lease: Lease | None) -> Callable[[], None]:
+    """Return the beat of a single call, which is not broken off by the end of the worker slot: it would be made again."""
+    return partial(lease.beat, is_resumed=False) if lease else _nothing
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class LocalLake:
         source: bytes | Path,
         *,
         sha256: str | None = None,
-        progress: Callable[[], None] = lambda: None,
+        beat: Callable[[], None] = lambda: None,
     ) -> ObjectInfo:
         """Store the object unless it is there; the same content there is success, other content StoreCorrupt."""
         path = self._path(key)
@@ -90,7 +90,7 @@ class LocalLake:
             check_hash(key, expected=sha256, found=found)
             with _translated():
                 return self._existing(key, size_bytes=size_of(source), sha256=found)
-        return self._filled(key, source, sha256=sha256, progress=progress).commit()
+        return self._filled(key, source, sha256=sha256, beat=beat).commit()
 
     def put(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
         """Store the object, replacing what is there; only for pointers that are meant to move."""
@@ -178,14 +178,14 @@ class LocalLake:
         return self.root / check_key(key)
 
     def _filled(
-        self, key: str, source: bytes | Path, *, sha256: str | None, progress: Callable[[], None] = lambda: None
+        self, key: str, source: bytes | Path, *, sha256: str | None, beat: Callable[[], None] = lambda: None
     ) -> "LocalWriter":
         writer = self.writer(key, sha256=sha256)
         try:
             with opened(source) as stream:
                 for block in blocks(stream):
                     writer.write(block)
-                    progress()
+                    beat()
         except BaseException:
             writer.abort()
             raise

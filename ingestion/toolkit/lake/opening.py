@@ -25,9 +25,9 @@ class ObjectStore(Lake, Protocol):
     """A lake as its owner sees it: with the housekeeping that plugins have no business with."""
 
     def put_if_absent(
-        self, key: str, source: bytes | Path, *, sha256: str | None = None, progress: Callable[[], None] = ...
+        self, key: str, source: bytes | Path, *, sha256: str | None = None, beat: Callable[[], None] = ...
     ) -> ObjectInfo:
-        """Store the object as the port says; `progress` is called every few megabytes, and may end it by raising."""
+        """Store the object as the port says; `beat` is called every few megabytes, and may end it by raising."""
         ...
 
     def writer(self, key: str, *, sha256: str | None = None) -> ObjectWriter:

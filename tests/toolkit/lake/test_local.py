@@ -313,9 +313,9 @@ def test_who_waits_for_a_large_object_hears_of_progress_and_can_end_it(lake: Loc
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        lake.put_if_absent(KEY, b"x" * 3_000_000, progress=end_it)
+        lake.put_if_absent(KEY, b"x" * 3_000_000, beat=end_it)
     left = files(lake)
-    lake.put_if_absent(KEY, b"x" * 3_000_000, progress=lambda: told.append(1))
+    lake.put_if_absent(KEY, b"x" * 3_000_000, beat=lambda: told.append(1))
 
     assert left == []
     assert len(told) == 3

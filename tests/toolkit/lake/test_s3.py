@@ -191,9 +191,9 @@ def test_who_waits_for_a_large_object_hears_of_progress_and_can_end_it(
         raise EnoughError
 
     with pytest.raises(EnoughError):
-        real.put_if_absent(KEY, source, progress=end_it)
+        real.put_if_absent(KEY, source, beat=end_it)
     left = (real.head(KEY), real.abort_stale_uploads(datetime.now(UTC) + timedelta(hours=1)))
-    real.put_if_absent(KEY, source, sha256=sha256_of(LARGE), progress=lambda: told.append(1))
+    real.put_if_absent(KEY, source, sha256=sha256_of(LARGE), beat=lambda: told.append(1))
 
     assert left == (None, 0)
     assert len(told) == 3
