@@ -95,7 +95,7 @@ class Merge:
         found = self._connection.execute("SELECT min(moment), max(moment) FROM versions").fetchone()
         return (int(found[0]), int(found[1])) if found and found[0] is not None else (0, 0)
 
-    def resolve_duplicates(
+    def resolve(
         self, granularity: Granularity, held: Mapping[tuple[int, int], int], *, again: Iterable[Interval] = ()
     ) -> MergeResult:
         """Return what the merge comes to, over what Druid holds: {(start of a chunk, run): rows}.

@@ -20,6 +20,8 @@ from ingestion.toolkit.scratch import scratch_folder
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 LATER = timedelta(days=3)
 
