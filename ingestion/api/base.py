@@ -47,7 +47,7 @@ class View(APIView):
 
     query_class: ClassVar[type[Strict]] = NoParameters
     query_classes: ClassVar[Mapping[str, type[Strict]]] = {}
-    """By method, where they differ."""
+    """By method or, of a resource, by action, where they differ."""
     query: dict[str, Any]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -60,7 +60,9 @@ class View(APIView):
             check_value([name, *values])
             if len(values) > 1:
                 raise serializers.ValidationError({name: ["Give this parameter once."]})
-        serializer = self.query_classes.get(str(request.method), self.query_class)(data=parameters.dict())
+        method = str(request.method).replace("HEAD", "GET")
+        query_class = self.query_classes.get(getattr(self, "action", method), self.query_class)
+        serializer = query_class(data=parameters.dict())
         serializer.is_valid(raise_exception=True)
         self.query = serializer.validated_data
 

@@ -2,16 +2,19 @@
 
 from typing import Any
 
+from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers, status
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from ingestion.api.base import NameOrId, Strict, View, operation, validated
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
+from ingestion.api.pagination import PageQuery
 from ingestion.api.permissions import StaffWrites
+from ingestion.api.resource import READ_ONLY, Resource, resource
 from ingestion.models import Delivery, Destination, Pipeline, Run
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.redelivery import redeliver
@@ -98,31 +101,31 @@ class AllDeliveriesQuery(PageQuery):
     state = serializers.ChoiceField(choices=STATES, required=False)
 
 
-class AllDeliveriesView(View):
-    """All deliveries."""
+@resource(
+    "deliveries",
+    DeliverySerializer,
+    query=AllDeliveriesQuery,
+    list="List the deliveries, newest first|Return a page of them.",
+)
+class Deliveries(Resource):
+    """The deliveries."""
 
-    query_class = AllDeliveriesQuery
+    http_method_names = READ_ONLY
+    permission_classes = (IsAuthenticated,)
+    rows = find_deliveries()
+    order = "-id"
+    query_classes = {"list": AllDeliveriesQuery}
+    serializer_class = DeliverySerializer
 
-    @operation(
-        "deliveries_list",
-        "List the deliveries, newest first",
-        parameters=[AllDeliveriesQuery],
-        responses=page_of(DeliverySerializer),
-    )
-    def get(self, request: Request) -> Response:
-        """Return a page of them."""
-        wanted = {name: self.query.get(name) for name in ("run", "pipeline", "destination", "state")}
-        page, following = keyset_page(request, self.query, find_deliveries(**wanted), order="-id")
-        return page_answer(DeliverySerializer(page, many=True).data, following)
-
-
-class DeliveryView(View):
-    """One delivery."""
+    def wanted(self) -> QuerySet[Delivery]:
+        """Return the deliveries that fit."""
+        names = ("run", "pipeline", "destination", "state")
+        return find_deliveries(**{name: self.query.get(name) for name in names})
 
     @operation(
         "deliveries_read", "Show a delivery, its history and its sink's notes", responses=DeliveryDetailSerializer
     )
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def retrieve(self, request: Request, id: int) -> Response:
         """Return it."""
         return Response(describe_delivery(request, id))
 
@@ -148,7 +151,7 @@ class RedeliverView(View):
         request=RedeliverySerializer,
         responses={202: DeliveryDetailSerializer},
     )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int) -> Response:
         """Return the delivery, which was begun."""
         get_object_or_404(Run.objects.only("pk"), pk=id)
         asked = validated(RedeliverySerializer, request)

@@ -58,7 +58,7 @@ class RejectedView(View):
             **{(200, media_type): OpenApiTypes.BINARY for media_type in FORMATS.values()},
         },
     )
-    def get(self, request: Request, id: int) -> HttpResponseBase:  # noqa: A002 (the name in the address)
+    def get(self, request: Request, id: int) -> HttpResponseBase:
         """Return a page of rows with the rules they broke, or all of them as a file."""
         run = get_object_or_404(Run, pk=id)
         wanted = {name: self.query.get(name) for name in ("rule", "column", "outcome")}

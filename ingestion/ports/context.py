@@ -57,6 +57,10 @@ class HttpClient(Protocol):
         """Return which layer between here and a GET of the URL fails: dns, tcp, tls, http, auth."""
         ...
 
+    def slow_down(self, seconds: float) -> None:
+        """Make all workers silent towards the source for that long, an hour at most: it asked for it."""
+        ...
+
     def variant(self, *, ca_file: str | None = None, deadline_s: float | None = None) -> "HttpClient":
         """Return a client that trusts another authority, or gives up sooner; it ends with this one."""
         ...

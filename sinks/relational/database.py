@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ingestion.ports.context import Context
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.naming import DELETED_AT, LINEAGE, PREFIX, RUN, Limits, number_of
 from sinks.relational.schema_plan import Found, NewColumn
 from sinks.relational.statements import Name, Sql, Value, column_of, joined, names, sql
-from sinks.relational.table_kinds import Kind
 from sinks.relational.troubles import Trouble
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled, SinkRejected, SinkUnavailable
 from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.schema import ContractBody, ExtraColumns
+from ingestion.toolkit.clean.kinds import DECLARED_KINDS
 from ingestion.toolkit.failpoints import failpoint
 from sinks.relational.database import STATEMENT_LIMIT_S, Merge, Session
 from sinks.relational.delivery_log import Books, Delivered, StagedPart, part_id
@@ -29,7 +30,7 @@ from sinks.relational.naming import LINEAGE, run_of, staging_name
 from sinks.relational.parts import read_contents
 from sinks.relational.rejecting import Rejections
 from sinks.relational.schema_plan import Table, Wanted
-from sinks.relational.table_kinds import Content, kind_of_column
+from sinks.relational.table_kinds import Content
 from sinks.relational.troubles import BUSY_RETRY_S, Meaning
 
 _TRIES = 5
@@ -353,7 +354,7 @@ def wanted_columns(contract: ContractBody, contents: Mapping[str, Content]) -> l
     declared = [
         Wanted(
             column.name,
-            Content(kind_of_column(column.type)),
+            Content(DECLARED_KINDS[column.type]),
             nullable=column.nullable and column.name not in contract.key,
             is_declared=True,
         )

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from ingestion.ports.publication import PartView, Receipt, Rejection, WriteMode
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.database import Session
 from sinks.relational.naming import digest_of
 from sinks.relational.schema_plan import Known
 from sinks.relational.statements import Name, Sql, Value, joined, names, sql
-from sinks.relational.table_kinds import Kind
 
 TABLES, DELIVERIES = "headgate_tables", "headgate_deliveries"
 PARTS, CHANGES = "headgate_parts", "headgate_schema_changes"

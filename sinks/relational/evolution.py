@@ -13,6 +13,7 @@ from typing import Any
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, SinkUnavailable
 from ingestion.ports.housekeeping import SchemaChange
+from ingestion.toolkit.clean.kinds import EXACT_INTEGER
 from ingestion.toolkit.failpoints import failpoint
 from sinks.relational.database import STATEMENT_LIMIT_S, Session
 from sinks.relational.delivery_log import AppliedChange, Books
@@ -33,7 +34,6 @@ from sinks.relational.schema_plan import (
     plan_changes,
 )
 from sinks.relational.statements import Name, Sql, Value, sql
-from sinks.relational.table_kinds import EXACT_FLOAT
 from sinks.relational.troubles import Meaning
 
 _TRIES = 5
@@ -246,8 +246,8 @@ class Evolution:
                     "SELECT 1 FROM {} WHERE {} NOT BETWEEN {} AND {} LIMIT 1",
                     self.session.table(self.table),
                     Name(column),
-                    Value(-EXACT_FLOAT),
-                    Value(EXACT_FLOAT),
+                    Value(-EXACT_INTEGER),
+                    Value(EXACT_INTEGER),
                 )
             )
             is None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pymysql
 
 from ingestion.ports.context import Context
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.counted import CountedSession, inserting, with_timestamps_as_text
 from sinks.relational.database import IDLE_LIMIT_S, LOCK_WAIT_S, STATEMENT_LIMIT_S, Merge, RowWriter
 from sinks.relational.mysql_errors import LOCK_WAIT_TIMEOUT, explain
@@ -16,7 +17,6 @@ from sinks.relational.mysql_values import as_text, parsed
 from sinks.relational.naming import RUN, Limits, digest_of
 from sinks.relational.schema_plan import Found, NewColumn
 from sinks.relational.statements import Name, Sql, Value, column_of, joined, names, sql
-from sinks.relational.table_kinds import Kind
 from sinks.relational.troubles import Trouble
 from sinks.relational.watching import watched
 
@@ -39,7 +39,7 @@ _TYPES = {
     Kind.NUMBER: "double",
     Kind.BOOLEAN: "boolean",
     Kind.DATE: "date",
-    Kind.DATETIME: "datetime(6)",
+    Kind.TIMESTAMP: "datetime(6)",
     Kind.JSON: "json",
 }
 

@@ -1,7 +1,7 @@
 """Values of one kind read as another, in the words of MySQL and MariaDB."""
 
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.statements import Sql, sql
-from sinks.relational.table_kinds import Kind
 
 _DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _LARGEST = "1.7976931348623157e308"
@@ -12,7 +12,7 @@ def as_text(column: Sql, kind: Kind) -> Sql:
     match kind:
         case Kind.BOOLEAN:
             return sql("CASE {} WHEN 1 THEN 'true' WHEN 0 THEN 'false' END", column)
-        case Kind.DATETIME:
+        case Kind.TIMESTAMP:
             return sql("DATE_FORMAT({}, '%Y-%m-%dT%H:%i:%s.%fZ')", column)
     return sql("CAST({} AS CHAR)", column)
 
@@ -35,7 +35,7 @@ def parsed(text: Sql, kind: Kind) -> Sql:
         case Kind.DATE:
             form = f"{_DAY}([T ]00:00(:00([.]0+)?)?(Z|[+]00(:?00)?)?)?$"
             return sql("CASE WHEN {} REGEXP '{}' AND {} THEN LEFT({}, 10) END", text, form, _is_day(text), text)
-        case Kind.DATETIME:
+        case Kind.TIMESTAMP:
             form = f"{_DAY}([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?(Z|[+]00(:?00)?)?)?$"
             bare = sql("REGEXP_REPLACE(REPLACE({}, 'T', ' '), '(Z|[+]00(:?00)?)$', '')", text)
             value = sql("CAST({} AS DATETIME(6))", bare)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import psycopg
 
 from ingestion.ports.context import Context
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.database import IDLE_LIMIT_S, LOCK_WAIT_S, PART_NUMBER, PLACE, Merge, RowWriter, Session
 from sinks.relational.naming import RUN, Limits
 from sinks.relational.postgres_copy import copy_writer
@@ -14,7 +15,6 @@ from sinks.relational.postgres_errors import explain
 from sinks.relational.postgres_values import TYPES, as_text, parsed, parsers
 from sinks.relational.schema_plan import Found, NewColumn
 from sinks.relational.statements import Name, Sql, Value, column_of, joined, names, sql
-from sinks.relational.table_kinds import Kind
 from sinks.relational.troubles import Trouble
 from sinks.relational.watching import watched
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.statements import Sql, Value, sql
-from sinks.relational.table_kinds import Kind
 
 TYPES = {
     Kind.INTEGER: "bigint",
@@ -11,7 +11,7 @@ TYPES = {
     Kind.NUMBER: "double precision",
     Kind.BOOLEAN: "boolean",
     Kind.DATE: "date",
-    Kind.DATETIME: "timestamp with time zone",
+    Kind.TIMESTAMP: "timestamp with time zone",
     Kind.TEXT: "text",
     Kind.JSON: "jsonb",
 }
@@ -22,7 +22,7 @@ _FORMS = {
     Kind.NUMBER: r"^\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*$",
     Kind.BOOLEAN: "^(true|false)$",
     Kind.DATE: rf"^({_DAY})(?:[T ]00:00(?::00(?:\.0+)?)?(?:Z|\+00(?::?00)?)?)?$",
-    Kind.DATETIME: rf"^({_DAY}(?:[T ][0-9].*)?)$",
+    Kind.TIMESTAMP: rf"^({_DAY}(?:[T ][0-9].*)?)$",
     Kind.JSON: "^(.*)$",
 }
 """What a text must look like before it is cast: the casts alone would take "today" for a date."""
@@ -30,7 +30,7 @@ _FORMS = {
 
 def as_text(column: Sql, kind: Kind) -> Sql:
     """Return the expression for a column's values as text."""
-    if kind is Kind.DATETIME:
+    if kind is Kind.TIMESTAMP:
         return sql("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""", column)
     return sql("CAST({} AS text)", column)
 

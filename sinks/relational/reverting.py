@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.housekeeping import SchemaChange
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.database import STATEMENT_LIMIT_S
 from sinks.relational.delivery_log import AppliedChange
 from sinks.relational.evolution import Evolution, as_change, is_open, known_without
 from sinks.relational.naming import PREFIX, digest_of
 from sinks.relational.schema_plan import Known, Table
 from sinks.relational.statements import Name, Sql, sql
-from sinks.relational.table_kinds import Kind
 from sinks.relational.troubles import Meaning
 
 _DECIDED = (Meaning.ROW, Meaning.REJECTED)

@@ -18,12 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.naming import DELETED_AT, LINEAGE, PART, Limits, aside_name, column_name
-from sinks.relational.table_kinds import Content, Kind, unify
+from sinks.relational.table_kinds import Content, unify
 
 TECHNICAL: Mapping[str, Kind] = {
     **{name: Kind.TEXT if name == PART else Kind.INTEGER for name in LINEAGE},
-    DELETED_AT: Kind.DATETIME,
+    DELETED_AT: Kind.TIMESTAMP,
 }
 
 

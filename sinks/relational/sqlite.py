@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.counted import CountedSession, inserting, with_timestamps_as_text
 from sinks.relational.database import LOCK_WAIT_S, RowWriter
 from sinks.relational.naming import PREFIX, RUN, Limits, digest_of
@@ -17,7 +18,6 @@ from sinks.relational.schema_plan import Found, NewColumn
 from sinks.relational.sqlite_errors import NotANumberError, explain
 from sinks.relational.sqlite_values import parse, text_of
 from sinks.relational.statements import Name, Sql, Value, column_of, joined, names, sql
-from sinks.relational.table_kinds import Kind
 from sinks.relational.troubles import Trouble
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _TYPES = {
     Kind.NUMBER: "REAL",
     Kind.BOOLEAN: "BOOLEAN",
     Kind.DATE: "DATE",
-    Kind.DATETIME: "DATETIME",
+    Kind.TIMESTAMP: "DATETIME",
     Kind.TEXT: "TEXT",
     # With TEXT in the name a type keeps what it is given; JSON alone would turn the text 1.0 into the number 1.
     Kind.JSON: "JSON_TEXT",

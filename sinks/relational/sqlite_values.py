@@ -7,13 +7,13 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
-from sinks.relational.table_kinds import EXACT_FLOAT, Kind
+from ingestion.toolkit.clean.kinds import EXACT_INTEGER, Kind
 
 
 def text_of(value: Any) -> str | None:
     """Return a value as text; floats without loss, whole ones without a point."""
     if isinstance(value, float):
-        is_whole = value == int(value) if abs(value) <= EXACT_FLOAT else False
+        is_whole = value == int(value) if abs(value) <= EXACT_INTEGER else False
         return str(int(value)) if is_whole else repr(value)
     return None if value is None else str(value)
 
@@ -71,7 +71,7 @@ _PARSERS: dict[Kind, Callable[[str], Any]] = {
     Kind.NUMBER: _number,
     Kind.BOOLEAN: _truth,
     Kind.DATE: _day,
-    Kind.DATETIME: _timestamp,
+    Kind.TIMESTAMP: _timestamp,
     Kind.TEXT: str,
     Kind.JSON: _json,
 }

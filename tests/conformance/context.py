@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
 
 from ingestion.ports.batch import StoredInput
+from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context, HttpResponse, ObjectInfo
 from ingestion.ports.errors import (
     AuthError,
@@ -23,6 +24,7 @@ from ingestion.ports.errors import (
     SourceUnavailable,
     StoreCorrupt,
 )
+from ingestion.toolkit.http.probe import probe_http
 
 FIXED_NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -126,8 +128,11 @@ class ScriptedHttp:
     `respond` gets a SentRequest and returns `answer(...)`; its url is filled in here.
     """
 
-    def __init__(self, respond: Callable[[SentRequest], HttpResponse] | None = None) -> None:
+    def __init__(
+        self, respond: Callable[[SentRequest], HttpResponse] | None = None, *, limiter: "OpenLimiter | None" = None
+    ) -> None:
         self._respond = respond
+        self._limiter = limiter or OpenLimiter()
         self.requests: list[SentRequest] = []
 
     def get(
@@ -149,8 +154,18 @@ class ScriptedHttp:
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         accept_status: Sequence[int] = (),
+        is_repeatable: bool = False,
     ) -> HttpResponse:
         return self._send(SentRequest("POST", url, dict(headers or {}), json), accept_status=accept_status)
+
+    def probe(self, url: str, *, headers: Mapping[str, str] | None = None) -> CheckReport:
+        return probe_http(url, ask=lambda target: self.get(target, headers=headers))
+
+    def slow_down(self, seconds: float) -> None:
+        self._limiter.slow_down("source:test", seconds=min(seconds, 3600.0))
+
+    def variant(self, *, ca_file: str | None = None, deadline_s: float | None = None) -> "ScriptedHttp":
+        return self
 
     def _send(self, request: SentRequest, *, accept_status: Sequence[int]) -> HttpResponse:
         if self._respond is None:
@@ -208,7 +223,7 @@ class RecordingContext:
     progress_count: int = 0
 
     def __post_init__(self) -> None:
-        self.http = ScriptedHttp(self.respond)
+        self.http = ScriptedHttp(self.respond, limiter=self.limiter)
         self._stopped = threading.Event()
         self._callbacks: list[Callable[[Signal], None]] = []
         self.context = Context(

@@ -41,7 +41,7 @@ def superseded_rows(manifests: Sequence[Manifest]) -> "Mapping[int, Positions]":
 def _superseded(key: tuple[str, ...], runs: tuple[tuple[PartView, ...], ...]) -> "Mapping[int, Positions]":
     import numpy as np  # noqa: PLC0415 (heavy)
 
-    from ingestion.toolkit.clean.shapes import read_shape  # noqa: PLC0415 (heavy)
+    from ingestion.toolkit.clean.reader import read_shape  # noqa: PLC0415 (heavy)
 
     lake = open_lake()
     parts = [part for run in runs for part in run]

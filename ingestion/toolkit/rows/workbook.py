@@ -14,7 +14,7 @@ import pandas as pd
 
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER, as_text
-from ingestion.toolkit.rows.sequence import RowSequence
+from ingestion.toolkit.clean.sequence import RowSequence
 from ingestion.toolkit.rows.spreadsheets import defuse
 from ingestion.toolkit.rows.writers import python_rows
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.naming import LINEAGE, Limits
 from sinks.relational.schema_plan import (
     AddColumn,
@@ -20,7 +21,7 @@ from sinks.relational.schema_plan import (
     Wanted,
     plan_changes,
 )
-from sinks.relational.table_kinds import Content, Kind
+from sinks.relational.table_kinds import Content
 
 LIMITS = Limits(longest=63)
 INTEGER, NUMBER, TEXT = Content(Kind.INTEGER), Content(Kind.NUMBER), Content(Kind.TEXT)

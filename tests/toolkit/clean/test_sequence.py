@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import StoreCorrupt
-from ingestion.toolkit.clean.shapes import read_shape
+from ingestion.toolkit.clean.reader import read_shape
+from ingestion.toolkit.clean.sequence import Piece, RowSequence, Window
 from ingestion.toolkit.lake.opening import ObjectStore, open_lake
-from ingestion.toolkit.rows.sequence import Piece, RowSequence, Window
 from tests.toolkit.rows.material import ids_of, numbered, put_part, sequence
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

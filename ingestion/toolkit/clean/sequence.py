@@ -1,4 +1,4 @@
-"""Rows of many parts in one order that never changes, so that a position in it is a number.
+"""Rows of the parts of manifests in one order that never changes, so that a position in it is a number.
 
 Row 1 is the first one. Whoever has read N rows goes on behind row N, and nothing that lies before is read again: parts
 and row groups are passed over by the counts in their footers.
@@ -7,7 +7,6 @@ Imports polars and pyarrow; so it is imported by functions that read rows, never
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,21 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingestion.ports.context import Lake
-from ingestion.ports.errors import StoreCorrupt
 from ingestion.ports.publication import PartView
 from ingestion.toolkit.clean.kinds import Kind, PartShape
-from ingestion.toolkit.clean.shapes import conform
+from ingestion.toolkit.clean.reader import open_part
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Positions = npt.NDArray[np.integer[Any]]
     Mask = npt.NDArray[np.bool_]
-
-BATCH_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class RowSequence:
             for batch in self._batches_of(piece, skipped=after):
                 taken = batch.slice(0, left)
                 left -= taken.num_rows
-                yield conform(taken, self.kinds)
+                yield taken
                 if left <= 0:
                     return
             after = 0
@@ -103,20 +98,11 @@ class RowSequence:
         """Yield the piece's rows that belong to the sequence, without the first `skipped`."""
         mask = self._mask(piece)
         first = skipped if mask is None else int(np.flatnonzero(mask)[skipped])
-        with self._lake.open(piece.part.key) as stored, _readable(piece.part):
-            file = pq.ParquetFile(stored)
-            start, groups = 0, list(range(len(piece.shape.group_rows)))
-            while groups and start + piece.shape.group_rows[groups[0]] <= first:
-                start += piece.shape.group_rows[groups.pop(0)]
-            wanted = [name for name in file.schema_arrow.names if name in self.kinds]
-            # A part that has none of the columns still has its rows: any column tells how many.
-            columns = wanted or file.schema_arrow.names[:1]
-            for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns):
-                passed = min(max(first - start, 0), batch.num_rows)
-                chosen = batch.slice(passed)
+        with open_part(self._lake, piece.part) as file:
+            for start, batch in file.conformed(self.kinds, first=first):
+                chosen = batch
                 if mask is not None:
-                    chosen = chosen.filter(pl.Series(mask[start + passed : start + batch.num_rows]).to_arrow())
-                start += batch.num_rows
+                    chosen = batch.filter(pl.Series(mask[start : start + batch.num_rows]).to_arrow())
                 if chosen.num_rows:
                     yield chosen
 
@@ -131,15 +117,14 @@ class RowSequence:
         return mask
 
     def _times_within(self, piece: Piece, window: Window) -> "Mask":
-        with self._lake.open(piece.part.key) as stored, _readable(piece.part):
-            read = pq.ParquetFile(stored).read(columns=[window.column])
-        times = conform(read.combine_chunks().to_batches()[0], {window.column: Kind.TIMESTAMP}).column(0)
-        moments = pl.Series(times)
-        chosen = moments.is_not_null()
+        with open_part(self._lake, piece.part) as file:
+            found = [batch.column(0) for _, batch in file.conformed({window.column: Kind.TIMESTAMP})]
+        times = pl.Series(pa.chunked_array(found))
+        chosen = times.is_not_null()
         if window.since is not None:
-            chosen &= moments >= window.since.astimezone(UTC)
+            chosen &= times >= window.since.astimezone(UTC)
         if window.until is not None:
-            chosen &= moments < window.until.astimezone(UTC)
+            chosen &= times < window.until.astimezone(UTC)
         return chosen.fill_null(False).to_numpy()
 
 
@@ -165,12 +150,3 @@ def _verdict(piece: Piece, window: Window) -> _Verdict:
         window.until is not None and column.low >= window.until
     )
     return _Verdict(is_known=is_outside, has_all=False)
-
-
-@contextmanager
-def _readable(part: PartView) -> Iterator[None]:
-    """Give what Arrow cannot read as a damage of the lake."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise StoreCorrupt("store.corrupt", key=part.key, detail="it is no readable Parquet") from error
