@@ -31,7 +31,7 @@ from ingestion.ports.errors import ConfigError
 from ingestion.runs.read import quarantine
 from ingestion.runs.read.destinations import address_of
 from ingestion.runs.read.history import histories_of
-from ingestion.runs.read.progress import BOOKS, measure_progress, progress_as_dict, summarize
+from ingestion.runs.read.progress import CONTROL_TOTALS, measure_progress, progress_as_dict, summarize
 from ingestion.runs.start.waiting import explain_waiting
 
 TABLE_ROWS = 100
@@ -59,9 +59,9 @@ def runs(
     if pipeline:
         found = found.filter(pipeline=find_pipeline(pipeline))
     shown = list(found[:limit])
-    columns = ("run", "pipeline", "state", "code", "trigger", *BOOKS, "created", "finished")
+    columns = ("run", "pipeline", "state", "code", "trigger", *CONTROL_TOTALS, "created", "finished")
     rows = [
-        (run.pk, run.pipeline.name, run.state, run.code, run.trigger, *(getattr(run, name) for name in BOOKS),
+        (run.pk, run.pipeline.name, run.state, run.code, run.trigger, *(getattr(run, name) for name in CONTROL_TOTALS),
          run.created_at, run.finished_at)
         for run in shown
     ]  # fmt: skip

@@ -22,8 +22,7 @@ from ingestion.quality.keys import (
 )
 from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.runs.record import events
-from ingestion.runs.record.lake import open_lake
-from ingestion.runs.record.parts import make_part, put_hashes
+from ingestion.runs.record.lake import make_part, open_lake, put_hashes
 from ingestion.runs.work.leases import Lease
 from ingestion.toolkit.failpoints import failpoint
 
@@ -45,7 +44,7 @@ def deduplicate(run: Run, lease: Lease) -> int:
     """Take the rows out whose key stays in another partition, rewriting only their parts; return how many.
 
     In files the first row stays, from APIs the one with the greatest cursor_field value, then the last; order is
-    (lane, link, row), never arrival. A second call finds nothing. The books of the partitions follow.
+    (lane, link, row), never arrival. A second call finds nothing. The control totals of the partitions follow.
     """
     if run.contract is None or run.republishes_id:
         return 0
@@ -88,12 +87,12 @@ def _rewrite(run: Run, part: Part, positions: Any, contract: ContractBody) -> _R
         table=reject_duplicates(dropped, key=contract.key),
         write=write_rejected,
     )
-    failpoint("settle.after_put")
+    failpoint("deduplicate.after_put")
     return _Rewritten(part, clean, rejected, dropped.num_rows)
 
 
 def _next_rejected_seq(part: Part) -> int:
-    """Return the number of the partition's next rejected part: a retried run may settle the same part again."""
+    """Return the number of the partition's next rejected part: a retried run may rewrite the same part again."""
     rejected = Part.objects.filter(run_id=part.run_id, zone=Part.Zone.REJECTED, lane=part.lane, link=part.link)
     last = rejected.aggregate(last=Max("seq"))["last"]
     return 1 if last is None else int(last) + 1
@@ -116,8 +115,8 @@ def _replace(run: Run, lease: Lease, rewritten: list[_Rewritten]) -> None:
                 accepted=F("accepted") - item.count, duplicate=F("duplicate") + item.count
             )
         events.record(run.pk, "duplicates.settled", rows=sum(item.count for item in rewritten), parts=len(rewritten))
-        failpoint("settle.before_commit")
-    failpoint("settle.after_commit")
+        failpoint("deduplicate.before_commit")
+    failpoint("deduplicate.after_commit")
 
 
 def _hashed(part: Part, contract: ContractBody) -> HashedPart:

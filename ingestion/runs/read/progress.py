@@ -1,4 +1,4 @@
-"""How far a run is: the books, the rate, and when it will be done."""
+"""Progress of a run: its control totals, its rate, and the time it will be done."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from ingestion.models import (
 )
 from ingestion.ports.publication import DeliveryState
 
-BOOKS = ("fetched", "accepted", "rejected", "duplicate", "filtered")
+CONTROL_TOTALS = ("fetched", "accepted", "rejected", "duplicate", "filtered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def measure_progress(run: Run) -> Progress:
 
 
 def summarize(run: Run) -> dict[str, Any]:
-    """Return the run as a machine reads it: state, code, the books, and rows by destination.
+    """Return the run as a machine reads it: state, code, the control totals, and rows by destination.
 
     A destination's rows are those it accounts for: inserted + updated + unchanged; none once they were removed.
     """
@@ -103,7 +103,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "state": run.state,
         "code": run.code,
         "message": run.message,
-        **{name: getattr(run, name) for name in BOOKS},
+        **{name: getattr(run, name) for name in CONTROL_TOTALS},
         "destinations": {
             delivery.destination.name: 0
             if delivery.state == DeliveryState.REMOVED
@@ -143,12 +143,12 @@ def percent_done(run: Run, progress: Progress) -> int:
 
 
 def count_rows(run: Run) -> dict[str, int]:
-    """Return the run's books as they stand now; before its partitions are settled those of the partitions so far."""
+    """Return the run's control totals as they stand now; before it is completed, the sums of its partitions so far."""
     if run.fetched:
-        return {name: getattr(run, name) for name in BOOKS}
-    sums = {f"sum_{name}": Sum(name, default=0) for name in BOOKS}
+        return {name: getattr(run, name) for name in CONTROL_TOTALS}
+    sums = {f"sum_{name}": Sum(name, default=0) for name in CONTROL_TOTALS}
     found = Partition.objects.filter(run=run).aggregate(**sums)
-    return {name: found[f"sum_{name}"] for name in BOOKS}
+    return {name: found[f"sum_{name}"] for name in CONTROL_TOTALS}
 
 
 def is_balanced(run: Run) -> bool:
