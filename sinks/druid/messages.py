@@ -11,7 +11,6 @@ MESSAGES: Final[dict[str, str]] = {
     "sink.foreign_rows": "{where} at destination {destination} holds rows that this pipeline has not brought, and a load would lose or mix them. Choose another name, or remove what is there: 'ingest drop'.",
     "sink.unknown_task": "Destination {destination} knows no task {task}. 'ingest tasks' lists those it knows.",
     "sink.task_over": "Task {task} has ended already ({state}), so there was nothing to stop.",
-    "sink.no_sql": "Druid cannot be loaded by statements: its multi-stage query engine is not loaded. Let engine be native, or load the extension druid-multi-stage-query.",
     "sink.no_overlord": "{where} is a part of Druid that takes no tasks. Write the address of the Router into url, or that of the Coordinator (which is the Overlord, too), and then the Broker's into broker_url.",
     "sink.foreign_task": "{task!r} is no task of Headgate's, so it is left alone.",
     "sink.foreign_redirect": "Destination {destination} redirects to {host}, which is none of its addresses, so it was not followed. If that is its leader, add it to allowed_redirects.",

@@ -245,14 +245,13 @@ def _replace_rejected(delivery: Delivery, parts: Sequence[Part]) -> None:
 
 
 def _make_rejected_part(delivery: Delivery, part: Part, rejections: Sequence[Rejection]) -> Part:
-    import pyarrow.parquet as pq  # noqa: PLC0415 (heavy, and few deliveries have any)
-
-    from ingestion.quality.parts import write_rejected  # noqa: PLC0415
+    from ingestion.quality.parts import write_rejected  # noqa: PLC0415 (heavy, and few deliveries have any)
     from ingestion.quality.rejects import reject_rows  # noqa: PLC0415
+    from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415
 
-    with open_lake().open(part.key) as stored:
-        table = pq.read_table(stored)
     ordered = sorted(rejections, key=lambda rejection: rejection.index)
+    with open_part(open_lake(), part_view(part)) as file:
+        table = file.take([rejection.index for rejection in ordered])
     made = make_part(
         delivery.run,
         Part.Zone.REFUSED,

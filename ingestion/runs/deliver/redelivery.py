@@ -50,17 +50,17 @@ def redeliver(run_id: int, destination: Destination, *, by: str = "") -> Deliver
         return _begin(run, destination, by=by)
 
 
-def fill_destination(pipeline: Pipeline, destination: Destination, *, by: str = "") -> list[Delivery]:
+def redeliver_everything(pipeline: Pipeline, destination: Destination, *, by: str = "") -> list[Delivery]:
     """Return the deliveries that bring the pipeline's published state into a destination, begun now, oldest run first.
 
     What the destination has already is left out, and so is what is under way.
     """
     with transaction.atomic():
-        return [_begin(run, destination, by=by) for run in plan_fill(pipeline, destination)]
+        return [_begin(run, destination, by=by) for run in runs_to_redeliver(pipeline, destination)]
 
 
-def plan_fill(pipeline: Pipeline, destination: Destination) -> list[Run]:
-    """Return the runs that filling the destination would deliver, oldest first; empty where it has all of them."""
+def runs_to_redeliver(pipeline: Pipeline, destination: Destination) -> list[Run]:
+    """Return the runs that the destination lacks, oldest first; empty where it has all of them."""
     return missing_runs(published_runs(pipeline), destination)
 
 
@@ -72,10 +72,11 @@ def missing_runs(runs: Iterable[Run], destination: Destination) -> list[Run]:
     return [run for run in runs if run.pk not in known]
 
 
-def fill_new_destinations(run: Run) -> None:
-    """Begin to fill those of the run's destinations that know nothing of its pipeline; in the caller's transaction.
+def deliver_to_new_destinations(run: Run) -> None:
+    """Begin the deliveries of what those of the run's destinations lack that know nothing of its pipeline.
 
-    A run that only adds to what was published before would leave such a destination with a part of the state.
+    A run that only adds to what was published before would leave such a destination with a part of the state. In the
+    caller's transaction.
     """
     if write_mode(run) == WriteMode.REPLACE:
         return

@@ -6,7 +6,7 @@ from ingestion import dispatch, registry
 from ingestion.models import Delivery, DeliveryPart, PartitionState, Run, RunState
 from ingestion.runs.deliver import loading
 from ingestion.runs.deliver.deliveries import is_under_way, let_go, plan_delivery
-from ingestion.runs.deliver.redelivery import fill_new_destinations
+from ingestion.runs.deliver.redelivery import deliver_to_new_destinations
 from ingestion.runs.record.manifests import delivery_view, part_view
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
@@ -24,7 +24,7 @@ def prepare_deliveries(run: Run) -> RunState:
     destinations = list(run.pipeline.destinations.order_by("pk"))
     for destination in destinations:
         plan_delivery(run, destination)
-    fill_new_destinations(run)
+    deliver_to_new_destinations(run)
     return RunState.DELIVERING if destinations else RunState.PUBLISHING
 
 
