@@ -1,7 +1,7 @@
 """Files that lie in the lake already: CSV, JSON Lines, JSON, Parquet and XLSX."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, BinaryIO, ClassVar, Literal
@@ -59,6 +59,8 @@ class FilesConnector:
     """Reads the files that a query names; each is cut into spans of about 64 MB where its format allows."""
 
     kind: ClassVar[str] = "files"
+    upload_stream: ClassVar[str] = STREAM
+    messages: ClassVar[Mapping[str, str]] = {"file.no_rows": "{name} holds a header but no rows."}
     Config: ClassVar[type[BaseModel]] = FilesConfig
 
     def __init__(self, config: FilesConfig | None = None, *, target_bytes: int | None = None) -> None:

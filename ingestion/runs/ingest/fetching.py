@@ -38,13 +38,14 @@ def fetch_partition(partition_id: int, *, is_chained: bool) -> Outcome:
         return Outcome.NOT_MINE
     failpoint("fetch.claimed")
     partition = Partition.objects.select_related("run__pipeline__source").get(pk=partition_id)
-    call = fetch_message(partition)
+    priority = partition.run.priority
+    call = fetch_message(partition_id, priority=priority)
     outcome = attempt(
         lease, call, lambda: _fetch(partition, lease), back_to=PartitionState.PENDING, fail=completion.fail_partition
     )
     failpoint("fetch.before_successor")
     if outcome is Outcome.DONE and not is_chained:
-        dispatch.send(validate_message(partition))
+        dispatch.send(validate_message(partition_id, priority=priority))
     if outcome is Outcome.FAILED:
         completion.complete_if_last(partition.run_id)
     return outcome
@@ -199,5 +200,4 @@ def _continue(partition: Partition, page: Page, *, expected_records: int | None)
         expected_records=expected_records,
         sent_at=Now(),
     )
-    following.run = partition.run
-    dispatch.send_after_commit(fetch_message(following))
+    dispatch.send_after_commit(fetch_message(following.pk, priority=partition.run.priority))

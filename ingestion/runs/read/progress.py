@@ -18,9 +18,10 @@ from ingestion.models import (
     Run,
 )
 from ingestion.ports.publication import DeliveryState
+from ingestion.runs.read.history import with_old_names
 
 _LONGEST_LEFT_S = 10 * 366 * 86_400
-BOOKS = ("fetched", "accepted", "rejected", "duplicate", "filtered")
+CONTROL_TOTALS = ("fetched", "accepted", "rejected", "duplicate", "filtered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "state": run.state,
         "code": run.code,
         "message": run.message,
-        **{name: getattr(run, name) for name in BOOKS},
+        **{name: getattr(run, name) for name in CONTROL_TOTALS},
         "destinations": {
             delivery.destination.name: 0
             if delivery.state == DeliveryState.REMOVED
@@ -117,19 +118,20 @@ def summarize(run: Run) -> dict[str, Any]:
             for delivery in deliveries
         },
         "deliveries": [
-            {
-                "delivery": delivery.pk,
-                "destination": delivery.destination.name,
-                "state": delivery.state,
-                "code": delivery.code,
-                "message": delivery.message,
-                "inserted": delivery.inserted,
-                "updated": delivery.updated,
-                "unchanged": delivery.unchanged,
-                "rejected": delivery.rejected,
-                "refused": delivery.rejected,
-                "counted": delivery.counted,
-            }
+            with_old_names(
+                {
+                    "delivery": delivery.pk,
+                    "destination": delivery.destination.name,
+                    "state": delivery.state,
+                    "code": delivery.code,
+                    "message": delivery.message,
+                    "inserted": delivery.inserted,
+                    "updated": delivery.updated,
+                    "unchanged": delivery.unchanged,
+                    "rejected": delivery.rejected,
+                    "counted": delivery.counted,
+                }
+            )
             for delivery in deliveries
         ],
     }
@@ -156,10 +158,10 @@ def percent_done(run: Run, progress: Progress) -> int:
 def count_rows(run: Run) -> dict[str, int]:
     """Return the run's books as they stand now; before its partitions are settled those of the partitions so far."""
     if run.fetched:
-        return {name: getattr(run, name) for name in BOOKS}
-    sums = {f"sum_{name}": Sum(name, default=0) for name in BOOKS}
+        return {name: getattr(run, name) for name in CONTROL_TOTALS}
+    sums = {f"sum_{name}": Sum(name, default=0) for name in CONTROL_TOTALS}
     found = Partition.objects.filter(run=run).aggregate(**sums)
-    return {name: found[f"sum_{name}"] for name in BOOKS}
+    return {name: found[f"sum_{name}"] for name in CONTROL_TOTALS}
 
 
 def is_balanced(run: Run) -> bool:
