@@ -27,7 +27,7 @@ from tests.connectors.optimade_script import (
 
 
 class TestConformance(ConnectorConformance):
-    """What every connector must do."""
+    """The contract of every connector."""
 
     def make_connector(self, **secrets: str) -> OptimadeConnector:
         return connector(page_limit=5, headers={"X-Key": secrets.get("headers", "a key")})

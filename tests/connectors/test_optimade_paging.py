@@ -1,4 +1,4 @@
-"""How the OPTIMADE connector walks a listing, and what it makes of answers that are none."""
+"""The walk of the OPTIMADE connector through a listing, and answers that are none."""
 
 import json
 from typing import Any
@@ -162,7 +162,7 @@ def test_one_empty_page_is_passed_and_a_second_one_ends_the_walk() -> None:
     assert [page.record_count for page in passed] == [1, 0, 1]
 
 
-def test_a_mended_provider_is_read_on_from_the_page_that_was_at_fault() -> None:
+def test_a_repaired_provider_is_read_on_from_the_page_that_was_at_fault() -> None:
     state = {"next": "?n=1"}
 
     def respond(request: SentRequest) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""What the OPTIMADE connector makes of the entries of a page."""
+"""The entries of a page as the OPTIMADE connector reads them."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the client sends and to whom: requests, credentials, redirects. No socket is opened here."""
+"""Requests as the client sends them, and to whom: parameters, credentials, redirects. No socket is opened here."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What statuses, explanations, contents and exceptions mean."""
+"""The meaning of statuses, explanations, contents and exceptions."""
 
 import inspect
 import json
