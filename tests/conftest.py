@@ -1,4 +1,4 @@
-"""What every test has: a clean environment, real servers on demand, one of two databases."""
+"""Ground of every test: a clean environment, real servers on demand, one of two databases."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What every connector must do, as tests to inherit.
+"""The contract of every connector, as tests to inherit.
 
     class TestThing(ConnectorConformance):
         def make_connector(self, **secrets: str) -> Connector: ...
