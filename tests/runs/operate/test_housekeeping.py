@@ -9,7 +9,7 @@ from ingestion.models import Delivery, Destination, Pipeline, Run
 from ingestion.ports.errors import Refused
 from ingestion.ports.housekeeping import Housekeeping
 from ingestion.ports.publication import DeliveryState
-from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.deliver.redelivery import redeliver_everything
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.progress import summarize
 from ingestion.runs.start.creation import create_run
@@ -83,7 +83,7 @@ def test_what_was_dropped_can_be_filled_again(driver: Driver, pipeline: Pipeline
     removed = Delivery.objects.get().state
     shown = summarize(Run.objects.get())["destinations"]
 
-    fill_destination(pipeline, memory())
+    redeliver_everything(pipeline, memory())
     begun = Delivery.objects.get()
     driver.drain()
 

@@ -67,7 +67,7 @@ class Model:
         ctx = RecordingContext(lake=self.lake).context
         held = Counter((chunk_of(row[3], self.granularity)[0], row[0]) for row in self.held)
         with Merge(list(self.manifests.values()), run_id=manifest.run_id, key=self.key, ctx=ctx) as merge:
-            result = merge.settle(self.granularity, held)
+            result = merge.resolve(self.granularity, held)
             columns = druid_columns(manifest.contract, merge.part_types())
             lines = b"".join(text for text, _ in merge.rows(columns)).splitlines()
         rows = [json.loads(line) for line in lines]
@@ -268,7 +268,7 @@ def merged(lake: MemoryLake, *manifests: Manifest, key: tuple[str, ...] = ("id",
     """Return the rows that a merge of the last of these runs writes into an empty datasource."""
     ctx = RecordingContext(lake=lake).context
     with Merge(manifests, run_id=manifests[-1].run_id, key=key, ctx=ctx) as merge:
-        merge.settle(Granularity.DAY, {})
+        merge.resolve(Granularity.DAY, {})
         columns = druid_columns(manifests[-1].contract, merge.part_types())
         lines = b"".join(text for text, _ in merge.rows(columns)).splitlines()
     return sorted((json.loads(line) for line in lines), key=lambda found: (found[RUN], repr(found.get("id"))))
