@@ -154,6 +154,12 @@ def rclone() -> Iterator[Rclone]:
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """Make the tables from the models, and give the migrations back to tests of upgrades, once they are made."""
+    settings.MIGRATION_MODULES = {}
+
+
+@pytest.fixture(scope="session")
 def django_db_keepdb(request: pytest.FixtureRequest) -> bool:
     """Leave the test database to the end of its PostgreSQL server, which is the session's own.
 
