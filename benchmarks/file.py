@@ -67,7 +67,7 @@ class _Stack:
 
         self.port = free_port()
         place.enter_django(HEADGATE_PORT=str(self.port))
-        words = [sys.executable, "manage.py", "up", "--parts", PARTS]
+        words = [sys.executable, "manage.py", "up", "--services", PARTS]
         variables = place.environment(HEADGATE_PORT=str(self.port))
         self.process: Process = place.start(words, name="stack", variables=variables)
 

@@ -21,7 +21,7 @@ class Stack:
         self.data = data
         self.port = int(variables.pop("HEADGATE_PORT", "0")) or free_port()
         self.environment = product_environment(data, HEADGATE_PORT=str(self.port), **variables)
-        self._parts = ["--parts", parts] if parts else []
+        self._parts = ["--services", parts] if parts else []
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

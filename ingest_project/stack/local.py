@@ -73,7 +73,7 @@ def _start(data: Path) -> "subprocess.Popen[bytes] | None":
         if not is_running(data):
             with log.open("wb") as file:
                 stack = subprocess.Popen(  # noqa: S603 - this program again
-                    [sys.executable, str(BASE_DIR / "manage.py"), "up", "--parts", PARTS],
+                    [sys.executable, str(BASE_DIR / "manage.py"), "up", "--services", PARTS],
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,

@@ -157,7 +157,7 @@ def test_a_stack_brings_its_druid_along(host: Host) -> None:
 
 @pytest.mark.slow
 def test_a_detached_stack_has_its_druid_too(host: Host) -> None:
-    up = host.manage("up", "--detach", "--with-druid", "--parts", "broker,web", "--port", str(free_port()))
+    up = host.manage("up", "--detach", "--with-druid", "--services", "broker,web", "--port", str(free_port()))
     try:
         assert up.returncode == 0, up.stderr
         assert "druid-broker    | ready" in up.stdout
@@ -172,9 +172,9 @@ def test_a_second_druid_is_refused(host: Host) -> None:
     with hold_stack(host.home):
         write_state(host.home, StackState(pid=1, parts=("druid",), druid_ports={"coordinator": 1, "broker": 2}))
 
-        beside_own = host.call("up", "--parts=broker", "--with-druid")
+        beside_own = host.call("up", "--services=broker", "--with-druid")
     with override_settings(HEADGATE_DRUID={"url": "http://router:8888"}):
-        beside_remote = host.call("up", "--parts=broker", "--with-druid")
+        beside_remote = host.call("up", "--services=broker", "--with-druid")
 
     assert "the stack uses it without --with-druid" in beside_own
     assert "DRUID_URL names a Druid" in beside_remote

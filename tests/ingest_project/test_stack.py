@@ -173,7 +173,7 @@ def test_a_stack_of_parts_ends_with_the_process_that_started_it(tmp_path: Path) 
     data = tmp_path / "data"
     code = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])"
     starter = subprocess.Popen(
-        [sys.executable, "-c", code, str(ROOT / "manage.py"), "up", "--parts", "broker,worker"],
+        [sys.executable, "-c", code, str(ROOT / "manage.py"), "up", "--services", "broker,worker"],
         env=product_environment(data),
         stdout=subprocess.PIPE,
         text=True,
@@ -192,7 +192,7 @@ def test_a_stack_of_parts_ends_with_the_process_that_started_it(tmp_path: Path) 
 def test_up_detached_returns_when_ready_and_down_ends_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
 
-    answer = manage(data, "up", "--detach", "--parts", "broker,web", "--port", str(free_port()))
+    answer = manage(data, "up", "--detach", "--services", "broker,web", "--port", str(free_port()))
     try:
         assert answer.returncode == 0, answer.stderr
         login = next(line for line in answer.stdout.splitlines() if line.startswith("login"))
