@@ -110,7 +110,9 @@ def test_nothing_is_dropped_without_the_pipelines_name(operator: Client, memory:
         assert "drop sample: 3 files" in text_of(response)
 
 
-def test_everything_that_a_destination_lacks_is_delivered(operator: Client, memory: Destination, driver: Driver) -> None:
+def test_everything_that_a_destination_lacks_is_delivered(
+    operator: Client, memory: Destination, driver: Driver
+) -> None:
     operator.post(at(memory, "drop"), {"pipeline": Pipeline.objects.get().pk, "confirm": "sample"})
     planned = operator.get(at(memory, "redeliver"))
 

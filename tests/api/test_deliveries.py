@@ -7,6 +7,8 @@ from tests.api.conftest import Api, problem
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def later(published: Run) -> Destination:

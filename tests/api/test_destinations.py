@@ -26,6 +26,7 @@ def test_a_destination_tells_what_it_can_do_and_how_it_fares(user: Api, memory: 
     assert "canary" not in str(body)
 
 
+@pytest.mark.both
 def test_a_list_of_destinations_takes_the_same_few_statements_however_long(
     user: Api, memory: Destination, django_assert_max_num_queries: Any
 ) -> None:

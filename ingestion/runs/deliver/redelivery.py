@@ -18,8 +18,13 @@ from ingestion.models import (
 )
 from ingestion.ports.errors import Refused
 from ingestion.ports.publication import WriteMode
-from ingestion.runs.deliver.deliveries import note_begun_again, plan_delivery, reopen_deliveries, send_delivery
-from ingestion.runs.deliver.order import newer_run_there
+from ingestion.runs.deliver.deliveries import (
+    newer_run_at,
+    plan_delivery,
+    record_event,
+    reopen_deliveries,
+    send_delivery,
+)
 from ingestion.runs.record.manifests import write_mode
 from ingestion.runs.record.published import published_runs
 
@@ -40,7 +45,7 @@ def redeliver(run_id: int, destination: Destination, *, by: str = "") -> Deliver
         found = Delivery.objects.filter(run=run, destination=destination).first()
         if found is not None and found.state not in UNDELIVERED_STATES:
             raise Refused("delivery.exists", run=run_id, destination=destination.name, state=found.state)
-        later = newer_run_there(run, destination.pk)
+        later = newer_run_at(run, destination.pk)
         if later is not None:
             raise Refused("delivery.superseded", destination=destination.name, later=later)
         return _begin(run, destination, by=by)
@@ -87,7 +92,7 @@ def deliver_to_new_destinations(run: Run) -> None:
 def _begin(run: Run, destination: Destination, *, by: str = "") -> Delivery:
     reopen_deliveries(Delivery.objects.filter(run=run, destination=destination), is_redelivery=True)
     delivery = plan_delivery(run, destination, is_redelivery=True)
-    note_begun_again(delivery, by=by)
+    record_event(delivery, "delivery.again", by=by)
     transaction.on_commit(lambda: send_delivery(delivery.pk, priority=run.priority), robust=True)
     delivery.refresh_from_db()
     return delivery

@@ -8,11 +8,13 @@ import pytest
 from ingestion.models import Delivery, DeliveryPart, Destination, Pipeline, Run, RunState
 from ingestion.ports.errors import Refused
 from ingestion.ports.publication import DeliveryState
-from ingestion.runs.deliver.redelivery import redeliver_everything, redeliver
+from ingestion.runs.deliver.redelivery import redeliver, redeliver_everything
 from ingestion.runs.operate import reconcile
 from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
+
+pytestmark = pytest.mark.both
 
 MakePipeline = Callable[..., Pipeline]
 

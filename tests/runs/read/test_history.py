@@ -107,6 +107,7 @@ def test_a_state_that_no_line_of_the_log_tells_is_told_all_the_same(
     assert states(Delivery.objects.get()) == ["planned", "verified"]
 
 
+@pytest.mark.both
 def test_the_histories_of_many_deliveries_take_one_question(
     driver: Driver, make_pipeline: MakePipeline, django_assert_num_queries: Any
 ) -> None:

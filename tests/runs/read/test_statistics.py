@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.utils import timezone
 
 from ingestion.models import PUBLISHED_RUN_STATES, Delivery, Destination, Pipeline, Run
@@ -13,6 +14,8 @@ from ingestion.runs.read.statistics import collect_statistics
 from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
+
+pytestmark = pytest.mark.both
 
 MakePipeline = Callable[..., Pipeline]
 TAKEN = ("inserted", "updated", "unchanged", "rejected")
