@@ -121,7 +121,7 @@ class _Loads:
         """Return what the same spec takes when a person posts it and looks at it every quarter of a second."""
         import httpx
 
-        from sinks.druid.planning import Planner, restore_plan
+        from sinks.druid.planning import Planner
         from sinks.druid.spec import native_spec
 
         name = f"hand{self._number}"
@@ -134,9 +134,10 @@ class _Loads:
             self._manifest,
             self._delivery,
             self._ctx,
+            previous=None,
         )
-        refs = planner.plan(attempt=1, is_late=False).refs
-        spec = native_spec(restore_plan(refs, source=planner.source(refs)))
+        load = planner.plan(attempt=1, is_late=False)
+        spec = native_spec(load.plan(planner.source(load)))
         began, own_began = time.perf_counter(), time.process_time()
         with httpx.Client(timeout=30) as http:
             http.post(f"{self._addresses['url']}/druid/indexer/v1/task", json=spec).raise_for_status()

@@ -1,25 +1,16 @@
 """What sources and destinations share: settings by kind, and secrets that come in but never out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema_field
-from rest_framework import serializers, status
-from rest_framework.request import Request
-from rest_framework.response import Response
+from rest_framework import serializers
 
 from ingestion import registry
-from ingestion.api.base import Strict, View, validated
-from ingestion.api.bodies import NO_BODY
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer
-from ingestion.api.permissions import StaffWrites
-from ingestion.models import Destination, Source
-from ingestion.ports.check import CheckReport
+from ingestion.api.base import Strict
 
 MASK = "***set***"
 _OBJECT = {"type": "object", "additionalProperties": True}
-Configured = Source | Destination
 
 
 @extend_schema_field(_OBJECT)
@@ -107,75 +98,10 @@ class CheckSerializer(serializers.Serializer[Any]):
     findings = FindingSerializer(many=True)
 
 
-class CollectionView(View):
-    """All sources, or all destinations."""
-
-    permission_classes = (StaffWrites,)
-    query_classes = {"GET": PageQuery}
-    model: type[Configured]
-    serializer_class: type[ConfiguredSerializer]
-
-    def know(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Return what the serializer of many rows should not have to ask for row by row."""
-        return {}
-
-    def get(self, request: Request) -> Response:
-        """Return a page of them."""
-        rows, following = keyset_page(request, self.query, self.model._default_manager.all())
-        return page_answer(self.serializer_class(rows, many=True, context=self.know(rows)).data, following)
-
-    def post(self, request: Request) -> Response:
-        """Set a new one up."""
-        serializer = self.serializer_class(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(serializer.data, status=status.HTTP_201_CREATED)
-
-
-class ItemView(View):
-    """One source, or one destination."""
-
-    permission_classes = (StaffWrites,)
-    model: type[Configured]
-    serializer_class: type[ConfiguredSerializer]
-
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
-        """Return it, without its secrets."""
-        return Response(self.serializer_class(self._find(id)).data)
-
-    def put(self, request: Request, id: int) -> Response:  # noqa: A002
-        """Replace its settings; its secrets are merged."""
-        return self._change(request, id, partial=False)
-
-    def patch(self, request: Request, id: int) -> Response:  # noqa: A002
-        """Change the settings that are given; its secrets are merged."""
-        return self._change(request, id, partial=True)
-
-    def delete(self, request: Request, id: int) -> Response:  # noqa: A002
-        """Remove it, unless something uses it."""
-        self._find(id).delete()
-        return Response(status=status.HTTP_204_NO_CONTENT)
-
-    def _find(self, row_id: int) -> Any:
-        return get_object_or_404(self.model, pk=row_id)
-
-    def _change(self, request: Request, row_id: int, *, partial: bool) -> Response:
-        serializer = self.serializer_class(self._find(row_id), data=request.data, partial=partial)
-        serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(serializer.data)
-
-
-class CheckView(View):
-    """Tries a source or destination out."""
-
-    parser_classes = NO_BODY
-
-    model: type[Configured]
-    check: Callable[[Any], CheckReport]
-
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
-        """Return which layer answers and which does not."""
-        validated(Strict, request)
-        report = type(self).check(get_object_or_404(self.model, pk=id))
-        return Response(CheckSerializer({"ok": report.ok, "findings": report.findings}).data)
+CONFIGURED = {
+    "read": "Show a {one}|Return it, without its secrets.",
+    "replace": "Replace a {one}'s settings|Replace its settings; its secrets are merged.",
+    "change": "Change a {one}|Change the settings that are given; its secrets are merged.",
+    "delete": "Remove a {one}|Remove it, unless something uses it.",
+}
+"""Sentences of the OpenAPI document on what has secrets."""

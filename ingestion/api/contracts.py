@@ -1,13 +1,12 @@
 """Contracts: every version that there is, and new ones; a version never changes."""
 
-from django.db.models import F, Max, Window
-from django.shortcuts import get_object_or_404
+from django.db.models import F, Max, QuerySet, Window
 from drf_spectacular.types import OpenApiTypes
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ingestion.api.base import View, operation
+from ingestion.api.base import operation
 from ingestion.api.bodies import (
     PlainYAMLParser,
     StrictJSONParser,
@@ -15,9 +14,9 @@ from ingestion.api.bodies import (
     XYAMLParser,
     YAMLParser,
 )
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
-from ingestion.api.permissions import StaffWrites
+from ingestion.api.pagination import PageQuery
 from ingestion.api.problems import invalid
+from ingestion.api.resource import APPEND_ONLY, Resource, resource
 from ingestion.models import Contract
 from ingestion.runs.start.contracts import save_contract
 
@@ -39,26 +38,30 @@ class ContractsQuery(PageQuery):
     latest = serializers.BooleanField(default=False, help_text="Only the newest version of each name.")
 
 
-class ContractsView(View):
-    """All versions of all contracts."""
+@resource(
+    "contracts",
+    ContractSerializer,
+    query=ContractsQuery,
+    list="List the contracts|Return a page of versions, in the order they were written.",
+    read="Show a version of a contract|Return the version.",
+)
+class Contracts(Resource):
+    """The versions of all contracts, none of which is ever changed."""
 
-    permission_classes = (StaffWrites,)
+    http_method_names = APPEND_ONLY
     parser_classes = (StrictJSONParser, YAMLParser, XYAMLParser, TextYAMLParser, PlainYAMLParser)
-    query_classes = {"GET": ContractsQuery}
+    rows = Contract.objects.all()
+    query_classes = {"list": ContractsQuery}
+    serializer_class = ContractSerializer
 
-    @operation(
-        "contracts_list", "List the contracts", parameters=[ContractsQuery], responses=page_of(ContractSerializer)
-    )
-    def get(self, request: Request) -> Response:
-        """Return a page of versions, in the order they were written."""
-        rows = Contract.objects.all()
-        if "name" in self.query:
-            rows = rows.filter(name=self.query["name"])
-        if self.query["latest"]:
+    def wanted(self) -> QuerySet[Contract]:
+        """Return the versions of a name, or the newest ones."""
+        latest = self.query.pop("latest")
+        rows = super().wanted()
+        if latest:
             newest = Window(Max("version"), partition_by="name")
             rows = rows.alias(newest=newest).filter(version=F("newest"))
-        page, following = keyset_page(request, self.query, rows)
-        return page_answer(ContractSerializer(page, many=True).data, following)
+        return rows
 
     @operation(
         "contracts_create",
@@ -67,7 +70,7 @@ class ContractsView(View):
         request={"application/json": OpenApiTypes.OBJECT, "application/yaml": OpenApiTypes.STR},
         responses={201: ContractSerializer, 200: ContractSerializer},
     )
-    def post(self, request: Request) -> Response:
+    def create(self, request: Request) -> Response:
         """Return the version, 201 where it is new."""
         if not isinstance(request.data, dict | str):
             raise invalid("the body is no contract; write a mapping with name, key and columns")
@@ -77,12 +80,3 @@ class ContractsView(View):
         return Response(
             ContractSerializer(contract).data, status=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
         )
-
-
-class ContractView(View):
-    """One version of a contract."""
-
-    @operation("contracts_read", "Show a version of a contract", responses=ContractSerializer)
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
-        """Return the version."""
-        return Response(ContractSerializer(get_object_or_404(Contract, pk=id)).data)

@@ -2,34 +2,40 @@
 
 from typing import Any
 
+from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers, status
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from ingestion.api.base import NameOrId, Strict, View, operation, validated
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
+from ingestion.api.pagination import PageQuery
 from ingestion.api.permissions import StaffWrites
+from ingestion.api.resource import READ_ONLY, Resource, resource
 from ingestion.models import Delivery, Destination, Pipeline, Run
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.redelivery import redeliver
 from ingestion.runs.operate import housekeeping
-from ingestion.runs.read.history import find_deliveries, history_of, notes_of, task_of
+from ingestion.runs.read.history import RENAMED_FIELDS, find_deliveries, history_of, notes_of, task_of
 
 LARGEST_ID = 2**63 - 1
 STATES = [(state.value, state.value) for state in DeliveryState]
 
 
+@extend_schema_serializer(deprecate_fields=list(RENAMED_FIELDS))
 class DeliverySerializer(serializers.ModelSerializer[Delivery]):
     """A run on its way into a destination."""
 
     run = serializers.IntegerField(source="run_id")
     pipeline = serializers.CharField(source="run.pipeline.name")
     destination = serializers.CharField(source="destination.name")
-    looks = serializers.IntegerField(source="polls", help_text="The older name of `polls`, for one release.")
-    refused = serializers.IntegerField(source="rejected", help_text="The older name of `rejected`, for one release.")
+    looks, refused = (
+        serializers.IntegerField(source=new, read_only=True, help_text=f"The older name of `{new}`, for one release.")
+        for new in RENAMED_FIELDS.values()
+    )
 
     class Meta:
         model = Delivery
@@ -85,6 +91,7 @@ class DeliveryDetailSerializer(DeliverySerializer):
             "self": reverse("delivery", kwargs={"id": delivery.pk}, request=request),
             "run": run,
             "destination": reverse("destination", kwargs={"id": delivery.destination_id}, request=request),
+            "rejected": f"{run}/rejected?outcome=rejected_by_destination",
             "refused": f"{run}/rejected?outcome=refused",
         }
 
@@ -98,31 +105,31 @@ class AllDeliveriesQuery(PageQuery):
     state = serializers.ChoiceField(choices=STATES, required=False)
 
 
-class AllDeliveriesView(View):
-    """All deliveries."""
+@resource(
+    "deliveries",
+    DeliverySerializer,
+    query=AllDeliveriesQuery,
+    list="List the deliveries, newest first|Return a page of them.",
+)
+class Deliveries(Resource):
+    """The deliveries."""
 
-    query_class = AllDeliveriesQuery
+    http_method_names = READ_ONLY
+    permission_classes = (IsAuthenticated,)
+    rows = find_deliveries()
+    order = "-id"
+    query_classes = {"list": AllDeliveriesQuery}
+    serializer_class = DeliverySerializer
 
-    @operation(
-        "deliveries_list",
-        "List the deliveries, newest first",
-        parameters=[AllDeliveriesQuery],
-        responses=page_of(DeliverySerializer),
-    )
-    def get(self, request: Request) -> Response:
-        """Return a page of them."""
-        wanted = {name: self.query.get(name) for name in ("run", "pipeline", "destination", "state")}
-        page, following = keyset_page(request, self.query, find_deliveries(**wanted), order="-id")
-        return page_answer(DeliverySerializer(page, many=True).data, following)
-
-
-class DeliveryView(View):
-    """One delivery."""
+    def wanted(self) -> QuerySet[Delivery]:
+        """Return the deliveries that fit."""
+        names = ("run", "pipeline", "destination", "state")
+        return find_deliveries(**{name: self.query.get(name) for name in names})
 
     @operation(
         "deliveries_read", "Show a delivery, its history and its sink's notes", responses=DeliveryDetailSerializer
     )
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def retrieve(self, request: Request, id: int) -> Response:
         """Return it."""
         return Response(describe_delivery(request, id))
 
@@ -134,8 +141,9 @@ class RedeliverySerializer(Strict):
 
 
 class RedeliverView(View):
-    """Delivers a published run again, or to another destination."""
+    """The address at which a run was delivered again before `redeliver` of a destination took its place."""
 
+    renamed_to = "/api/v1/destinations/{id}/redeliver"
     permission_classes = (StaffWrites,)
 
     @operation(
@@ -147,8 +155,9 @@ class RedeliverView(View):
         ),
         request=RedeliverySerializer,
         responses={202: DeliveryDetailSerializer},
+        deprecated=True,
     )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def post(self, request: Request, id: int) -> Response:
         """Return the delivery, which was begun."""
         get_object_or_404(Run.objects.only("pk"), pk=id)
         asked = validated(RedeliverySerializer, request)

@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field, extend_schema_view
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
 
-from ingestion.api.base import nothing, operation
-from ingestion.api.configured import (
-    CheckSerializer,
-    CheckView,
-    CollectionView,
-    ConfiguredSerializer,
-    ItemView,
-)
-from ingestion.api.pagination import PageQuery, page_of
+from ingestion.api.configured import CONFIGURED, CheckSerializer, ConfiguredSerializer
+from ingestion.api.housekeeping import DestinationActions
+from ingestion.api.resource import action, resource
 from ingestion.models import Destination
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.destinations import DestinationHealth, health_of
@@ -72,58 +69,24 @@ class DestinationSerializer(ConfiguredSerializer):
         return DestinationHealthSerializer(known[destination.pk]).data
 
 
-@extend_schema_view(
-    get=operation(
-        "destinations_list", "List the destinations", parameters=[PageQuery], responses=page_of(DestinationSerializer)
-    ),
-    post=operation(
-        "destinations_create",
-        "Set a destination up",
-        request=DestinationSerializer,
-        responses={201: DestinationSerializer},
-    ),
-)
-class DestinationsView(CollectionView):
-    """All destinations."""
+@resource("destinations", DestinationSerializer, **CONFIGURED)
+class Destinations(DestinationActions):
+    """The destinations."""
 
-    model = Destination
+    rows = Destination.objects.all()
     serializer_class = DestinationSerializer
 
-    def know(self, rows: Sequence[Any]) -> dict[str, Any]:
+    def know(self, page: Sequence[Any]) -> dict[str, Any]:
         """Return how they all fare."""
-        return {"health": health_of(rows)}
+        return {"health": health_of(page)}
 
-
-@extend_schema_view(
-    get=operation("destinations_read", "Show a destination", responses=DestinationSerializer),
-    put=operation(
-        "destinations_replace",
-        "Replace a destination's settings",
-        request=DestinationSerializer,
-        responses=DestinationSerializer,
-    ),
-    patch=operation(
-        "destinations_change",
-        "Change a destination",
-        request=DestinationSerializer(partial=True),
-        responses=DestinationSerializer,
-    ),
-    delete=operation("destinations_delete", "Remove a destination", responses={204: nothing("It is removed.")}),
-)
-class DestinationView(ItemView):
-    """One destination."""
-
-    model = Destination
-    serializer_class = DestinationSerializer
-
-
-@extend_schema_view(
-    post=operation(
-        "destinations_check", "Try a destination out, layer by layer", request=None, responses=CheckSerializer
+    @action(
+        "check",
+        "destinations_check",
+        "Try a destination out, layer by layer",
+        permission_classes=(IsAuthenticated,),
+        responses=CheckSerializer,
     )
-)
-class DestinationCheckView(CheckView):
-    """Tries one destination out."""
-
-    model = Destination
-    check = staticmethod(probing.check_destination)
+    def check(self, request: Request, id: int) -> Response:
+        """Return which layer answers and which does not."""
+        return Response(CheckSerializer(probing.check_destination(self.find(id))).data)

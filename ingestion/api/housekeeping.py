@@ -1,21 +1,22 @@
-"""What staff may do with a destination beyond deliveries: fill it, tidy it up, empty it, change its tables back."""
+"""What staff may do with a destination beyond deliveries: deliver again, tidy up, empty it, change its tables back."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import OpenApiParameter, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ingestion.api.base import NameOrId, Strict, View, nothing, operation, validated
-from ingestion.api.bodies import NO_BODY
-from ingestion.api.deliveries import DeliverySerializer
-from ingestion.api.permissions import StaffWrites
-from ingestion.models import Destination, Pipeline
+from ingestion.api.base import NameOrId, Strict, nothing, validated
+from ingestion.api.deliveries import LARGEST_ID, DeliverySerializer
+from ingestion.api.resource import Resource, action
+from ingestion.models import Delivery, Pipeline, Run
 from ingestion.ports.housekeeping import Housekeeping
-from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.deliver import redelivery
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.history import deliveries_of_tasks
 
@@ -64,8 +65,21 @@ class HousekeepingSerializer(serializers.Serializer[Any]):
     is_dry_run = serializers.BooleanField()
 
 
-class FilledSerializer(serializers.Serializer[Any]):
-    """What a destination is being filled with."""
+class RedeliverRequestSerializer(Strict):
+    """What is to be delivered: one run, or everything of a pipeline that the destination lacks."""
+
+    run = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_ID)
+    pipeline = NameOrId(Pipeline.objects.select_related("contract"), required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return the values; ValidationError where they do not say which."""
+        if len(attrs) != 1:
+            raise serializers.ValidationError({"run": ["Give either a run or a pipeline."]})
+        return attrs
+
+
+class RedeliveredSerializer(serializers.Serializer[Any]):
+    """The deliveries that were begun."""
 
     deliveries = DeliverySerializer(many=True)
 
@@ -137,109 +151,96 @@ class TailQuery(Strict):
     )
 
 
-class _OfDestination(View):
-    permission_classes = (StaffWrites,)
+class DestinationActions(Resource):
+    """What staff may do with a destination beside setting it up."""
 
-    def find(self, destination_id: int) -> Destination:
-        """Return the destination of the address."""
-        found: Destination = get_object_or_404(Destination, pk=destination_id)
-        return found
+    @action(
+        "redeliver",
+        "destinations_redeliver",
+        "Deliver a published run to a destination, or everything of a pipeline that it lacks, from the lake",
+        description=(
+            "With `pipeline` everything that it has published and the destination lacks, the oldest run first; what is "
+            "there, or under way, is left out. With `run` that one, which is refused with `delivery.exists` while it "
+            "is under way and once it is verified: nothing is delivered twice. The source is not asked."
+        ),
+        request=RedeliverRequestSerializer,
+        responses={202: RedeliveredSerializer},
+    )
+    def redeliver(self, request: Request, id: int) -> Response:
+        """Return the deliveries, which were begun; none where nothing is missing."""
+        destination, by = self.find(id), request.user.get_username()
+        asked = validated(RedeliverRequestSerializer, request)
+        if "pipeline" in asked:
+            return _redelivered(redelivery.redeliver_everything(asked["pipeline"], destination, by=by))
+        run = get_object_or_404(Run.objects.only("pk"), pk=asked["run"])
+        return _redelivered([redelivery.redeliver(run.pk, destination, by=by)])
 
-
-class FillView(_OfDestination):
-    """Brings a pipeline's published state into a destination."""
-
-    @operation(
+    @action(
+        "fill",
         "destinations_fill",
         "Bring what a pipeline has published, and the destination lacks, there",
         description="From the lake, the oldest run first. What is there, or under way, is left out.",
         request=OfPipelineSerializer,
-        responses={202: FilledSerializer},
+        responses={202: RedeliveredSerializer},
+        deprecated=True,
+        renamed_to="/api/v1/destinations/{id}/redeliver",
     )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def fill(self, request: Request, id: int) -> Response:
         """Return the deliveries, which were begun; none where nothing is missing."""
         destination = self.find(id)
         asked = validated(OfPipelineSerializer, request)
-        made = fill_destination(asked["pipeline"], destination, by=request.user.get_username())
-        return Response(FilledSerializer({"deliveries": made}).data, status=status.HTTP_202_ACCEPTED)
+        return _redelivered(
+            redelivery.redeliver_everything(asked["pipeline"], destination, by=request.user.get_username())
+        )
 
-
-class _HousekeepingView(_OfDestination):
-    body_class: ClassVar[type[Strict]]
-    act: ClassVar[Callable[..., Housekeeping]]
-
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
-        """Return what was done, or in a dry run would be."""
-        destination = self.find(id)
-        asked = validated(self.body_class, request)
-        return Response(HousekeepingSerializer(self.done(destination, asked, by=request.user.get_username())).data)
-
-    def done(self, destination: Destination, asked: dict[str, Any], *, by: str) -> Housekeeping:
-        """Do what is asked for."""
-        return type(self).act(destination, asked.pop("pipeline"), **asked)
-
-
-@extend_schema_view(
-    post=operation(
+    @action(
+        "compact",
         "destinations_compact",
         "Write the small files of a pipeline's published state together",
         request=CompactSerializer,
         responses=HousekeepingSerializer,
     )
-)
-class CompactView(_HousekeepingView):
-    """Compacts what a destination holds of a pipeline."""
+    def compact(self, request: Request, id: int) -> Response:
+        """Return what was done, or in a dry run would be."""
+        return self._keep(id, CompactSerializer, housekeeping.compact)
 
-    body_class = CompactSerializer
-    act = staticmethod(housekeeping.compact)
-
-
-@extend_schema_view(
-    post=operation(
+    @action(
+        "retain",
         "destinations_retain",
         "Remove a pipeline's old publications",
         request=RetainSerializer,
         responses=HousekeepingSerializer,
     )
-)
-class RetainView(_HousekeepingView):
-    """Removes old publications from a destination."""
+    def retain(self, request: Request, id: int) -> Response:
+        """Return what was done, or in a dry run would be."""
+        return self._keep(id, RetainSerializer, housekeeping.retain)
 
-    body_class = RetainSerializer
-    act = staticmethod(housekeeping.retain)
-
-
-@extend_schema_view(
-    post=operation(
+    @action(
+        "drop",
         "destinations_drop",
         "Remove all rows of a pipeline from a destination",
-        description="`confirm` is the pipeline's name. The lake keeps the rows; `fill` brings them back.",
+        description="`confirm` is the pipeline's name. The lake keeps the rows; `redeliver` brings them back.",
         request=DropSerializer,
         responses=HousekeepingSerializer,
     )
-)
-class DropView(_HousekeepingView):
-    """Empties a destination of a pipeline."""
-
-    body_class = DropSerializer
-
-    def done(self, destination: Destination, asked: dict[str, Any], *, by: str) -> Housekeeping:
+    def drop(self, request: Request, id: int) -> Response:
         """Remove it, if it was confirmed."""
-        return housekeeping.drop(destination, asked.pop("pipeline"), by=by, **asked)
+        return self._keep(id, DropSerializer, partial(housekeeping.drop, by=request.user.get_username()))
 
+    def _keep(self, destination_id: int, body: type[Strict], act: Callable[..., Housekeeping]) -> Response:
+        destination = self.find(destination_id)
+        asked = validated(body, self.request)
+        return Response(HousekeepingSerializer(act(destination, asked.pop("pipeline"), **asked)).data)
 
-class SchemaView(_OfDestination):
-    """How a pipeline's table at a destination changes."""
-
-    query_class = OfPipelineSerializer
-
-    @operation(
+    @action(
+        "schema",
         "destinations_schema",
         "Show what a pipeline's next delivery would change, and what can be reverted",
-        parameters=[OfPipelineSerializer],
+        method="get",
+        query_class=OfPipelineSerializer,
         responses=SchemaSerializer,
     )
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002
+    def show_schema(self, request: Request, id: int) -> Response:
         """Return the plan and the applied changes."""
         destination, pipeline = self.find(id), self.query["pipeline"]
         changes = {
@@ -248,37 +249,29 @@ class SchemaView(_OfDestination):
         }
         return Response(SchemaSerializer(changes).data)
 
-
-class SchemaRevertView(_OfDestination):
-    """Undoes one change of a table."""
-
-    @operation(
+    @action(
+        "schema/revert",
         "destinations_schema_revert",
         "Undo one change of a pipeline's table",
         request=RevertSerializer,
         responses=SchemaChangeSerializer,
     )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    def revert_schema(self, request: Request, id: int) -> Response:
         """Return the change, undone with the data it had set aside."""
         destination = self.find(id)
         asked = validated(RevertSerializer, request)
-        return Response(
-            SchemaChangeSerializer(housekeeping.revert_schema(destination, asked["pipeline"], asked["change"])).data
-        )
+        undone = housekeeping.revert_schema(destination, asked["pipeline"], asked["change"])
+        return Response(SchemaChangeSerializer(undone).data)
 
-
-class TasksView(_OfDestination):
-    """Our tasks at a destination."""
-
-    query_class = TasksQuery
-
-    @operation(
+    @action(
+        "tasks",
         "destinations_tasks",
         "List Headgate's tasks at a destination, newest first",
-        parameters=[TasksQuery],
+        method="get",
+        query_class=TasksQuery,
         responses=OutsideTasksSerializer,
     )
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002
+    def tasks(self, request: Request, id: int) -> Response:
         """Return them, each with the delivery it works for."""
         destination = self.find(id)
         found = housekeeping.outside_tasks(destination, limit=self.query["limit"])
@@ -286,45 +279,36 @@ class TasksView(_OfDestination):
         rows = []
         for task in found:
             delivery = deliveries.get(task.id)
-            names = ("id", "state", "dataset", "created_at", "duration_ms", "message", "link")
-            row = {name: getattr(task, name) for name in names}
-            rows.append({**row, "delivery": delivery and delivery.pk, "run": delivery and delivery.run_id})
+            rows.append({**asdict(task), "delivery": delivery and delivery.pk, "run": delivery and delivery.run_id})
         return Response(OutsideTasksSerializer({"results": rows}).data)
 
-
-class TaskLogView(_OfDestination):
-    """The log of one task."""
-
-    query_class = TailQuery
-
-    @operation(
+    @action(
+        "tasks/<task:task>/log",
         "destinations_task_log",
         "Show the end of a task's log",
+        method="get",
+        query_class=TailQuery,
         parameters=[_TASK, TailQuery],
         responses=TaskLogSerializer,
     )
-    def get(self, request: Request, id: int, task: str) -> Response:  # noqa: A002
+    def task_log(self, request: Request, id: int, task: str) -> Response:
         """Return the end of the log."""
         log = housekeeping.outside_task_log(self.find(id), task, tail_bytes=self.query["tail"])
         return Response(TaskLogSerializer({"task": task, "log": log}).data)
 
-
-class TaskCancelView(_OfDestination):
-    """Stops one task."""
-
-    parser_classes = NO_BODY
-
-    @operation(
+    @action(
+        "tasks/<task:task>/cancel",
         "destinations_task_cancel",
         "Stop one of Headgate's tasks at a destination",
         description="The delivery that it works for finds that out by itself.",
         parameters=[_TASK],
-        request=None,
         responses={204: nothing("The destination was told to stop it.")},
     )
-    def post(self, request: Request, id: int, task: str) -> Response:  # noqa: A002
+    def cancel_task(self, request: Request, id: int, task: str) -> Response:
         """Tell the destination to stop it."""
-        destination = self.find(id)
-        validated(Strict, request)
-        housekeeping.cancel_outside_task(destination, task)
+        housekeeping.cancel_outside_task(self.find(id), task)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _redelivered(made: list[Delivery]) -> Response:
+    return Response(RedeliveredSerializer({"deliveries": made}).data, status=status.HTTP_202_ACCEPTED)

@@ -160,7 +160,7 @@ class StatusView(View):
     """Tells how far a file is."""
 
     @operation("ingest_status", "Show a task (address of an earlier system)", responses=StatusSerializer)
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def get(self, request: Request, id: int) -> Response:
         """Return the task's state, counts and deliveries."""
         run = get_object_or_404(_detailed(), pk=id)
         return Response(_everything(request, run))

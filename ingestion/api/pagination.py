@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core import signing
 from django.db.models import QuerySet
-from drf_spectacular.utils import inline_serializer
+from drf_spectacular.utils import extend_schema_serializer, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -48,6 +48,12 @@ def keyset_page(
     return page, next_address(request, str(last["id"] if isinstance(last, dict) else last.pk))
 
 
+def filtered(rows: QuerySet[Any], query: dict[str, Any]) -> QuerySet[Any]:
+    """Return the rows that the query asks for: each parameter is equal to the field of its name."""
+    given = {name: value for name, value in query.items() if name not in ("limit", "after") and value is not None}
+    return rows.filter(**given)
+
+
 def read_cursor(request: Request, query: dict[str, Any]) -> str | None:
     """Return the key after which the page begins, or None; Problem where the cursor is none of this list."""
     after = query.get("after")
@@ -82,10 +88,13 @@ def page_of(item: Any) -> Any:
     """Return the schema of a page of such items, the same for each list of them."""
     serializer = item() if isinstance(item, type) else item
     name = type(serializer).__name__.removesuffix("Serializer")
-    return inline_serializer(
+    page = inline_serializer(
         f"{name}Page",
         {"results": type(serializer)(many=True), "next": serializers.URLField(allow_null=True)},
     )
+    # A page is one object, although the action is a list.
+    extend_schema_serializer(many=False)(type(page))
+    return page
 
 
 def _signer(request: Request) -> signing.Signer:

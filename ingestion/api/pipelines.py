@@ -3,18 +3,15 @@
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
-from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema_field
-from rest_framework import serializers, status
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ingestion.api.base import NameOrId, Strict, View, nothing, operation, validated
-from ingestion.api.bodies import NO_BODY
+from ingestion.api.base import NameOrId, Strict
 from ingestion.api.configured import ObjectField
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
-from ingestion.api.permissions import StaffWrites
+from ingestion.api.pagination import PageQuery
+from ingestion.api.resource import Resource, action, resource
 from ingestion.models import Contract, Destination, Pipeline, Source
 from ingestion.runs.start.contracts import latest_version
 from ingestion.runs.start.pipelines import check_pipeline, set_dependencies
@@ -155,104 +152,29 @@ class PipelinesQuery(PageQuery):
     is_paused = serializers.BooleanField(required=False, allow_null=True, default=None)
 
 
-def _pipelines() -> QuerySet[Pipeline]:
-    return Pipeline.objects.select_related("source", "contract").prefetch_related(
+@resource(
+    "pipelines",
+    PipelineSerializer,
+    query=PipelinesQuery,
+    delete="Remove a pipeline without runs|Remove it, unless it has runs: pause it then.",
+)
+class Pipelines(Resource):
+    """The pipelines."""
+
+    rows = Pipeline.objects.select_related("source", "contract").prefetch_related(
         "destinations", "dependencies__upstream"
     )
+    query_classes = {"list": PipelinesQuery}
+    serializer_class = PipelineSerializer
 
-
-class PipelinesView(View):
-    """All pipelines."""
-
-    permission_classes = (StaffWrites,)
-    query_classes = {"GET": PipelinesQuery}
-
-    @operation(
-        "pipelines_list", "List the pipelines", parameters=[PipelinesQuery], responses=page_of(PipelineSerializer)
-    )
-    def get(self, request: Request) -> Response:
-        """Return a page of them."""
-        rows = _pipelines()
-        if "source" in self.query:
-            rows = rows.filter(source=self.query["source"])
-        if self.query["is_paused"] is not None:
-            rows = rows.filter(is_paused=self.query["is_paused"])
-        page, following = keyset_page(request, self.query, rows)
-        return page_answer(PipelineSerializer(page, many=True).data, following)
-
-    @operation("pipelines_create", "Set a pipeline up", request=PipelineSerializer, responses={201: PipelineSerializer})
-    def post(self, request: Request) -> Response:
-        """Set a new one up."""
-        serializer = PipelineSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(serializer.data, status=status.HTTP_201_CREATED)
-
-
-class PipelineView(View):
-    """One pipeline."""
-
-    permission_classes = (StaffWrites,)
-
-    @operation("pipelines_read", "Show a pipeline", responses=PipelineSerializer)
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
-        """Return it."""
-        return Response(PipelineSerializer(get_object_or_404(_pipelines(), pk=id)).data)
-
-    @operation(
-        "pipelines_replace", "Replace a pipeline's settings", request=PipelineSerializer, responses=PipelineSerializer
-    )
-    def put(self, request: Request, id: int) -> Response:  # noqa: A002
-        """Replace its settings."""
-        return self._change(request, id, partial=False)
-
-    @operation(
-        "pipelines_change",
-        "Change a pipeline",
-        request=PipelineSerializer(partial=True),
-        responses=PipelineSerializer,
-    )
-    def patch(self, request: Request, id: int) -> Response:  # noqa: A002
-        """Change the settings that are given."""
-        return self._change(request, id, partial=True)
-
-    @operation("pipelines_delete", "Remove a pipeline without runs", responses={204: nothing("It is removed.")})
-    def delete(self, request: Request, id: int) -> Response:  # noqa: A002
-        """Remove it, unless it has runs: pause it then."""
-        get_object_or_404(Pipeline, pk=id).delete()
-        return Response(status=status.HTTP_204_NO_CONTENT)
-
-    def _change(self, request: Request, pipeline_id: int, *, partial: bool) -> Response:
-        pipeline = get_object_or_404(_pipelines(), pk=pipeline_id)
-        serializer = PipelineSerializer(pipeline, data=request.data, partial=partial)
-        serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(serializer.data)
-
-
-class PauseView(View):
-    """Stops a pipeline from starting runs."""
-
-    parser_classes = NO_BODY
-    permission_classes = (StaffWrites,)
-
-    @operation("pipelines_pause", "Let a pipeline start no more runs", request=None, responses=PipelineSerializer)
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    @action("pause", "pipelines_pause", "Let a pipeline start no more runs", responses=PipelineSerializer)
+    def pause(self, request: Request, id: int) -> Response:
         """Pause it; runs under way go on."""
-        validated(Strict, request)
-        pause_pipeline(get_object_or_404(Pipeline, pk=id).pk)
-        return Response(PipelineSerializer(_pipelines().get(pk=id)).data)
+        pause_pipeline(self.find(id).pk)
+        return self.retrieve(request, id)
 
-
-class ResumeView(View):
-    """Lets a pipeline start runs again."""
-
-    parser_classes = NO_BODY
-    permission_classes = (StaffWrites,)
-
-    @operation("pipelines_resume", "Let a pipeline start runs again", request=None, responses=PipelineSerializer)
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    @action("resume", "pipelines_resume", "Let a pipeline start runs again", responses=PipelineSerializer)
+    def resume(self, request: Request, id: int) -> Response:
         """Resume it; waiting runs begin."""
-        validated(Strict, request)
-        resume_pipeline(get_object_or_404(Pipeline, pk=id).pk)
-        return Response(PipelineSerializer(_pipelines().get(pk=id)).data)
+        resume_pipeline(self.find(id).pk)
+        return self.retrieve(request, id)

@@ -116,7 +116,7 @@ class RecordsView(View):
         parameters=[RecordsQuery, *_HEADERS],
         responses=_answers(),
     )
-    def get(self, request: Request, id: int) -> HttpResponseBase:  # noqa: A002 (the name in the address)
+    def get(self, request: Request, id: int) -> HttpResponseBase:
         """Return a page of rows, or a file of them."""
         run = get_object_or_404(Run.objects.select_related("pipeline", "contract"), pk=id)
         query = self.query

@@ -1,18 +1,18 @@
 """What belongs to one run: its log, partitions, parts and deliveries."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import extend_schema_view
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ingestion.api.base import View, operation
 from ingestion.api.deliveries import STATES, DeliverySerializer
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
-from ingestion.models import Delivery, Part, Partition, PartitionState, Run, RunEvent
+from ingestion.api.pagination import PageQuery, filtered, keyset_page, page_answer, page_of
+from ingestion.api.resource import Resource, action
+from ingestion.models import Part, Partition, PartitionState, Run, RunEvent
+from ingestion.runs.read.history import find_deliveries
 
 
 class EventSerializer(serializers.ModelSerializer[RunEvent]):
@@ -74,68 +74,26 @@ class DeliveriesQuery(PageQuery):
     state = serializers.ChoiceField(choices=STATES, required=False)
 
 
-class _BelowRun(View):
-    rows: ClassVar[Any]
-    serializer_class: ClassVar[type[serializers.ModelSerializer[Any]]]
-
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+def _list_of_run(name: str, summary: str, rows: QuerySet[Any], query: type[PageQuery], serializer: Any) -> Any:
+    def show(self: Resource, request: Request, id: int) -> Response:
         """Return a page of them."""
         get_object_or_404(Run.objects.only("pk"), pk=id)
-        wanted = {name: value for name, value in self.query.items() if name not in ("limit", "after")}
-        rows: QuerySet[Any] = self.rows.filter(run_id=id, **wanted)
-        page, following = keyset_page(request, self.query, rows)
-        return page_answer(self.serializer_class(page, many=True).data, following)
+        page, following = keyset_page(request, self.query, filtered(rows.filter(run_id=id), self.query))
+        return page_answer(serializer(page, many=True).data, following)
+
+    show.__name__ = name
+    listed = action(name, f"runs_{name}", summary, method="get", query_class=query, responses=page_of(serializer))
+    return listed(show)
 
 
-@extend_schema_view(
-    get=operation("runs_events", "Show a run's log", parameters=[EventsQuery], responses=page_of(EventSerializer))
-)
-class EventsView(_BelowRun):
-    """The log of a run, in order."""
+class RunDetails(Resource):
+    """What belongs to one run."""
 
-    rows = RunEvent.objects.all()
-    query_class = EventsQuery
-    serializer_class = EventSerializer
-
-
-@extend_schema_view(
-    get=operation(
-        "runs_partitions",
-        "Show a run's partitions",
-        parameters=[PartitionsQuery],
-        responses=page_of(PartitionSerializer),
+    events = _list_of_run("events", "Show a run's log", RunEvent.objects.all(), EventsQuery, EventSerializer)
+    partitions = _list_of_run(
+        "partitions", "Show a run's partitions", Partition.objects.all(), PartitionsQuery, PartitionSerializer
     )
-)
-class PartitionsView(_BelowRun):
-    """The partitions of a run."""
-
-    rows = Partition.objects.all()
-    query_class = PartitionsQuery
-    serializer_class = PartitionSerializer
-
-
-@extend_schema_view(
-    get=operation("runs_parts", "Show a run's parts", parameters=[PartsQuery], responses=page_of(PartSerializer))
-)
-class PartsView(_BelowRun):
-    """The objects of a run."""
-
-    rows = Part.objects.all()
-    query_class = PartsQuery
-    serializer_class = PartSerializer
-
-
-@extend_schema_view(
-    get=operation(
-        "runs_deliveries",
-        "Show a run's deliveries",
-        parameters=[DeliveriesQuery],
-        responses=page_of(DeliverySerializer),
+    parts = _list_of_run("parts", "Show a run's parts", Part.objects.all(), PartsQuery, PartSerializer)
+    deliveries = _list_of_run(
+        "deliveries", "Show a run's deliveries", find_deliveries(), DeliveriesQuery, DeliverySerializer
     )
-)
-class DeliveriesView(_BelowRun):
-    """The deliveries of a run."""
-
-    rows = Delivery.objects.select_related("destination", "run__pipeline")
-    query_class = DeliveriesQuery
-    serializer_class = DeliverySerializer

@@ -7,19 +7,21 @@ from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers, status
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from ingestion.api.base import Moment, NameOrId, Strict, View, operation, validated
-from ingestion.api.bodies import NO_BODY
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
+from ingestion.api.base import Moment, NameOrId, Strict, operation, validated
+from ingestion.api.pagination import PageQuery, keyset_page, page_answer
 from ingestion.api.pipelines import QuestionSerializer
+from ingestion.api.resource import APPEND_ONLY, action, resource
+from ingestion.api.run_details import RunDetails
 from ingestion.models import Pipeline, Priority, Run, RunState, Source, Upload
 from ingestion.ports.errors import Refused
 from ingestion.runs.deliver.cancellation import cancel_run
 from ingestion.runs.operate.retry import retry_run, roll_back
-from ingestion.runs.read.progress import BOOKS, measure_progress, progress_as_dict, summarize
+from ingestion.runs.read.progress import CONTROL_TOTALS, measure_progress, progress_as_dict, summarize
 from ingestion.runs.start.creation import create_run
 from ingestion.runs.start.waiting import explain_waiting
 
@@ -76,7 +78,8 @@ class ProgressSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=RunState.choices)
     stages = StageSerializer(many=True)
     records = serializers.IntegerField()
-    expected_records = serializers.IntegerField(allow_null=True)
+    expected_records = serializers.IntegerField(allow_null=True, help_text="As its sources announce.")
+    percent = serializers.IntegerField(allow_null=True, help_text="Of the expected records.")
     raw_bytes = serializers.IntegerField()
     elapsed_s = serializers.FloatField(allow_null=True)
     records_per_s = serializers.FloatField(allow_null=True)
@@ -121,15 +124,19 @@ class RunsQuery(PageQuery):
     until = Moment(required=False, help_text="Created before that time.")
 
 
-class RunsView(View):
-    """All runs."""
+@resource("runs", RunRowSerializer, query=RunsQuery, list="List the runs, newest first|Return a page of them.")
+class Runs(RunDetails):
+    """The runs; every user may ask for one."""
 
-    query_classes = {"GET": RunsQuery}
+    http_method_names = APPEND_ONLY
+    permission_classes = (IsAuthenticated,)
+    order = "-id"
+    query_classes = {"list": RunsQuery}
 
-    @operation("runs_list", "List the runs, newest first", parameters=[RunsQuery], responses=page_of(RunRowSerializer))
-    def get(self, request: Request) -> Response:
-        """Return a page of them."""
-        page, following = keyset_page(request, self.query, _filtered(self.query), order="-id")
+    def list(self, request: Request) -> Response:
+        """Return a page of rows."""
+        # Plain values instead of a serializer: a list of runs is what dashboards ask for every few seconds.
+        page, following = keyset_page(request, self.query, _filtered(self.query), order=self.order)
         return page_answer([_row(values) for values in page], following)
 
     @operation(
@@ -140,57 +147,30 @@ class RunsView(View):
         request=RunRequestSerializer,
         responses={201: RunSerializer, 200: RunSerializer},
     )
-    def post(self, request: Request) -> Response:
+    def create(self, request: Request) -> Response:
         """Create the run, or return the one that this key has created before."""
         asked = validated(RunRequestSerializer, request)
         run, is_new = start_run(asked, request=request, key=request.headers.get("Idempotency-Key"))
         return run_answer(request, run, status_code=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
 
-
-class RunView(View):
-    """One run."""
-
     @operation("runs_read", "Show a run", responses=RunSerializer)
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
+    def retrieve(self, request: Request, id: int) -> Response:
         """Return the run, how far it is, and why it waits."""
         return Response(describe_run(request, get_object_or_404(_detailed(), pk=id)))
 
-
-class CancelView(View):
-    """Cancels a run."""
-
-    parser_classes = NO_BODY
-
-    @operation("runs_cancel", "Cancel a run", request=None, responses=RunSerializer)
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    @action("cancel", "runs_cancel", "Cancel a run", responses=RunSerializer)
+    def cancel(self, request: Request, id: int) -> Response:
         """Cancel it; refused once it is publishing."""
-        validated(Strict, request)
         return run_answer(request, cancel_run(id, by=request.user.get_username()))
 
-
-class RetryView(View):
-    """Reopens a failed or partial run."""
-
-    parser_classes = NO_BODY
-
-    @operation("runs_retry", "Retry a run where it stopped", request=None, responses=RunSerializer)
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    @action("retry", "runs_retry", "Retry a run where it stopped", responses=RunSerializer)
+    def retry(self, request: Request, id: int) -> Response:
         """Reopen it; what it has fetched is not fetched again."""
-        validated(Strict, request)
         return run_answer(request, retry_run(id, by=request.user.get_username()))
 
-
-class RollBackView(View):
-    """Publishes an earlier run again."""
-
-    parser_classes = NO_BODY
-
-    @operation(
-        "runs_rollback", "Publish an earlier run again, as a new run", request=None, responses={201: RunSerializer}
-    )
-    def post(self, request: Request, id: int) -> Response:  # noqa: A002
+    @action("rollback", "runs_rollback", "Publish an earlier run again, as a new run", responses={201: RunSerializer})
+    def roll_back(self, request: Request, id: int) -> Response:
         """Return the new run."""
-        validated(Strict, request)
         return run_answer(request, roll_back(id), status_code=status.HTTP_201_CREATED)
 
 
@@ -267,12 +247,11 @@ def _filtered(query: Mapping[str, Any]) -> QuerySet[Run, dict[str, Any]]:
     }
     wanted = {lookup: query[name] for name, lookup in names.items() if name in query}
     return Run.objects.filter(**wanted).values(
-        "id", "pipeline__name", "pipeline__source__name", "state", "trigger", "mode", "priority", *BOOKS, "code",
+        "id", "pipeline__name", "pipeline__source__name", "state", "trigger", "mode", "priority", *CONTROL_TOTALS, "code",
         "message", *_TIMES,
     )  # fmt: skip
 
 
 def _row(values: dict[str, Any]) -> dict[str, Any]:
-    # Plain values instead of a serializer: a list of runs is what dashboards ask for every few seconds.
     pipeline, source = values.pop("pipeline__name"), values.pop("pipeline__source__name")
     return {"id": values.pop("id"), "pipeline": pipeline, "source": source, **values}

@@ -1,16 +1,11 @@
 """Sources: set up, tried out."""
 
-from drf_spectacular.utils import extend_schema_view
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
 
-from ingestion.api.base import nothing, operation
-from ingestion.api.configured import (
-    CheckSerializer,
-    CheckView,
-    CollectionView,
-    ConfiguredSerializer,
-    ItemView,
-)
-from ingestion.api.pagination import PageQuery, page_of
+from ingestion.api.configured import CONFIGURED, CheckSerializer, ConfiguredSerializer
+from ingestion.api.resource import Resource, action, resource
 from ingestion.models import Source
 from ingestion.runs.start import probing
 from ingestion.runs.start.pipelines import check_source_config
@@ -32,39 +27,20 @@ class SourceSerializer(ConfiguredSerializer):
         }
 
 
-@extend_schema_view(
-    get=operation("sources_list", "List the sources", parameters=[PageQuery], responses=page_of(SourceSerializer)),
-    post=operation("sources_create", "Set a source up", request=SourceSerializer, responses={201: SourceSerializer}),
-)
-class SourcesView(CollectionView):
-    """All sources."""
+@resource("sources", SourceSerializer, **CONFIGURED)
+class Sources(Resource):
+    """The sources."""
 
-    model = Source
+    rows = Source.objects.all()
     serializer_class = SourceSerializer
 
-
-@extend_schema_view(
-    get=operation("sources_read", "Show a source", responses=SourceSerializer),
-    put=operation(
-        "sources_replace", "Replace a source's settings", request=SourceSerializer, responses=SourceSerializer
-    ),
-    patch=operation(
-        "sources_change", "Change a source", request=SourceSerializer(partial=True), responses=SourceSerializer
-    ),
-    delete=operation("sources_delete", "Remove a source", responses={204: nothing("It is removed.")}),
-)
-class SourceView(ItemView):
-    """One source."""
-
-    model = Source
-    serializer_class = SourceSerializer
-
-
-@extend_schema_view(
-    post=operation("sources_check", "Try a source out, layer by layer", request=None, responses=CheckSerializer)
-)
-class SourceCheckView(CheckView):
-    """Tries one source out."""
-
-    model = Source
-    check = staticmethod(probing.check_source)
+    @action(
+        "check",
+        "sources_check",
+        "Try a source out, layer by layer",
+        permission_classes=(IsAuthenticated,),
+        responses=CheckSerializer,
+    )
+    def check(self, request: Request, id: int) -> Response:
+        """Return which layer answers and which does not."""
+        return Response(CheckSerializer(probing.check_source(self.find(id))).data)

@@ -4,18 +4,19 @@ import json
 from typing import Any
 
 from django.db.models import QuerySet
-from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers, status
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from ingestion.api.base import NameOrId, Strict, View, operation, validate
+from ingestion.api.base import NameOrId, Strict, operation, validate
 from ingestion.api.bodies import check_value
-from ingestion.api.pagination import PageQuery, keyset_page, page_answer, page_of
+from ingestion.api.pagination import PageQuery
 from ingestion.api.problems import describe
+from ingestion.api.resource import APPEND_ONLY, Resource, resource
 from ingestion.api.upload_stream import Received, receive_upload
 from ingestion.models import Pipeline, Priority, Run, Upload
 from ingestion.runs.start.uploads import ingest_upload
@@ -84,19 +85,26 @@ class UploadsQuery(PageQuery):
     sha256 = serializers.RegexField(r"\A[0-9a-f]{64}\Z", required=False)
 
 
-class UploadsView(View):
-    """All uploads."""
+def _complete() -> QuerySet[Upload]:
+    return Upload.objects.filter(sha256__isnull=False).select_related("created_by").prefetch_related("runs")
 
-    query_classes = {"GET": UploadsQuery, "POST": UploadFieldsSerializer}
 
-    @operation(
-        "uploads_list", "List the uploads, newest first", parameters=[UploadsQuery], responses=page_of(UploadSerializer)
-    )
-    def get(self, request: Request) -> Response:
-        """Return a page of them."""
-        wanted = {name: self.query[name] for name in ("name", "sha256") if name in self.query}
-        page, following = keyset_page(request, self.query, _complete().filter(**wanted), order="-id")
-        return page_answer(UploadSerializer(page, many=True).data, following)
+@resource(
+    "uploads",
+    UploadSerializer,
+    query=UploadsQuery,
+    list="List the uploads, newest first|Return a page of them.",
+    read="Show an upload|Return it, with the runs that read it.",
+)
+class Uploads(Resource):
+    """The uploads; every user may send one."""
+
+    http_method_names = APPEND_ONLY
+    permission_classes = (IsAuthenticated,)
+    rows = _complete()
+    order = "-id"
+    query_classes = {"list": UploadsQuery, "create": UploadFieldsSerializer}
+    serializer_class = UploadSerializer
 
     @operation(
         "uploads_create",
@@ -115,21 +123,12 @@ class UploadsView(View):
         },
         responses={202: AcceptedSerializer, 201: AcceptedSerializer, 200: AcceptedSerializer},
     )
-    def post(self, request: Request) -> Response:
+    def create(self, request: Request) -> Response:
         """Store the file and start its run: 202 for new work, 201 for a file that is only stored, 200 if all is known."""
         received, run, is_new_run = take_upload(request, UploadFieldsSerializer, name=self.query.get("name"))
         return Response(
             _accepted(request, received.upload, run), status=_status(is_new=received.is_new, is_new_run=is_new_run)
         )
-
-
-class UploadView(View):
-    """One upload."""
-
-    @operation("uploads_read", "Show an upload", responses=UploadSerializer)
-    def get(self, request: Request, id: int) -> Response:  # noqa: A002 (the name in the address)
-        """Return it, with the runs that read it."""
-        return Response(UploadSerializer(get_object_or_404(_complete(), pk=id)).data)
 
 
 def take_upload(
@@ -168,10 +167,6 @@ def _status(*, is_new: bool, is_new_run: bool) -> int:
     if is_new_run:
         return status.HTTP_202_ACCEPTED
     return status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
-
-
-def _complete() -> QuerySet[Upload]:
-    return Upload.objects.filter(sha256__isnull=False).select_related("created_by").prefetch_related("runs")
 
 
 def _accepted(request: Request, upload: Upload, run: Run | None) -> dict[str, Any]:

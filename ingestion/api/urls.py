@@ -1,5 +1,6 @@
 """The addresses of the API. Each is also understood with a slash at its end."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.urls import URLPattern, path, re_path, register_converter
@@ -12,14 +13,12 @@ from ingestion.api import (
     deliveries,
     destinations,
     health,
-    housekeeping,
     kinds,
     legacy,
     pipelines,
     queries,
     records,
     rejected,
-    run_details,
     runs,
     schedules,
     schema,
@@ -28,6 +27,7 @@ from ingestion.api import (
     tokens,
     uploads,
 )
+from ingestion.api.resource import Resource, singular
 
 SCHEMES = (schema.TokenScheme, schema.SessionScheme)
 """Named here, so that the OpenAPI document finds them."""
@@ -63,46 +63,9 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("v1/tokens/current", tokens.CurrentTokenView, "tokens-current"),
     ("v1/connectors", kinds.ConnectorsView, "connectors"),
     ("v1/sinks", kinds.SinksView, "sinks"),
-    ("v1/sources", sources.SourcesView, "sources"),
-    ("v1/sources/<int:id>", sources.SourceView, "source"),
-    ("v1/sources/<int:id>/check", sources.SourceCheckView, "source-check"),
-    ("v1/destinations", destinations.DestinationsView, "destinations"),
-    ("v1/destinations/<int:id>", destinations.DestinationView, "destination"),
-    ("v1/destinations/<int:id>/check", destinations.DestinationCheckView, "destination-check"),
-    ("v1/destinations/<int:id>/fill", housekeeping.FillView, "destination-fill"),
-    ("v1/destinations/<int:id>/compact", housekeeping.CompactView, "destination-compact"),
-    ("v1/destinations/<int:id>/retain", housekeeping.RetainView, "destination-retain"),
-    ("v1/destinations/<int:id>/drop", housekeeping.DropView, "destination-drop"),
-    ("v1/destinations/<int:id>/schema", housekeeping.SchemaView, "destination-schema"),
-    ("v1/destinations/<int:id>/schema/revert", housekeeping.SchemaRevertView, "destination-schema-revert"),
-    ("v1/destinations/<int:id>/tasks", housekeeping.TasksView, "destination-tasks"),
-    ("v1/destinations/<int:id>/tasks/<task:task>/log", housekeeping.TaskLogView, "destination-task-log"),
-    ("v1/destinations/<int:id>/tasks/<task:task>/cancel", housekeeping.TaskCancelView, "destination-task-cancel"),
-    ("v1/deliveries", deliveries.AllDeliveriesView, "deliveries"),
-    ("v1/deliveries/<int:id>", deliveries.DeliveryView, "delivery"),
-    ("v1/contracts", contracts.ContractsView, "contracts"),
-    ("v1/contracts/<int:id>", contracts.ContractView, "contract"),
-    ("v1/pipelines", pipelines.PipelinesView, "pipelines"),
-    ("v1/pipelines/<int:id>", pipelines.PipelineView, "pipeline"),
-    ("v1/pipelines/<int:id>/pause", pipelines.PauseView, "pipeline-pause"),
-    ("v1/pipelines/<int:id>/resume", pipelines.ResumeView, "pipeline-resume"),
-    ("v1/schedules", schedules.SchedulesView, "schedules"),
-    ("v1/schedules/preview", schedules.PreviewView, "schedules-preview"),
-    ("v1/schedules/<int:id>", schedules.ScheduleView, "schedule"),
-    ("v1/uploads", uploads.UploadsView, "uploads"),
-    ("v1/uploads/<int:id>", uploads.UploadView, "upload"),
-    ("v1/runs", runs.RunsView, "runs"),
     ("v1/runs/bulk", bulk.BulkCreateView, "runs-bulk"),
     ("v1/runs/cancel", bulk.BulkCancelView, "runs-cancel"),
-    ("v1/runs/<int:id>", runs.RunView, "run"),
-    ("v1/runs/<int:id>/cancel", runs.CancelView, "run-cancel"),
-    ("v1/runs/<int:id>/retry", runs.RetryView, "run-retry"),
-    ("v1/runs/<int:id>/rollback", runs.RollBackView, "run-rollback"),
     ("v1/runs/<int:id>/redeliver", deliveries.RedeliverView, "run-redeliver"),
-    ("v1/runs/<int:id>/events", run_details.EventsView, "run-events"),
-    ("v1/runs/<int:id>/partitions", run_details.PartitionsView, "run-partitions"),
-    ("v1/runs/<int:id>/parts", run_details.PartsView, "run-parts"),
-    ("v1/runs/<int:id>/deliveries", run_details.DeliveriesView, "run-deliveries"),
     ("v1/runs/<int:id>/rejected", rejected.RejectedView, "run-rejected"),
     ("v1/runs/<int:id>/records", records.RecordsView, "run-records"),
     ("v1/data", data.DataView, "data"),
@@ -113,11 +76,39 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
 )
 
 
-def _patterns() -> list[URLPattern]:
-    found = []
+_RESOURCES: dict[str, type[Resource]] = {
+    "sources": sources.Sources,
+    "destinations": destinations.Destinations,
+    "contracts": contracts.Contracts,
+    "pipelines": pipelines.Pipelines,
+    "schedules": schedules.Schedules,
+    "uploads": uploads.Uploads,
+    "runs": runs.Runs,
+    "deliveries": deliveries.Deliveries,
+}
+_ROW = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
+
+
+def _resource(many: str, resource: type[Resource]) -> Iterator[tuple[str, Any, str]]:
+    one = singular(many)
+    yield f"v1/{many}", resource.as_view({"get": "list", "post": "create"}), many
+    yield f"v1/{many}/<int:id>", resource.as_view(_ROW), one
+    for act in resource.get_extra_actions():
+        start, name = (f"v1/{many}/<int:id>", one) if act.detail else (f"v1/{many}", many)
+        yield f"{start}/{act.url_path}", resource.as_view(dict(act.mapping), **act.kwargs), f"{name}-{act.url_name}"
+
+
+def _addresses() -> Iterator[tuple[str, Any, str]]:
     for address, view, name in _ADDRESSES:
         options = {"url_name": "schema"} if name in ("docs", "redoc") else {}
-        callback = view.as_view(**options)
+        yield address, view.as_view(**options), name
+    for many, resource in _RESOURCES.items():
+        yield from _resource(many, resource)
+
+
+def _patterns() -> list[URLPattern]:
+    found = []
+    for address, callback, name in _addresses():
         # The one without a slash comes last, so that links are made of it.
         found += [path(f"{address}/", callback, name=name), path(address, callback, name=name)]
     return [*found, re_path(r"^(?P<rest>.*)$", service.UnknownView.as_view(), name="unknown")]

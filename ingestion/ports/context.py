@@ -1,6 +1,7 @@
 """What a plugin is handed to cause effects with; nothing else of the core reaches it."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from ingestion.ports.check import CheckReport
+    from ingestion.ports.errors import Signal
     from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt
 
 
@@ -55,6 +57,10 @@ class HttpClient(Protocol):
         """Return which layer between here and a GET of the URL fails: dns, tcp, tls, http, auth."""
         ...
 
+    def slow_down(self, seconds: float) -> None:
+        """Make all workers silent towards the source for that long, an hour at most: it asked for it."""
+        ...
+
     def variant(self, *, ca_file: str | None = None, deadline_s: float | None = None) -> "HttpClient":
         """Return a client that trusts another authority, or gives up sooner; it ends with this one."""
         ...
@@ -80,6 +86,17 @@ class ObjectInfo:
     size_bytes: int
     sha256: str | None
     modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPlace:
+    """Where one object of a bucket lies, for another system that reads it."""
+
+    bucket: str
+    path: str
+    endpoint: str | None
+    region: str | None
+    path_style: bool
 
 
 class Lake(Protocol):
@@ -119,6 +136,14 @@ class Lake(Protocol):
 
     def presign(self, key: str, *, expires_s: int) -> str:
         """Return a URL that reads this one object until it expires."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the local file that holds the object, or None where the store is elsewhere: then `open` it."""
+        ...
+
+    def place(self, key: str) -> BucketPlace | None:
+        """Return where in a bucket the object lies, or None where the store is none."""
         ...
 
 
@@ -182,13 +207,19 @@ class PublishedRuns(Protocol):
 def _no_event(kind: str, /, **values: Any) -> None: ...
 
 
+def _never(_callback: "Callable[[Signal], None]", /) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Everything with an effect that a plugin may use.
 
-    `should_stop` is True once the run was cancelled, the lease lost or the worker slot is due; `progress` tells
-    the watcher that work goes on, and must be called at least once per page or block; `log` writes an event of
-    the run (a dotted kind and JSON values, never secrets); `partition_bytes` is how much raw data a partition may have.
+    `beat` says that work goes on, and raises the Signal that says why where it must stop (cancelled, lease lost, worker
+    slot due): call it at least once per page or block, and hand it to what works for you. `with on_stop(callback)` has
+    `callback` called from another thread, within HEADGATE_WATCH_S, if the block must be broken off. `log` writes an
+    event of the run (a dotted kind and JSON values, never secrets); `partition_bytes` is how much raw data a partition
+    may have. `should_stop` and `progress` are the halves of `beat`, for what does not call it yet.
     """
 
     http: HttpClient
@@ -197,6 +228,8 @@ class Context:
     clock: Callable[[], datetime]
     catalog: CatalogStore | None = None
     published: PublishedRuns | None = None
+    beat: Callable[[], None] = lambda: None
+    on_stop: "Callable[[Callable[[Signal], None]], AbstractContextManager[None]]" = _never
     should_stop: Callable[[], bool] = lambda: False
     progress: Callable[[], None] = lambda: None
     log: Callable[..., None] = field(default=_no_event)

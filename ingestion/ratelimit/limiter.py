@@ -11,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ingestion.ports.errors import RateLimited, SourceUnavailable
+from ingestion.ports.errors import RateLimited, Signal, SourceUnavailable
 from ingestion.ratelimit.rule import Rate
 
 _SCRIPT = (Path(__file__).parent / "bucket.lua").read_text(encoding="utf-8")
@@ -46,27 +46,30 @@ class RedisLimiter:
         *,
         max_wait_s: float = 2.0,
         sleep: Callable[[float], None] = time.sleep,
-        should_stop: Callable[[], bool] = lambda: False,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._rates = rates
         self._max_wait_s = max_wait_s
         self._sleep = sleep
-        self._should_stop = should_stop
+        self._beat = beat
         # Called by its hash; sent again by itself where the server has forgotten it (NOSCRIPT).
         self._script = _connected(redis_url).register_script(_SCRIPT)
 
     def acquire(self, key: str, *, tokens: int = 1) -> float:
         """Wait for permission and return the seconds waited.
 
-        RateLimited where the wait would pass `max_wait_s`, or the work is to stop meanwhile; nothing is used up then.
+        RateLimited where the wait would pass `max_wait_s`, the signal where the work is to stop meanwhile; nothing is
+        used up then.
         """
         rate = self._rates(key)
         reservation = self._reserve(key, rate=rate, tokens=tokens)
         left_s = reservation.wait_s
         while left_s > 0:
-            if self._should_stop():
+            try:
+                self._beat()
+            except Signal:
                 self._give_back(key, rate=rate, tokens=tokens, reservation=reservation)
-                raise _waiting(key, left_s)
+                raise
             nap_s = min(left_s, _NAP_S)
             self._sleep(nap_s)
             left_s -= nap_s

@@ -1,4 +1,4 @@
-"""Speaks with the Overlord, the Coordinator and the Broker, or with the Router in front of them."""
+"""Client of the Overlord, the Coordinator and the Broker, or of the Router in front of them."""
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +11,13 @@ from urllib.parse import quote, urljoin, urlsplit
 from ingestion.ports.context import HttpClient, HttpResponse
 from ingestion.ports.errors import AuthError, SinkRejected, SinkUnavailable, SourceChanged, SourceUnavailable
 from ingestion.toolkit.redact import redact, register_secret
-from sinks.druid.answers import (
+from sinks.druid.config import DruidConfig
+from sinks.druid.intervals import EVERYTHING, Interval, as_text
+from sinks.druid.responses import (
     DETAIL_CHARACTERS,
     NOTHING_THERE,
     TaskStatus,
+    chunks_of,
     date_of,
     detail_of,
     error_code,
@@ -23,9 +26,6 @@ from sinks.druid.answers import (
     json_of,
     status_of,
 )
-from sinks.druid.config import DruidConfig
-from sinks.druid.intervals import EVERYTHING, Interval, as_text
-from sinks.druid.segments import chunks_of
 
 Shape = TypeVar("Shape")
 
@@ -50,7 +50,7 @@ class UnknownObjectError(SinkRejected):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What became of a submission: accepted, or `exists` where a task of that id is there already."""
+    """Outcome of a submission: accepted, or `exists` where a task of that id is there already."""
 
     is_accepted: bool
     exists: bool = False
@@ -120,7 +120,12 @@ class DruidClient:
     def submit(self, task: Mapping[str, Any]) -> Submission:
         """Hand a task over; SinkRejected where it will never be taken, SinkUnavailable where nobody knows."""
         response = self._call("POST", f"{self.overlord}/druid/indexer/v1/task", json=task)
-        return self._submission(response, task_id=str(task["id"]), name="task")
+        if error_code(response) == "entryAlreadyExists":
+            return Submission(is_accepted=False, exists=True)
+        # A page that says 200 is no acceptance: only an answer that names the task is.
+        if self._shaped(dict, self._checked(response)).get("task") != str(task["id"]):
+            self._raise_senseless(response)
+        return Submission(is_accepted=True)
 
     def task(self, task_id: str) -> dict[str, Any] | None:
         """Return the task as it was handed over, without its passwords; None where there is no such task."""
@@ -235,12 +240,6 @@ class DruidClient:
             raise UnknownObjectError("sink.rejected", destination=self.destination, detail=detail_of(response))
         return self._rows(self._checked(response))
 
-    def submit_sql(self, query: str, *, query_id: str, context: Mapping[str, Any]) -> Submission:
-        """Hand a statement of the multi-stage engine over; its task is called `query-<query_id>`."""
-        body = {"query": query, "context": {**context, "sqlQueryId": query_id}}
-        response = self._call("POST", f"{self.broker}/druid/v2/sql/task", json=body)
-        return self._submission(response, task_id=f"query-{query_id}", name="taskId")
-
     def has_table(self, datasource: str) -> bool:
         """Return whether the Broker knows the datasource."""
         # Not COUNT: of a system table's nothing Druid answers no row at all (measured).
@@ -298,14 +297,6 @@ class DruidClient:
             host = error.values.get("host")
             said = f"{host}: {detail}" if host and str(host) not in detail else detail
             self._raise_unavailable(said, cause=error)
-
-    def _submission(self, response: HttpResponse, *, task_id: str, name: str) -> Submission:
-        if error_code(response) == "entryAlreadyExists":
-            return Submission(is_accepted=False, exists=True)
-        # A page that says 200 is no acceptance: only an answer that names the task is.
-        if self._shaped(dict, self._checked(response)).get(name) != task_id:
-            self._raise_senseless(response)
-        return Submission(is_accepted=True)
 
     def _of_task(self, response: HttpResponse) -> dict[str, Any] | None:
         return None if is_unknown_task(response) else self._shaped(dict, self._checked(response))

@@ -1,8 +1,9 @@
-"""Where an Apache Druid is, how it gets the rows, and how patient we are with it."""
+"""Settings of an Apache Druid: its addresses, the way of the rows, and our patience with it."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -15,12 +16,13 @@ LONGEST_TASK_S = 6 * 86_400
 """A signed address cannot hold for longer than a week, and has to outlive the task that reads it."""
 LONGEST_NAME = 128
 """Druid's SQL takes no longer identifier, so a longer datasource could never be asked for (measured on 33.0.0)."""
+_FORMER_ENGINES = ("native", "sql")
 _LITERAL = re.compile(r"[A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Granularity(StrEnum):
-    """How long the time chunk is that a segment belongs to."""
+    """Length of the time chunk that a segment belongs to."""
 
     AUTO = "auto"
     HOUR = "hour"
@@ -29,21 +31,14 @@ class Granularity(StrEnum):
     YEAR = "year"
 
 
-class InputWay(StrEnum):
-    """How Druid comes to the rows."""
+class InputKind(StrEnum):
+    """Kinds of input source that Druid reads the rows by."""
 
     AUTO = "auto"
     S3 = "s3"
     PRESIGNED = "presigned"
     LOCAL = "local"
     INLINE = "inline"
-
-
-class Engine(StrEnum):
-    """Which of Druid's two ways of batch ingestion is used."""
-
-    NATIVE = "native"
-    SQL = "sql"
 
 
 class DruidConfig(BaseModel):
@@ -67,8 +62,7 @@ class DruidConfig(BaseModel):
     segment_granularity: Granularity = Field(
         Granularity.AUTO, description="Of a new datasource; auto: chosen from the first rows."
     )
-    engine: Engine = Field(Engine.NATIVE, description="sql needs the multi-stage query engine.")
-    input: InputWay = Field(InputWay.AUTO, description="auto: chosen from the extensions that Druid has loaded.")
+    input: InputKind = Field(InputKind.AUTO, description="auto: chosen from the extensions that Druid has loaded.")
     shares_disk: bool = Field(False, description="Druid's workers see the lake's folder under the same path.")
     staging: str = Field(
         "",
@@ -95,6 +89,14 @@ class DruidConfig(BaseModel):
     task_timeout_s: int = Field(3600, ge=10, le=LONGEST_TASK_S, description="A task that takes longer is shut down.")
     load_timeout_s: int = Field(600, ge=10, description="How long published segments may take until they are served.")
     task_attempts: int = Field(3, ge=1, le=20, description="Tasks for one delivery, where Druid loses or breaks them.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_one_engine(cls, settings: Any) -> Any:
+        # Until ingestion by SQL left, `engine` chose between it and the native one: stored settings stay valid.
+        if isinstance(settings, Mapping) and settings.get("engine") in _FORMER_ENGINES:
+            return {name: value for name, value in settings.items() if name != "engine"}
+        return settings
 
     @field_validator("url", "broker_url", "overlord_url", "coordinator_url")
     @classmethod
@@ -181,6 +183,11 @@ class DruidConfig(BaseModel):
     def place(self) -> str:
         """Return which Druid this is, as it is called where no destination's name is known."""
         return urlsplit(self.url or self.overlord_url or self.coordinator_url).netloc
+
+    @property
+    def patience_s(self) -> int:
+        """Return the seconds after which a load that was handed over is over, or given up."""
+        return self.task_timeout_s + self.load_timeout_s
 
     @property
     def claim(self) -> str:

@@ -1,4 +1,4 @@
-"""Publishes a run into a datasource of Apache Druid, and counts the rows that its readers see."""
+"""Sink that publishes a run into a datasource of Apache Druid, and counts the rows that its readers see."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,22 +11,25 @@ from ingestion.ports.errors import ConfigError, SinkUnavailable
 from ingestion.ports.housekeeping import Housekeeping, OutsideTask
 from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.sink import Capabilities, CommitStep
-from sinks.druid.answers import TaskStatus, first_line
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig
-from sinks.druid.ending import end_delivery, end_tasks
+from sinks.druid.datasource_state import count_run
+from sinks.druid.input_source import find_input
 from sinks.druid.loading import Loading
+from sinks.druid.messages import MESSAGES
+from sinks.druid.planning import Planner
 from sinks.druid.preflight import findings_of
-from sinks.druid.questions import count_run
-from sinks.druid.slots import is_ours
+from sinks.druid.responses import TaskStatus, first_line
 from sinks.druid.staging import Staging
-from sinks.druid.ways import find_way
+from sinks.druid.state import LoadState
+from sinks.druid.tasks import end_delivery, end_tasks, is_ours
 
 
 class DruidSink:
-    """Loads by tasks of Druid's own; nothing here waits for one."""
+    """Sink that loads by tasks of Druid's own; nothing here waits for one."""
 
     kind: ClassVar[str] = "druid"
+    messages: ClassVar[Mapping[str, str]] = MESSAGES
     Config: ClassVar[type[DruidConfig]] = DruidConfig
     capabilities: ClassVar[Capabilities] = Capabilities(
         # A plan reads all that a merge meets, and begins anew when it is called again.
@@ -57,11 +60,8 @@ class DruidSink:
         An Overlord that does not answer is no error here: the tasks go on without it, and each delivery has a patience
         of its own.
         """
-        waiting = {
-            delivery.id: str(delivery.refs["task"])
-            for delivery in deliveries
-            if delivery.refs.get("task") and delivery.refs.get("submitted_at") and not delivery.refs.get("published_at")
-        }
+        tasks = {delivery.id: LoadState.parse(delivery.refs).awaited_task for delivery in deliveries}
+        waiting = {delivery_id: task_id for delivery_id, task_id in tasks.items() if task_id}
         if not waiting:
             return {}
         client = self._client(ctx, deliveries[0].destination)
@@ -79,12 +79,15 @@ class DruidSink:
         """Take the load one step further: planned, submitted, published, available."""
         client = self._client(ctx, delivery.destination)
         staging = self._staging(client, delivery, ctx)
-        return Loading(self.config, client, staging, manifest, delivery, ctx).advance()
+        state = LoadState.parse(delivery.refs)
+        planner = Planner(self.config, client, staging, manifest, delivery, ctx, previous=state.load)
+        return Loading(planner, state).advance()
 
     def count(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> int:
         """Return how many rows of this run the Broker counts, in the datasource that they were brought into."""
         client = self._client(ctx, delivery.destination)
-        datasource = delivery.refs.get("datasource") or self.config.datasource_of(manifest.pipeline)
+        load = LoadState.parse(delivery.refs).load
+        datasource = load.datasource if load is not None else self.config.datasource_of(manifest.pipeline)
         return count_run(client, datasource, manifest.run_id)
 
     def abort(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> None:
@@ -156,7 +159,9 @@ class DruidSink:
         return DruidClient(self.config, ctx.http, destination=destination)
 
     def _staging(self, client: DruidClient, delivery: DeliveryView, ctx: Context) -> Staging:
-        return Staging(self.config, ctx, delivery=delivery, find_way=lambda: find_way(self.config, client, ctx.lake))
+        return Staging(
+            self.config, ctx, delivery=delivery, find_input=lambda: find_input(self.config, client, ctx.lake)
+        )
 
 
 def _outside_task(task: Mapping[str, Any], *, link: str) -> OutsideTask:

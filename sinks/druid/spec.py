@@ -1,4 +1,4 @@
-"""What Druid is told: ingestion specs, made of a plan alone. Pure; the same plan gives the same spec.
+"""Ingestion specs, made of a plan alone. Pure; the same plan gives the same spec.
 
 Facts: https://druid.apache.org/docs/latest/ingestion/native-batch and what a real 33.0.0 did. Rollup is off (it is on
 by default and would merge equal rows), intervals are always given (without them the input is read twice, and rows
@@ -110,28 +110,6 @@ def native_spec(plan: LoadPlan) -> dict[str, Any]:
     }
 
 
-def sampler_spec(plan: LoadPlan, *, rows: int, timeout_ms: int) -> dict[str, Any]:
-    """Return the question what Druid would make of the first rows; it takes the type `index` only (measured).
-
-    No column is named in it: of one that is, it would only say again what it was told. Nor is the time: it takes no
-    row from before 1970, which a task loads like any other (measured).
-    """
-    return {
-        "type": "index",
-        "spec": {
-            "dataSchema": {
-                "dataSource": plan.datasource,
-                "timestampSpec": {"column": NO_COLUMN, "format": "millis", "missingValue": "2000-01-01T00:00:00Z"},
-                "dimensionsSpec": {"dimensions": [], "useSchemaDiscovery": True},
-                "granularitySpec": {"type": "uniform", "segmentGranularity": "DAY", "rollup": False},
-            },
-            "ioConfig": {"type": "index", "inputSource": plan.source, "inputFormat": {"type": plan.format}},
-            "tuningConfig": {"type": "index"},
-        },
-        "samplerConfig": {"numRows": rows, "timeoutMs": timeout_ms},
-    }
-
-
 def data_schema(plan: LoadPlan) -> dict[str, Any]:
     """Return columns, time and chunks of a plan."""
     listed = [column for column in plan.columns if column.is_declared or not plan.discovers]
@@ -168,8 +146,8 @@ def marker_of(task: Mapping[str, Any]) -> str | None:
     """Return the hash that a task of ours carries, from the payload that Druid keeps."""
     payload = task.get("payload")
     about = payload if isinstance(payload, Mapping) else task
-    contexts = [about.get(name) for name in ("sqlQueryContext", "context")]
-    found = next((each[MARKER] for each in contexts if isinstance(each, Mapping) and MARKER in each), None)
+    context = about.get("context")
+    found = context.get(MARKER) if isinstance(context, Mapping) else None
     return found if isinstance(found, str) else None
 
 

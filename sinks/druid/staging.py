@@ -1,4 +1,4 @@
-"""What is written for Druid's workers to read, and where that lies.
+"""Rows on their way: objects that are written for Druid's workers to read, and the store that they lie in.
 
 <zone>/<pipeline>/<run>/<destination>/<part>-<sha256[:16]>.stats.json               what is known of a clean part
 <zone>/<pipeline>/<run>/<destination>/<part>-<sha256[:16]>-<columns>.json.gz        its rows as JSON Lines
@@ -15,24 +15,29 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from ingestion.ports.context import Context, Lake, ObjectInfo
+from pydantic import SecretStr
+
+from ingestion.ports.context import BucketPlace, Context, Lake, LakeWriter, ObjectInfo
 from ingestion.ports.errors import Cancelled, SinkRejected, StoreCorrupt
 from ingestion.ports.publication import DeliveryView, PartView
 from ingestion.toolkit.failpoints import failpoint
-from ingestion.toolkit.lake.opening import bucket_place, local_path
+from ingestion.toolkit.lake.destination import as_destination
+from ingestion.toolkit.lake.opening import ObjectStore, open_lake
 from sinks.druid.columns import DruidColumn, can_be_read_as_parquet, columns_hash, druid_columns, types_of_part
-from sinks.druid.config import DruidConfig, Engine, InputWay
+from sinks.druid.config import DruidConfig, InputKind
+from sinks.druid.input_source import Input, s3_source
 from sinks.druid.spec import PARQUET
-from sinks.druid.stores import open_staging
-from sinks.druid.ways import Way
 
 if TYPE_CHECKING:
     from sinks.druid.rows import PartStats
 
 ZONE = "staged"
 INLINE_BYTES = 1_000_000
+STORE = "staging store"
+"""Name of the store where something is wrong with it: its errors are those of the destination, not of our own lake."""
 GRACE_S = 900
 """Added to a task's time limit for the addresses it reads: they must outlive its retries."""
 
@@ -51,22 +56,22 @@ class Staging:
     """The objects of one delivery on their way into Druid."""
 
     def __init__(
-        self, config: DruidConfig, ctx: Context, *, delivery: DeliveryView, find_way: Callable[[], Way]
+        self, config: DruidConfig, ctx: Context, *, delivery: DeliveryView, find_input: Callable[[], Input]
     ) -> None:
-        """Take how the way is found out: Druid is asked only where it matters."""
-        self._find_way = find_way
+        """Take how the input is found out: Druid is asked only where it matters."""
+        self._find_input = find_input
         self._config, self._ctx, self._delivery = config, ctx, delivery
         self._base = f"{ZONE}/{delivery.pipeline}/{delivery.run_id}/{delivery.destination}"
 
     @cached_property
-    def way(self) -> Way:
-        """Return how Druid gets the rows."""
-        return self._find_way()
+    def input(self) -> Input:
+        """Return the kind of input source that Druid reads the rows by."""
+        return self._find_input()
 
     def prepare(self, part: PartView, *, time_column: str | None, with_rows: bool) -> "PartStats":
-        """Return what the part holds, with its rows written where the way needs them; what is there already stays."""
+        """Return what the part holds, with its rows written where the input needs them; what is there already stays."""
         stats = self._stats(part, time_column=time_column)
-        if with_rows and self.way.input is not InputWay.INLINE and not self.reads_parquet([stats]):
+        if with_rows and self.input.kind is not InputKind.INLINE and not self.reads_parquet([stats]):
             self.staged_rows(part, stats, self.columns([stats]))
         return stats
 
@@ -77,7 +82,7 @@ class Staging:
 
     def reads_parquet(self, stats: Sequence["PartStats"]) -> bool:
         """Return whether Druid can read the clean parts as they are."""
-        if self.way.format != PARQUET or self._config.staging or self._config.engine is Engine.SQL:
+        if self.input.format != PARQUET or self._config.staging:
             return False
         return can_be_read_as_parquet(self.columns(stats), [part.types for part in stats])
 
@@ -156,12 +161,13 @@ class Staging:
     def input_source(self, objects: Sequence[StagedObject], *, is_clean: bool) -> dict[str, Any]:
         """Return Druid's inputSource for the objects; what it holds of addresses must not be kept."""
         store = self._ctx.lake if is_clean else self.store
-        if self.way.input is InputWay.S3:
-            return self._s3_source([bucket_place(store, item.key) for item in objects])
-        if self.way.input is InputWay.PRESIGNED:
+        if self.input.kind is InputKind.S3:
+            places = [store.place(item.key) for item in objects]
+            return s3_source(self._config, [place for place in places if place is not None])
+        if self.input.kind is InputKind.PRESIGNED:
             lifetime_s = self._config.task_timeout_s + GRACE_S
             return {"type": "http", "uris": [self._signer.presign(item.key, expires_s=lifetime_s) for item in objects]}
-        return {"type": "local", "files": [str(local_path(store, item.key)) for item in objects]}
+        return {"type": "local", "files": [str(store.local_path(item.key)) for item in objects]}
 
     def remove(self) -> None:
         """Remove what was written for the delivery; harmless where nothing is left."""
@@ -193,25 +199,6 @@ class Staging:
             secret_key=self._config.read_secret_key,
             destination=self._delivery.destination,
         )
-
-    def _s3_source(self, places: Sequence[Any]) -> dict[str, Any]:
-        source: dict[str, Any] = {
-            "type": "s3",
-            "objects": [{"bucket": place.bucket, "path": place.path} for place in places],
-        }
-        if self._config.s3_key_variable:
-            # With properties a spec inherits nothing of druid.s3.*, so all of it is said again; keys themselves
-            # would not survive a restart of the Overlord, the names of variables do.
-            first = places[0]
-            source["properties"] = {
-                "accessKeyId": {"type": "environment", "variable": self._config.s3_key_variable},
-                "secretAccessKey": {"type": "environment", "variable": self._config.s3_secret_variable},
-            }
-            source["endpointConfig"] = {"url": first.endpoint, "signingRegion": first.region}
-            source["clientConfig"] = {"enablePathStyleAccess": first.path_style, "disableChunkedEncoding": True}
-            if first.endpoint:
-                source["clientConfig"]["protocol"] = first.endpoint.partition(":")[0]
-        return source
 
     def _stats(self, part: PartView, *, time_column: str | None) -> "PartStats":
         from sinks.druid.rows import PartStats, read_stats  # noqa: PLC0415
@@ -262,3 +249,99 @@ class Staging:
         self._ctx.progress()
         if self._ctx.should_stop():
             raise Cancelled
+
+
+def open_staging(
+    url: str, *, access_key: SecretStr | None, secret_key: SecretStr | None, destination: str
+) -> "StagingStore":
+    """Return the store at that address, opened with these keys; nothing is asked of it yet."""
+    store = open_lake(
+        url,
+        access_key=access_key.get_secret_value() if access_key else None,
+        secret_key=secret_key.get_secret_value() if secret_key else None,
+    )
+    return StagingStore(store, destination=destination)
+
+
+class StagingStore:
+    """Implements `ports.context.Lake` over another store, with the destination's errors."""
+
+    def __init__(self, store: ObjectStore, *, destination: str) -> None:
+        self._store, self._destination = store, destination
+
+    def put_if_absent(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
+        """Store the object unless it is there."""
+        with as_destination(self._destination, part=STORE):
+            return self._store.put_if_absent(key, source, sha256=sha256)
+
+    def put(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
+        """Store the object, replacing what is there."""
+        with as_destination(self._destination, part=STORE):
+            return self._store.put(key, source, sha256=sha256)
+
+    def writer(self, key: str) -> "StagingWriter":
+        """Return a writer that streams one object."""
+        with as_destination(self._destination, part=STORE):
+            return StagingWriter(self._store.writer(key), destination=self._destination)
+
+    def open(self, key: str) -> BinaryIO:
+        """Return the object as a seekable binary file."""
+        with as_destination(self._destination, part=STORE):
+            return self._store.open(key)
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """Return `length` bytes from `offset`, or all that follow it."""
+        with as_destination(self._destination, part=STORE):
+            return self._store.read(key, offset=offset, length=length)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return what the store knows of the object, or None."""
+        with as_destination(self._destination, part=STORE):
+            return self._store.head(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose key begins with `prefix`."""
+        with as_destination(self._destination, part=STORE):
+            yield from self._store.list(prefix)
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens where it is not there."""
+        with as_destination(self._destination, part=STORE):
+            self._store.delete(key)
+
+    def presign(self, key: str, *, expires_s: int) -> str:
+        """Return a URL that reads this one object until it expires."""
+        with as_destination(self._destination, part=STORE):
+            return self._store.presign(key, expires_s=expires_s)
+
+    def place(self, key: str) -> BucketPlace | None:
+        """Return where in a bucket the object lies."""
+        return self._store.place(key)
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the local file that holds the object."""
+        return self._store.local_path(key)
+
+
+class StagingWriter:
+    """One object being written, with the destination's errors."""
+
+    def __init__(self, writer: LakeWriter, *, destination: str) -> None:
+        self._writer, self._destination = writer, destination
+        self.size_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Append the bytes."""
+        with as_destination(self._destination, part=STORE):
+            self._writer.write(data)
+        self.size_bytes = self._writer.size_bytes
+
+    def commit(self) -> ObjectInfo:
+        """Make the object visible."""
+        with as_destination(self._destination, part=STORE):
+            return self._writer.commit()
+
+    def abort(self) -> None:
+        """Remove what was written; harmless after `commit`."""
+        with as_destination(self._destination, part=STORE):
+            self._writer.abort()

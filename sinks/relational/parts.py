@@ -2,20 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ingestion.ports.errors import StoreCorrupt
 from ingestion.ports.publication import PartView
+from ingestion.toolkit.clean.kinds import EXACT_INTEGER, Kind, kind_of_arrow
 from sinks.relational.naming import LINEAGE
-from sinks.relational.table_kinds import EXACT_FLOAT, Content, Kind, kind_of_values
+from sinks.relational.table_kinds import Content
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-BLOCK_BYTES = 8 << 20
-_READ_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,32 +25,29 @@ class Fitting:
 
 def read_contents(stream: BinaryIO, part: PartView) -> dict[str, Content]:
     """Return what the data columns of a part hold, from its footer alone."""
-    file = _open(stream, part)
-    names = file.schema_arrow.names
+    from ingestion.toolkit.clean.reader import PartFile  # noqa: PLC0415 (heavy)
+
+    shape = PartFile(stream, key=part.key, rows=part.rows).shape
     contents = {}
-    for field in file.schema_arrow:
-        if field.name not in LINEAGE:
-            contents[field.name] = _content_of(field, file.metadata, index=names.index(field.name), part=part)
+    for column in shape.columns:
+        if column.name in LINEAGE:
+            continue
+        if kind_of_arrow(column.type) is None:
+            detail = f"its column {column.name!r} is of type {column.type}, which clean parts do not have"
+            raise StoreCorrupt("store.corrupt", key=part.key, detail=detail)
+        is_exact = column.kind is Kind.INTEGER and column.is_exact_as_number
+        contents[column.name] = Content(column.kind, is_exact) if shape.has_values(column) else Content(None)
     return contents
 
 
 def read_blocks(stream: BinaryIO, part: PartView, *, longest: int) -> Iterator["pl.DataFrame"]:
     """Yield the rows of a part, in order, in blocks of about 8 MB and at most `longest` rows."""
     import polars as pl  # noqa: PLC0415 (heavy)
-    import pyarrow as pa  # noqa: PLC0415
 
-    waiting: list[pa.RecordBatch] = []
-    size = rows = total = 0
-    for batch in _open(stream, part).iter_batches(min(_READ_ROWS, longest)):
-        if waiting and (size + batch.nbytes > BLOCK_BYTES or rows + batch.num_rows > longest):
-            yield pl.DataFrame(pa.Table.from_batches(waiting))
-            waiting, size, rows = [], 0, 0
-        waiting.append(batch)
-        size, rows, total = size + batch.nbytes, rows + batch.num_rows, total + batch.num_rows
-    if waiting:
-        yield pl.DataFrame(pa.Table.from_batches(waiting))
-    if total != part.rows:
-        raise StoreCorrupt("store.corrupt", key=part.key, detail=f"{total} rows instead of {part.rows}")
+    from ingestion.toolkit.clean.reader import PartFile  # noqa: PLC0415 (heavy)
+
+    for _, batch in PartFile(stream, key=part.key, rows=part.rows).batches(rows=longest):
+        yield pl.DataFrame(batch)
 
 
 def fit(frame: "pl.DataFrame", fittings: Sequence[Fitting]) -> "pl.DataFrame":
@@ -79,43 +72,10 @@ def _as_kind(frame: "pl.DataFrame", source: str, kind: Kind) -> "pl.Expr":
         case Kind.TEXT if isinstance(dtype, pl.Datetime):
             return value.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
         case Kind.TEXT if dtype.is_float():
-            whole = (value == value.floor()) & (value.abs() <= EXACT_FLOAT)
+            whole = (value == value.floor()) & (value.abs() <= EXACT_INTEGER)
             return (
                 pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
             )
         case Kind.TEXT if dtype != pl.String:
             return value.cast(pl.String)
     return value
-
-
-def _open(stream: BinaryIO, part: PartView) -> "pq.ParquetFile":
-    import pyarrow as pa  # noqa: PLC0415 (heavy)
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    try:
-        return pq.ParquetFile(stream)
-    except pa.ArrowInvalid as error:
-        raise StoreCorrupt("store.corrupt", key=part.key, detail="it is no longer readable Parquet") from error
-
-
-def _content_of(field: "pa.Field[Any]", metadata: Any, *, index: int, part: PartView) -> Content:
-    found = [metadata.row_group(group).column(index).statistics for group in range(metadata.num_row_groups)]
-    has_counts = all(item is not None and item.has_null_count for item in found)
-    if has_counts and sum(item.null_count for item in found) == metadata.num_rows:
-        return Content(None)
-    kind = kind_of_values(field.type)
-    if kind is None:
-        detail = f"its column {field.name!r} is of type {field.type}, which clean parts do not have"
-        raise StoreCorrupt("store.corrupt", key=part.key, detail=detail)
-    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    is_exact = kind is Kind.INTEGER and all(map(_is_exact_as_number, found, sizes))
-    return Content(kind, is_exact_as_number=is_exact)
-
-
-def _is_exact_as_number(statistics: Any, row_count: int) -> bool:
-    """Return whether a float holds every whole number of a row group."""
-    if statistics is None:
-        return False
-    if not statistics.has_min_max:
-        return bool(statistics.has_null_count and statistics.null_count == row_count)
-    return bool(statistics.min >= -EXACT_FLOAT and statistics.max <= EXACT_FLOAT)

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sinks.relational.table_kinds import Kind
+from ingestion.toolkit.clean.kinds import Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,7 +100,7 @@ def _values(series: pl.Series, kind: Kind) -> "NDArray[Any]":
             return series.cast(pl.Boolean).fill_null(False).cast(pl.UInt8).to_numpy().astype("u1")
         case Kind.DATE:
             return (series.cast(pl.Date).to_physical().fill_null(0).to_numpy() - _EPOCH_DAYS).astype(">i4")
-        case Kind.DATETIME:
+        case Kind.TIMESTAMP:
             ticks = series.cast(pl.Datetime("us", "UTC")).to_physical()
             return (ticks.fill_null(0).to_numpy() - _EPOCH_US).astype(">i8")
     return series.cast(pl.Int64).fill_null(0).to_numpy().astype(">i8")

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sinks.relational.database import RowWriter
-from sinks.relational.table_kinds import Kind
+from ingestion.toolkit.clean.kinds import Kind
+from sinks.relational.connection import RowWriter
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,7 +16,7 @@ _BINARY: Mapping[str, Kind] = {
     "double precision": Kind.NUMBER,
     "boolean": Kind.BOOLEAN,
     "date": Kind.DATE,
-    "timestamp with time zone": Kind.DATETIME,
+    "timestamp with time zone": Kind.TIMESTAMP,
     "text": Kind.TEXT,
     "jsonb": Kind.JSON,
 }

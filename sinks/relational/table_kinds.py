@@ -1,45 +1,9 @@
-"""What a column holds, in words that every database has a type for, and what two of them come to."""
+"""Contents of columns, and the kind of column that takes the contents of two."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
 
-from ingestion.ports.schema import ColumnType
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-class Kind(StrEnum):
-    """The kinds of values a table holds."""
-
-    INTEGER = "integer"
-    UNSIGNED = "unsigned"
-    """Whole numbers up to 2^64; only columns that no contract declares have them."""
-    NUMBER = "number"
-    BOOLEAN = "boolean"
-    DATE = "date"
-    DATETIME = "datetime"
-    TEXT = "text"
-    JSON = "json"
-
-
-EXACT_FLOAT = 2**53
-"""Above this a float no longer tells neighbouring whole numbers apart."""
-
-_DECLARED = {
-    ColumnType.STRING: Kind.TEXT,
-    ColumnType.INTEGER: Kind.INTEGER,
-    ColumnType.NUMBER: Kind.NUMBER,
-    ColumnType.BOOLEAN: Kind.BOOLEAN,
-    ColumnType.DATE: Kind.DATE,
-    ColumnType.DATETIME: Kind.DATETIME,
-    ColumnType.OBJECT: Kind.JSON,
-    ColumnType.ARRAY: Kind.JSON,
-    # Clean parts carry `any` as plain text, where Si and "Si" are two values: as JSON the first would be refused.
-    ColumnType.ANY: Kind.TEXT,
-}
+from ingestion.toolkit.clean.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +15,6 @@ class Content:
 
     kind: Kind | None
     is_exact_as_number: bool = False
-
-
-def kind_of_column(column_type: ColumnType) -> Kind:
-    """Return the kind of a declared column."""
-    return _DECLARED[column_type]
-
-
-def kind_of_values(found: "pa.DataType") -> Kind | None:
-    """Return the kind of values of an Arrow type as clean parts have them; None where it is none of those."""
-    import pyarrow as pa  # noqa: PLC0415 (heavy)
-
-    known: tuple[tuple[bool, Kind], ...] = (
-        (pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found), Kind.TEXT),
-        (pa.types.is_uint64(found), Kind.UNSIGNED),
-        (pa.types.is_integer(found), Kind.INTEGER),
-        (pa.types.is_floating(found), Kind.NUMBER),
-        (pa.types.is_boolean(found), Kind.BOOLEAN),
-        (pa.types.is_date(found), Kind.DATE),
-        (pa.types.is_timestamp(found), Kind.DATETIME),
-    )
-    return next((kind for fits, kind in known if fits), None)
 
 
 def unify(first: Content, second: Content) -> Content:

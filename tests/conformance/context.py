@@ -5,6 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,18 @@ from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
 
 from ingestion.ports.batch import StoredInput
+from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context, HttpResponse, ObjectInfo
-from ingestion.ports.errors import AuthError, RateLimited, SourceRejected, SourceUnavailable, StoreCorrupt
+from ingestion.ports.errors import (
+    AuthError,
+    Cancelled,
+    RateLimited,
+    Signal,
+    SourceRejected,
+    SourceUnavailable,
+    StoreCorrupt,
+)
+from ingestion.toolkit.http.probe import probe_http
 
 FIXED_NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -54,6 +65,12 @@ class MemoryLake:
 
     def presign(self, key: str, *, expires_s: int) -> str:
         return f"memory://{key}?expires_s={expires_s}"
+
+    def local_path(self, key: str) -> None:
+        return None
+
+    def place(self, key: str) -> None:
+        return None
 
     def _data(self, key: str) -> bytes:
         if key not in self.objects:
@@ -117,8 +134,11 @@ class ScriptedHttp:
     `respond` gets a SentRequest and returns `answer(...)`; its url is filled in here.
     """
 
-    def __init__(self, respond: Callable[[SentRequest], HttpResponse] | None = None) -> None:
+    def __init__(
+        self, respond: Callable[[SentRequest], HttpResponse] | None = None, *, limiter: "OpenLimiter | None" = None
+    ) -> None:
         self._respond = respond
+        self._limiter = limiter or OpenLimiter()
         self.requests: list[SentRequest] = []
 
     def get(
@@ -140,8 +160,18 @@ class ScriptedHttp:
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         accept_status: Sequence[int] = (),
+        is_repeatable: bool = False,
     ) -> HttpResponse:
         return self._send(SentRequest("POST", url, dict(headers or {}), json), accept_status=accept_status)
+
+    def probe(self, url: str, *, headers: Mapping[str, str] | None = None) -> CheckReport:
+        return probe_http(url, ask=lambda target: self.get(target, headers=headers))
+
+    def slow_down(self, seconds: float) -> None:
+        self._limiter.slow_down("source:test", seconds=min(seconds, 3600.0))
+
+    def variant(self, *, ca_file: str | None = None, deadline_s: float | None = None) -> "ScriptedHttp":
+        return self
 
     def _send(self, request: SentRequest, *, accept_status: Sequence[int]) -> HttpResponse:
         if self._respond is None:
@@ -199,13 +229,16 @@ class RecordingContext:
     progress_count: int = 0
 
     def __post_init__(self) -> None:
-        self.http = ScriptedHttp(self.respond)
+        self.http = ScriptedHttp(self.respond, limiter=self.limiter)
         self._stopped = threading.Event()
+        self._callbacks: list[Callable[[Signal], None]] = []
         self.context = Context(
             http=self.http,
             limiter=self.limiter,
             lake=self.lake,
             clock=lambda: self.now,
+            beat=self._beat,
+            on_stop=self._on_stop,
             should_stop=self._stopped.is_set,
             progress=self._progress,
             log=self._log,
@@ -213,8 +246,10 @@ class RecordingContext:
         )
 
     def stop(self) -> None:
-        """Cancel: `should_stop` answers True from now on."""
+        """Cancel: every `beat` raises Cancelled from now on, and what is under way is broken off."""
         self._stopped.set()
+        for callback in self._callbacks:
+            callback(Cancelled())
 
     def store(self, name: str, data: bytes) -> StoredInput:
         """Put a file into the lake as an upload would, and return how a query names it."""
@@ -226,6 +261,19 @@ class RecordingContext:
     def event_kinds(self) -> list[str]:
         """Return the kinds of the events logged so far, in order."""
         return [kind for kind, _ in self.events]
+
+    def _beat(self) -> None:
+        if self._stopped.is_set():
+            raise Cancelled
+        self._progress()
+
+    @contextmanager
+    def _on_stop(self, callback: Callable[[Signal], None]) -> Iterator[None]:
+        self._callbacks.append(callback)
+        try:
+            yield
+        finally:
+            self._callbacks.remove(callback)
 
     def _progress(self) -> None:
         self.progress_count += 1

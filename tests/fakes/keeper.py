@@ -7,7 +7,7 @@ from typing import ClassVar
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.housekeeping import Housekeeping, OutsideTask, SchemaChange
-from ingestion.ports.publication import DeliveryView, Manifest, Receipt, Refusal
+from ingestion.ports.publication import DeliveryView, Manifest, Receipt, Rejection
 from ingestion.ports.schema import ContractBody
 from ingestion.ports.sink import CommitStep
 from tests.fakes import plugins
@@ -36,8 +36,8 @@ class KeepingSink(plugins.MemorySink):
         if step.receipt is None or not plugins.trouble("refuse.first"):
             return step
         self.committed[manifest.run_id] -= 1
-        refusal = Refusal(manifest.parts[0].name, 0, "too_long", "The name is too long for the table.", "name")
-        receipt = Receipt(inserted=step.receipt.inserted - 1, refused=1, refusals=(refusal,))
+        rejection = Rejection(manifest.parts[0].name, 0, "too_long", "The name is too long for the table.", "name")
+        receipt = Receipt(inserted=step.receipt.inserted - 1, rejected=1, rejections=(rejection,))
         return replace(step, receipt=receipt)
 
     def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:

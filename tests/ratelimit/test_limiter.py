@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from ingestion.ports.errors import RateLimited, SourceUnavailable
+from ingestion.ports.errors import Cancelled, RateLimited, SourceUnavailable
 from ingestion.ratelimit.limiter import RedisLimiter
 from ingestion.ratelimit.rule import Rate
 from tests.servers import Valkey, free_port
@@ -127,12 +127,16 @@ def test_after_a_silence_the_grants_come_at_the_rate_and_not_as_a_burst(valkey: 
     assert waits[2] - waits[1] == pytest.approx(0.1, abs=0.03)
 
 
+def _stop() -> None:
+    raise Cancelled
+
+
 def test_a_reservation_that_is_not_used_is_given_back(valkey: Valkey, key: str) -> None:
     rate = Rate(1, burst=1)
     limiter_of(valkey, rate).acquire(key)
-    stopping = limiter_of(valkey, rate, should_stop=lambda: True)
+    stopping = limiter_of(valkey, rate, beat=_stop)
 
-    with pytest.raises(RateLimited):
+    with pytest.raises(Cancelled):
         stopping.acquire(key)
     waited_s = limiter_of(valkey, rate, sleep=lambda _: None).acquire(key)
 
@@ -145,12 +149,12 @@ def test_a_reservation_behind_which_others_stand_is_not_given_back(valkey: Valke
     other.acquire(key)
     others_waits = []
 
-    def should_stop() -> bool:
+    def beat() -> None:
         others_waits.append(other.acquire(key))
-        return True
+        raise Cancelled
 
-    with pytest.raises(RateLimited):
-        limiter_of(valkey, rate, should_stop=should_stop).acquire(key)
+    with pytest.raises(Cancelled):
+        limiter_of(valkey, rate, beat=beat).acquire(key)
     next_wait_s = other.acquire(key)
 
     assert next_wait_s - others_waits[0] > 0.05

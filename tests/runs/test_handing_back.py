@@ -10,7 +10,7 @@ from django.db import DataError
 from ingestion.models import Delivery, Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.ports.batch import Query
 from ingestion.ports.context import Context
-from ingestion.ports.errors import ConfigError
+from ingestion.ports.errors import ConfigError, DeadlineReached
 from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt
 from ingestion.ports.sink import CommitStep
 from ingestion.runs.deliver import publishing, staging
@@ -20,12 +20,22 @@ from ingestion.runs.work.attempts import Outcome
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 
 def start(pipeline: Pipeline, **values: Any) -> Run:
     run, _ = create_run(pipeline, trigger=Run.Trigger.API, **values)
     return run
+
+
+def _is_told_to_stop(ctx: Context) -> bool:
+    try:
+        ctx.beat()
+    except DeadlineReached:
+        return True
+    return False
 
 
 def test_staging_which_begins_at_the_first_row_again_is_not_stopped_by_the_end_of_its_slot(
@@ -37,7 +47,7 @@ def test_staging_which_begins_at_the_first_row_again_is_not_stopped_by_the_end_o
     told_to_stop = []
 
     def stage(self: plugins.MemorySink, part: PartView, delivery: DeliveryView, ctx: Context) -> Receipt:
-        told_to_stop.append(ctx.should_stop())
+        told_to_stop.append(_is_told_to_stop(ctx))
         return Receipt(inserted=part.rows)
 
     monkeypatch.setattr(plugins.MemorySink, "stage", stage)
@@ -59,7 +69,7 @@ def test_only_loading_that_begins_anew_is_not_stopped_by_the_end_of_its_slot(
     commit = plugins.MemorySink.commit
 
     def note(self: plugins.MemorySink, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
-        told_to_stop.append(ctx.should_stop())
+        told_to_stop.append(_is_told_to_stop(ctx))
         return commit(self, manifest, delivery, ctx)
 
     monkeypatch.setattr(plugins.MemorySink, "commit", note)
@@ -78,7 +88,7 @@ def test_planning_which_begins_anew_is_not_stopped_by_the_end_of_its_slot(
     told_to_stop = []
 
     def plan(self: plugins.PagesConnector, query: Query, since: object, ctx: Context) -> list[object]:
-        told_to_stop.append(ctx.should_stop())
+        told_to_stop.append(_is_told_to_stop(ctx))
         return []
 
     monkeypatch.setattr(plugins.PagesConnector, "plan", plan)
@@ -143,7 +153,7 @@ def test_values_that_the_database_refuses_fail_the_work_with_an_incident(
 
     driver.drain()
     Partition.objects.update(not_before=None)
-    driver.publish(validation.validate_message(Partition.objects.select_related("run").get(run=run)))
+    driver.publish(validation.validate_message(Partition.objects.get(run=run).pk))
     driver.drain()
 
     run.refresh_from_db()

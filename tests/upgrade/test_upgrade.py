@@ -17,7 +17,7 @@ from django.db import connections
 
 from ingestion import registry
 from ingestion.models import Delivery, DeliveryPart, Destination, Part, Partition, Pipeline, Run
-from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.deliver.redelivery import redeliver_everything
 from ingestion.runs.operate import garbage, reconcile
 from ingestion.runs.operate.retry import retry_run
 from ingestion.runs.record.lake import open_lake
@@ -278,7 +278,7 @@ def end_what_had_failed() -> None:
     """Retry what failed, and bring back what was removed."""
     for name in RETRIED:
         retry_run(Run.objects.filter(pipeline__name=name).latest("pk").pk)
-    fill_destination(Pipeline.objects.get(name="removed"), Destination.objects.get(name="warehouse"))
+    redeliver_everything(Pipeline.objects.get(name="removed"), Destination.objects.get(name="warehouse"))
 
 
 def check_all(house: House) -> None:

@@ -49,7 +49,7 @@ def validate_partition(partition_id: int) -> Outcome:
     partition = Partition.objects.select_related("run__pipeline__source", "run__contract").get(pk=partition_id)
     outcome = attempt(
         lease,
-        validate_message(partition),
+        validate_message(partition_id, priority=partition.run.priority),
         lambda: _validate(partition, lease),
         back_to=PartitionState.PENDING,
         fail=completion.fail_partition,
@@ -66,7 +66,7 @@ def _validate(partition: Partition, lease: Lease) -> None:
     raw = list(Part.objects.filter(run=run, zone=Part.Zone.RAW, lane=partition.lane, link=partition.link))
     records = Records(pages=[_page(part) for part in raw], spec=spec_of(partition), query=query_of(run))
     table = registry.build_connector(source).standardize(records, stream)
-    lease.progress()
+    lease.beat(is_resumed=False)
     contract = _contract(run, partition, table, stream)
     verdict = compile_contract(contract).check(
         table,
@@ -76,7 +76,7 @@ def _validate(partition: Partition, lease: Lease) -> None:
         cursor_field=stream.cursor_field,
     )
     del table
-    lease.progress()
+    lease.beat(is_resumed=False)
     failpoint("validate.before_put")
     parts = _store(partition, verdict, contract)
     with transaction.atomic():

@@ -22,7 +22,7 @@ from ingestion.toolkit.clean.kinds import LINEAGE, PartShape, agreed_kinds, decl
 from ingestion.toolkit.rows.formats import format_of, write
 
 if TYPE_CHECKING:
-    from ingestion.toolkit.rows.sequence import RowSequence
+    from ingestion.toolkit.clean.sequence import RowSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,8 @@ def _choose(rows: "RowSequence", columns: Sequence[str], *, with_lineage: bool) 
 def _sequence(
     manifests: Sequence[Manifest], *, since: datetime | None = None, until: datetime | None = None
 ) -> "RowSequence":
-    from ingestion.toolkit.clean.shapes import read_shape  # noqa: PLC0415 (heavy)
-    from ingestion.toolkit.rows.sequence import Piece, RowSequence, Window  # noqa: PLC0415 (heavy)
+    from ingestion.toolkit.clean.reader import read_shape  # noqa: PLC0415 (heavy)
+    from ingestion.toolkit.clean.sequence import Piece, RowSequence, Window  # noqa: PLC0415 (heavy)
 
     lake = open_lake()
     superseded = superseded_rows(manifests)

@@ -44,7 +44,7 @@ def query_published(pipeline: Pipeline, sql: str, *, limit: int = DEFAULT_ROWS) 
 
     ConfigError where the query cannot be run or uses more than the settings allow; Refused where nothing was published.
     """
-    from ingestion.toolkit.clean.shapes import read_shape  # noqa: PLC0415 (heavy)
+    from ingestion.toolkit.clean.reader import read_shape  # noqa: PLC0415 (heavy)
     from ingestion.toolkit.duck.files import local_files  # noqa: PLC0415 - few processes query
     from ingestion.toolkit.duck.sandbox import Limits, run_query  # noqa: PLC0415
     from ingestion.toolkit.duck.views import ViewFile, view_statements  # noqa: PLC0415

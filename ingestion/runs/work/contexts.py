@@ -1,7 +1,7 @@
 """What a plugin is handed for one piece of work."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -36,9 +36,9 @@ def egress_policy() -> EgressPolicy:
     return EgressPolicy(allow=tuple(settings.HEADGATE_EGRESS_ALLOW), ports=frozenset(settings.HEADGATE_EGRESS_PORTS))
 
 
-def shared_limiter(rate: Rate | None, *, should_stop: Callable[[], bool] = lambda: False) -> Limiter:
+def shared_limiter(rate: Rate | None, *, beat: Callable[[], None] = lambda: None) -> Limiter:
     """Return the limiter that all workers share, granting at `rate` (None: only pauses are kept)."""
-    return RedisLimiter(settings.HEADGATE_REDIS_URL, lambda _key: rate, should_stop=should_stop)
+    return RedisLimiter(settings.HEADGATE_REDIS_URL, lambda _key: rate, beat=beat)
 
 
 @lru_cache(maxsize=32)
@@ -59,7 +59,7 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
     """
     rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
     should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
-    limiter = shared_limiter(rate, should_stop=should_stop)
+    limiter = shared_limiter(rate, beat=_beat_of_call(lease))
     http = Http(
         egress_policy(),
         limiter=limiter,
@@ -67,9 +67,7 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
         should_stop=should_stop,
         progress=lease.progress if lease else _nothing,
     )
-    if lease is not None:
-        lease.on_stop(http.abort)
-    try:
+    with _open(http, lease):
         yield Context(
             http=http,
             limiter=limiter,
@@ -77,11 +75,9 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
             clock=_utc_now,
             should_stop=should_stop,
             progress=lease.progress if lease else _nothing,
-            log=partial(events.record, lease.run_id) if lease else _nothing,
             partition_bytes=settings.HEADGATE_PARTITION_BYTES,
+            **_signs(lease, is_resumed=is_resumed),
         )
-    finally:
-        http.close()
 
 
 @contextmanager
@@ -90,23 +86,44 @@ def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iter
     should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
     progress = lease.progress if lease else _nothing
     http = Http(egress_policy(), should_stop=should_stop, progress=progress)
-    if lease is not None:
-        lease.on_stop(http.abort)
-    try:
+    with _open(http, lease):
         yield Context(
             http=http,
-            limiter=shared_limiter(None, should_stop=should_stop),
+            limiter=shared_limiter(None, beat=_beat_of_call(lease)),
             lake=open_lake(),
             clock=_utc_now,
             catalog=DatabaseCatalog(progress=progress, should_stop=should_stop),
             published=PublishedManifests(),
             should_stop=should_stop,
             progress=progress,
-            log=partial(events.record, lease.run_id) if lease else _nothing,
             scratch=settings.HEADGATE_DATA_DIR / "scratch",
+            **_signs(lease, is_resumed=is_resumed),
         )
-    finally:
-        http.close()
+
+
+def _signs(lease: Lease | None, *, is_resumed: bool) -> dict[str, Any]:
+    """Return what a context tells the core and hears from it; without a lease there is nobody to tell."""
+    if lease is None:
+        return {}
+    return {
+        "beat": partial(lease.beat, is_resumed=is_resumed),
+        "on_stop": lease.on_stop,
+        "log": partial(events.record, lease.run_id),
+    }
+
+
+def _beat_of_call(lease: Lease | None) -> Callable[[], None]:
+    """Return the beat of a single call, which is not broken off by the end of the worker slot: it would be made again."""
+    return partial(lease.beat, is_resumed=False) if lease else _nothing
+
+
+@contextmanager
+def _open(http: Http, lease: Lease | None) -> Iterator[None]:
+    """Close the client after the block, and break its calls off where the work must stop."""
+    with http, ExitStack() as stack:
+        if lease is not None:
+            stack.enter_context(lease.on_stop(http.abort))
+        yield
 
 
 def _reason_to_stop(lease: Lease | None, *, is_resumed: bool) -> Callable[[], bool]:

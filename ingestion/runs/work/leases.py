@@ -48,6 +48,7 @@ class Lease:
     _progress_at: float = field(default_factory=time.monotonic)
     _stop: Signal | None = None
     _on_stop: list[Callable[[Signal], None]] = field(default_factory=list)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def progress(self) -> None:
         """Tell the watcher that work goes on."""
@@ -58,13 +59,37 @@ class Lease:
         """Return the seconds since the last progress."""
         return time.monotonic() - self._progress_at
 
-    def on_stop(self, callback: Callable[[Signal], None]) -> None:
-        """Have `callback` called, from the watcher's thread, when the work must stop."""
-        self._on_stop.append(callback)
+    def beat(self, *, is_resumed: bool = True) -> None:
+        """Tell the watcher that work goes on, or raise the signal that says why it has to stop.
+
+        Work that is not resumed where it stopped does not hear of the end of its worker slot: begun anew each time, it
+        would never be done.
+        """
+        if self._stop is not None:
+            raise self._stop
+        if is_resumed and time.monotonic() >= self.slot_ends:
+            raise DeadlineReached
+        self.progress()
+
+    @contextmanager
+    def on_stop(self, callback: Callable[[Signal], None]) -> Iterator[None]:
+        """Have `callback` called, from the watcher's thread, if the block must be broken off; never after the block."""
+        with self._lock:
+            self._on_stop.append(callback)
+            stopped = self._stop
+        try:
+            if stopped is not None:
+                callback(stopped)
+            yield
+        finally:
+            with self._lock:
+                self._on_stop.remove(callback)
 
     def stop(self, signal: Signal) -> None:
-        """Make the work stop at its next look, and break off the calls in flight."""
-        if self._stop is None:
+        """Make the work stop at its next beat, and break off the calls in flight."""
+        with self._lock:
+            if self._stop is not None:
+                return
             self._stop = signal
             for callback in self._on_stop:
                 callback(signal)

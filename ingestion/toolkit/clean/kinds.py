@@ -1,4 +1,7 @@
-"""The few types in which rows are read, and what becomes of a column whose parts disagree about its type."""
+"""Kinds of values, the one list of them, and the kind of a column whose parts disagree. Pure: loads no Arrow.
+
+A contract's types, Arrow's, and those of every destination are tables over `Kind`; nobody keeps a list of its own.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,47 +14,87 @@ from ingestion.ports.schema import Column, ColumnType
 
 EXACT_INTEGER = 2**53
 """Above this a number no longer tells neighbouring integers apart."""
-_LARGEST_SIGNED = 2**63 - 1
+_SIGNED = (-(2**63), 2**63 - 1)
+_EXACT = (-EXACT_INTEGER, EXACT_INTEGER)
 
 
 class Kind(StrEnum):
-    """What a column holds."""
+    """Kinds of values that a column can hold. Destinations write these names down, so they never change."""
 
     TEXT = "text"
     INTEGER = "integer"
     UNSIGNED = "unsigned"
+    """Whole numbers up to 2^64; only columns that no contract declares have them."""
     NUMBER = "number"
     BOOLEAN = "boolean"
     DATE = "date"
-    TIMESTAMP = "timestamp"
+    TIMESTAMP = "datetime"
+    JSON = "json"
+    """Objects and arrays, which clean parts carry as text."""
     NOTHING = "nothing"
+    """Nulls alone."""
 
 
 LINEAGE = {RUN: Kind.INTEGER, PART: Kind.TEXT, ROW: Kind.INTEGER, PAGE: Kind.INTEGER}
 """The columns that tell where a row came from."""
-_DECLARED = {
+DECLARED_KINDS = {
+    ColumnType.STRING: Kind.TEXT,
     ColumnType.INTEGER: Kind.INTEGER,
     ColumnType.NUMBER: Kind.NUMBER,
     ColumnType.BOOLEAN: Kind.BOOLEAN,
     ColumnType.DATE: Kind.DATE,
     ColumnType.DATETIME: Kind.TIMESTAMP,
+    ColumnType.OBJECT: Kind.JSON,
+    ColumnType.ARRAY: Kind.JSON,
+    # Clean parts carry `any` as plain text, where Si and "Si" are two values: as JSON the first would be rejected.
+    ColumnType.ANY: Kind.TEXT,
+}
+_ARROW_KINDS = {
+    "null": Kind.NOTHING,
+    "bool": Kind.BOOLEAN,
+    "uint64": Kind.UNSIGNED,
+    **dict.fromkeys(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"), Kind.INTEGER),
+    **dict.fromkeys(("halffloat", "float", "double"), Kind.NUMBER),
+    **dict.fromkeys(("date32[day]", "date64[ms]"), Kind.DATE),
+    **dict.fromkeys(("string", "large_string", "string_view"), Kind.TEXT),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnShape:
-    """One column of one part, as its footer tells: least and greatest value where both are known."""
+    """One column of one part, as its footer tells: least and greatest value where both are known.
+
+    `type` is the name that Arrow has for its type; where clean parts have no such type, `kind` is text.
+    """
 
     name: str
-    kind: Kind
+    type: str
     null_count: int | None = None
     low: Any = None
     high: Any = None
 
     @property
+    def kind(self) -> Kind:
+        """Return the kind in which the column is read."""
+        return kind_of_arrow(self.type) or Kind.TEXT
+
+    @property
     def is_bounded(self) -> bool:
         """Return whether the least and the greatest value are known."""
         return self.low is not None and self.high is not None
+
+    @property
+    def is_exact_as_number(self) -> bool:
+        """Return whether a float is known to hold every whole number of the column without loss."""
+        return self.kind in (Kind.INTEGER, Kind.UNSIGNED) and self._is_within(_EXACT)
+
+    @property
+    def is_signed(self) -> bool:
+        """Return whether all whole numbers of the column are known to fit into 64 bits with a sign."""
+        return self._is_within(_SIGNED)
+
+    def _is_within(self, limits: tuple[int, int]) -> bool:
+        return self.is_bounded and bool(limits[0] <= self.low and self.high <= limits[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +122,14 @@ class PartShape:
         return column.kind is not Kind.NOTHING and column.null_count != self.rows
 
 
+def kind_of_arrow(name: str) -> Kind | None:
+    """Return the kind of values of an Arrow type, given by its name; None where clean parts have no such type."""
+    return Kind.TIMESTAMP if name.startswith("timestamp[") else _ARROW_KINDS.get(name)
+
+
 def declared_kinds(columns: Iterable[Column]) -> dict[str, Kind]:
-    """Return the kinds that a contract declares; nested values are text of JSON."""
-    return {column.name: _DECLARED.get(column.type, Kind.TEXT) for column in columns}
+    """Return the kinds that a contract declares."""
+    return {column.name: DECLARED_KINDS[column.type] for column in columns}
 
 
 def agreed_kinds(shapes: Sequence[PartShape], *, declared: Mapping[str, Kind]) -> dict[str, Kind]:
@@ -107,17 +155,11 @@ def _agreed(name: str, shapes: Sequence[PartShape], declared: Mapping[str, Kind]
     if len(kinds) == 1:
         return kinds.pop()
     integers = [column for column in voters if column.kind in (Kind.INTEGER, Kind.UNSIGNED)]
-    if kinds == {Kind.INTEGER, Kind.UNSIGNED} and all(_is_within(column, _LARGEST_SIGNED) for column in integers):
+    if kinds == {Kind.INTEGER, Kind.UNSIGNED} and all(column.is_signed for column in integers):
         return Kind.INTEGER
-    if kinds <= {Kind.INTEGER, Kind.UNSIGNED, Kind.NUMBER} and all(
-        _is_within(column, EXACT_INTEGER) for column in integers
-    ):
+    if kinds <= {Kind.INTEGER, Kind.UNSIGNED, Kind.NUMBER} and all(column.is_exact_as_number for column in integers):
         return Kind.NUMBER
     return Kind.TEXT
-
-
-def _is_within(column: ColumnShape, limit: int) -> bool:
-    return column.is_bounded and -limit - 1 <= column.low and column.high <= limit
 
 
 def as_text(value: Any) -> str | None:

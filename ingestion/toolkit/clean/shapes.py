@@ -1,19 +1,16 @@
-"""Reading what a Parquet footer tells, and bringing batches into the types that all parts agreed on.
+"""Shapes of parts as their footers tell them, and batches in the types that all parts agreed on.
 
 Imports pyarrow; so it is imported by functions that read parts, never at start.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion.ports.context import Lake
-from ingestion.ports.errors import StoreCorrupt
-from ingestion.ports.publication import PartView
 from ingestion.toolkit.clean.kinds import ColumnShape, Kind, PartShape, as_text
 
 ARROW_TYPES: dict[Kind, Any] = {
@@ -24,55 +21,37 @@ ARROW_TYPES: dict[Kind, Any] = {
     Kind.BOOLEAN: pa.bool_(),
     Kind.DATE: pa.date32(),
     Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+    Kind.JSON: pa.string(),
     Kind.NOTHING: pa.string(),
 }
 _ORDERED = frozenset({Kind.INTEGER, Kind.UNSIGNED, Kind.DATE, Kind.TIMESTAMP})
-_KNOWN_SHAPES = 10_000
 
 
-def read_shape(lake: Lake, part: PartView) -> PartShape:
-    """Return the part's shape from its footer; StoreCorrupt where the object is not the part that was recorded.
-
-    Parts never change, so a footer is read once a process, as far as the memory set aside for that goes.
-    """
-    hashable: Any = lake
-    shape = _shapes(hashable, part.key, part.sha256)
-    if shape.rows != part.rows:
-        raise StoreCorrupt("store.corrupt", key=part.key, detail=f"{shape.rows} rows instead of {part.rows}")
-    return shape
-
-
-@lru_cache(maxsize=_KNOWN_SHAPES)
-def _shapes(lake: Any, key: str, _sha256: str) -> PartShape:
-    try:
-        with lake.open(key) as stored:
-            file = pq.ParquetFile(stored)
-            return PartShape(
-                columns=tuple(_column_shape(file, position) for position in range(len(file.schema_arrow))),
-                group_rows=tuple(
-                    file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)
-                ),
-            )
-    except (pa.ArrowException, OSError) as error:
-        raise StoreCorrupt("store.corrupt", key=key, detail="it is no readable Parquet") from error
+def shape_of(file: pq.ParquetFile) -> PartShape:
+    """Return what the file's footer tells."""
+    groups = range(file.metadata.num_row_groups)
+    return PartShape(
+        columns=tuple(_column_shape(file, position) for position in range(len(file.schema_arrow))),
+        group_rows=tuple(file.metadata.row_group(group).num_rows for group in groups),
+    )
 
 
 def _column_shape(file: pq.ParquetFile, position: int) -> ColumnShape:
     column = file.schema_arrow.field(position)
-    kind = kind_of(column.type)
+    shape = ColumnShape(column.name, str(column.type))
     if len(file.schema) != len(file.schema_arrow):
-        return ColumnShape(column.name, kind)  # nested columns: their leaves stand at other positions
+        return shape  # nested columns: their leaves stand at other positions
     groups: list[Any] = [
         file.metadata.row_group(group).column(position).statistics for group in range(file.metadata.num_row_groups)
     ]
     if any(found is None or found.null_count is None for found in groups):
-        return ColumnShape(column.name, kind)
+        return shape
     nulls = sum(found.null_count for found in groups)
     held = [found for found in groups if found.num_values]
-    if kind not in _ORDERED or not held or not all(found.has_min_max for found in held):
-        return ColumnShape(column.name, kind, nulls)
+    if shape.kind not in _ORDERED or not held or not all(found.has_min_max for found in held):
+        return replace(shape, null_count=nulls)
     low, high = min(_comparable(found.min) for found in held), max(_comparable(found.max) for found in held)
-    return ColumnShape(column.name, kind, nulls, low, high)
+    return replace(shape, null_count=nulls, low=low, high=high)
 
 
 def _comparable(value: Any) -> Any:
@@ -81,24 +60,6 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     return value
-
-
-def kind_of(dtype: pa.DataType) -> Kind:  # noqa: PLR0911 - one return per kind
-    """Return how a stored type is read; one that clean parts do not have is read as text."""
-    types = pa.types
-    if types.is_null(dtype):
-        return Kind.NOTHING
-    if types.is_boolean(dtype):
-        return Kind.BOOLEAN
-    if types.is_uint64(dtype):
-        return Kind.UNSIGNED
-    if types.is_integer(dtype):
-        return Kind.INTEGER
-    if types.is_floating(dtype):
-        return Kind.NUMBER
-    if types.is_date(dtype):
-        return Kind.DATE
-    return Kind.TIMESTAMP if types.is_timestamp(dtype) else Kind.TEXT
 
 
 def conform(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> pa.RecordBatch:

@@ -17,6 +17,7 @@ _TYPES = {
     Kind.BOOLEAN: "BOOLEAN",
     Kind.DATE: "DATE",
     Kind.TIMESTAMP: "TIMESTAMPTZ",
+    Kind.JSON: "VARCHAR",
     Kind.NOTHING: "VARCHAR",
 }
 

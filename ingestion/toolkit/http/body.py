@@ -1,4 +1,4 @@
-"""Reading an answer's body: bounded in size before and after decompression, in time, and checked to be whole."""
+"""The reading of an answer's body: bounded in size before and after decompression, in time, and checked to be whole."""
 
 import zlib
 from collections.abc import Callable, Iterator

@@ -11,7 +11,6 @@ from urllib.parse import urljoin
 
 import httpx
 import orjson
-from pydantic import SecretStr
 
 from ingestion.ports.check import CheckReport
 from ingestion.ports.context import HttpResponse, Limiter
@@ -27,13 +26,11 @@ from ingestion.ports.errors import (
 )
 from ingestion.toolkit.http.body import ACCEPTED_ENCODINGS, TooLargeError, read_body
 from ingestion.toolkit.http.connections import Connections, OutOfTimeError
-from ingestion.toolkit.http.egress import EgressGuard, EgressPolicy, GuardedTransport, check_url, port_of
-from ingestion.toolkit.http.errors import HTTPX_ERRORS, expect_json, from_exception, from_status
+from ingestion.toolkit.http.egress import EgressGuard, EgressPolicy, GuardedTransport, check_url, is_same_origin
+from ingestion.toolkit.http.errors import HTTPX_ERRORS, from_exception, from_status
 from ingestion.toolkit.http.probe import PROBE_TIMEOUT_S, probe, probe_http
-from ingestion.toolkit.http.retry import DEFAULT_RETRY_AFTER_S, TransientError, run_attempts
+from ingestion.toolkit.http.retry import DEFAULT_RETRY_AFTER_S, LONGEST_RETRY_AFTER_S, TransientError, run_attempts
 from ingestion.toolkit.redact import is_secret_name, redact_url, register_secret
-
-__all__ = ["Http", "expect_json", "is_same_origin"]
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -65,10 +62,9 @@ class _Call:
 class Http:
     """Implements `ports.context.HttpClient`. One per piece of work, used by one thread; `abort` may come from another.
 
-    `auth_headers` go to `auth_origins` alone (base URLs), whatever addresses a source's answers name. `limit_key` is
-    the source's key at the limiter: permission is acquired before every attempt, and a source that asks for silence
-    makes all workers silent. `timeout_s` bounds the wait for each piece, `deadline_s` the whole call with its retries.
-    With `transport` (tests) nothing is dialled, so only the written-out addresses are judged.
+    `limit_key` is the source's key at the limiter: permission is acquired before every attempt, and a source that asks
+    for silence makes all workers silent. `timeout_s` bounds the wait for each piece, `deadline_s` the whole call with
+    its retries. With `transport` (tests) nothing is dialled, so only the written-out addresses are judged.
     """
 
     def __init__(
@@ -84,8 +80,6 @@ class Http:
         min_rate_bytes_per_s: float = 512.0,
         attempts: int = 3,
         user_agent: str = "headgate",
-        auth_headers: Mapping[str, SecretStr] | None = None,
-        auth_origins: Sequence[str] = (),
         ssl_context: ssl.SSLContext | None = None,
         sleep: Callable[[float], None] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
@@ -93,14 +87,12 @@ class Http:
     ) -> None:
         self.policy = policy
         self._limiter = limiter
-        self.limit_key = limit_key
+        self._limit_key = limit_key
         self._deadline_s = deadline_s
         self._timeout_s = timeout_s
         self._max_body_bytes = max_body_bytes
         self._min_rate_bytes_per_s = min_rate_bytes_per_s
         self._attempts = attempts
-        self._auth_headers = {name: _revealed(value) for name, value in (auth_headers or {}).items()}
-        self._auth_origins = tuple(httpx.URL(origin) for origin in auth_origins)
         self._should_stop = should_stop
         self._progress = progress
         self._connections = Connections()
@@ -160,6 +152,14 @@ class Http:
             timeout_s = min(self._timeout_s, PROBE_TIMEOUT_S)
             return probe(url, self.policy, ask=ask, timeout_s=timeout_s, ssl_context=self._ssl_context)
         return probe_http(url, ask=ask)
+
+    def slow_down(self, seconds: float) -> None:
+        """Make all workers silent towards the source for that long, an hour at most: it asked for it."""
+        if self._limiter is None or self._limit_key is None:
+            return
+        # Without its limiter nothing is sent anyway; what the source said matters more.
+        with contextlib.suppress(SourceUnavailable):
+            self._limiter.slow_down(self._limit_key, seconds=min(seconds, LONGEST_RETRY_AFTER_S))
 
     def variant(self, *, ca_file: str | None = None, deadline_s: float | None = None) -> "Http":
         """Return a client under the same policy that trusts another authority, or gives up sooner.
@@ -239,7 +239,7 @@ class Http:
         except IngestError as error:
             self._raise_if_aborted(error)
             if error.code == "source.rate_limited" and isinstance(error, RateLimited):
-                self._slow_down(error.retry_after_s or DEFAULT_RETRY_AFTER_S)
+                self.slow_down(error.retry_after_s or DEFAULT_RETRY_AFTER_S)
             raise
 
     def _attempt(self, call: _Call) -> HttpResponse:
@@ -255,8 +255,8 @@ class Http:
     def _exchange(self, call: _Call) -> HttpResponse:
         """Return the answer to one request, complete, whatever its status."""
         self._raise_if_aborted(None)
-        if self._limiter is not None and self.limit_key is not None:
-            self._limiter.acquire(self.limit_key)
+        if self._limiter is not None and self._limit_key is not None:
+            self._limiter.acquire(self._limit_key)
         self._progress()
         host = call.url.host
         started_at = time.monotonic()
@@ -277,8 +277,7 @@ class Http:
             raise _final(error, may_repeat=call.is_repeatable) from error.__cause__
 
     def _send(self, call: _Call, *, started_at: float) -> HttpResponse:
-        headers = {**self._auth_for(call.url), **call.headers}
-        request = self._client.build_request(call.method, call.url, headers=headers, content=call.content)
+        request = self._client.build_request(call.method, call.url, headers=call.headers, content=call.content)
 
         def on_chunk(received: int) -> None:
             self._progress()
@@ -318,15 +317,8 @@ class Http:
         error = from_status(response, host=call.url.host)
         is_limit = isinstance(error, TransientError) and isinstance(error.error, RateLimited)
         if isinstance(error, TransientError) and is_limit:
-            self._slow_down(error.wait_s or _PAUSE_S)
+            self.slow_down(error.wait_s or _PAUSE_S)
         raise _final(error, may_repeat=call.is_repeatable or is_limit)
-
-    def _slow_down(self, seconds: float) -> None:
-        if self._limiter is None or self.limit_key is None:
-            return
-        # Without its limiter nothing is sent anyway; what the source said matters more.
-        with contextlib.suppress(SourceUnavailable):
-            self._limiter.slow_down(self.limit_key, seconds=seconds)
 
     def _redirected(self, call: _Call, *, status: int, location: str) -> _Call:
         """Return the call that a redirect asks for: checked anew, without credentials where the origin changes."""
@@ -341,9 +333,6 @@ class Http:
             return replace(call, url=target, headers=headers)
         headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
         return replace(call, method="GET", url=target, headers=headers, content=None)
-
-    def _auth_for(self, url: httpx.URL) -> Mapping[str, str]:
-        return self._auth_headers if any(is_same_origin(url, origin) for origin in self._auth_origins) else {}
 
     def _should_stop_trying(self) -> bool:
         return self._aborted.is_set() or self._should_stop()
@@ -360,30 +349,13 @@ def _final(error: IngestError | TransientError, *, may_repeat: bool) -> IngestEr
     return error.error if isinstance(error, TransientError) and not may_repeat else error
 
 
-def is_same_origin(one: str | httpx.URL, other: str | httpx.URL) -> bool:
-    """Return whether two URLs have scheme, host and port in common, so that one's credentials may go to the other."""
-    a, b = httpx.URL(one), httpx.URL(other)
-    return (a.scheme, a.host, port_of(a)) == (b.scheme, b.host, port_of(b))
-
-
-def _revealed(value: SecretStr) -> str:
-    """Return the secret's value, which is hidden in all texts of this process from now on."""
-    text = value.get_secret_value()
-    _hide(text)
-    return text
-
-
-def _hide(value: str) -> None:
-    register_secret(value)
-    # "Bearer <token>": the token alone, too.
-    register_secret(value.rpartition(" ")[2])
-
-
 def _checked_headers(headers: Mapping[str, str], *, url: str) -> Mapping[str, str]:
     for name, value in headers.items():
         if any(mark in "\r\n\t\0" for mark in f"{name}{value}"):
             detail = f"the header {name!r} holds a line break or tabulator"
             raise ConfigError("egress.request", url=redact_url(url), detail=detail)
         if is_secret_name(name):
-            _hide(value)
+            register_secret(value)
+            # "Bearer <token>": the token alone, too.
+            register_secret(value.rpartition(" ")[2])
     return dict(headers)

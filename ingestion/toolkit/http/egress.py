@@ -1,4 +1,4 @@
-"""Where outgoing connections may go: one policy, checked on the address that is dialled and never on the text.
+"""The places that outgoing connections may go to: one policy, checked on the address that is dialled and never on the text.
 
 A name is resolved once, every address it has must pass, and the connection goes to an address that was checked, so a
 name server that changes its answer between check and connection gains nothing. Public addresses on the allowed ports
@@ -53,7 +53,7 @@ _LAST_PORT = 65535
 
 
 class Verdict(StrEnum):
-    """What the policy says about one address and port."""
+    """The policy's word on one address and port."""
 
     ALLOWED = "allowed"
     FORBIDDEN = "forbidden"
@@ -76,7 +76,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class EgressPolicy:
-    """What an administrator allows beyond public addresses on the usual ports.
+    """The places an administrator allows beyond public addresses on the usual ports.
 
     An entry of `allow` is a host name, an address or a network (CIDR), each with ":port" behind it or without
     (IPv6 with port: "[::1]:8080"). With a port it holds for that port alone, without one for `ports`.
@@ -116,7 +116,7 @@ def judge(address: str, policy: EgressPolicy, *, host: str = "", port: int = 443
 def check_url(url: str, policy: EgressPolicy) -> httpx.URL:
     """Return the parsed URL if it may be tried; ConfigError that says what is wrong with it.
 
-    Looks at the form, and at the address where one is written out. A name is judged when it is dialled.
+    Judges the form, and the address where one is written out. A name is judged when it is dialled.
     """
     shown = redact_url(url)
     try:
@@ -141,6 +141,15 @@ def check_url(url: str, policy: EgressPolicy) -> httpx.URL:
 def port_of(url: httpx.URL) -> int:
     """Return the port that a connection to the URL goes to."""
     return url.port if url.port is not None else SCHEMES[url.scheme]
+
+
+def is_same_origin(one: str | httpx.URL, other: str | httpx.URL) -> bool:
+    """Return whether two URLs have scheme, host and port in common, so that one's credentials may go to the other."""
+    try:
+        a, b = httpx.URL(one), httpx.URL(other)
+    except httpx.InvalidURL:
+        return False
+    return (a.scheme, a.host, a.port) == (b.scheme, b.host, b.port)
 
 
 def resolve_host(host: str, port: int) -> Sequence[str]:

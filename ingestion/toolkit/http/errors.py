@@ -1,4 +1,4 @@
-"""From HTTP to the errors of `ports.errors`: every status and every exception of httpx has its place."""
+"""Translation of HTTP into the errors of `ports.errors`: every status and every exception of httpx has its place."""
 
 import re
 import ssl

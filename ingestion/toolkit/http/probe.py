@@ -1,9 +1,9 @@
-"""Which layer of a connection fails: the question behind "test connection"."""
+"""The check of a connection layer by layer, behind "test connection"."""
 
+import contextlib
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import httpcore
@@ -31,25 +31,42 @@ PROBE_TIMEOUT_S = 10.0
 """For each layer, where the client does not give up sooner."""
 
 
-@dataclass
-class _Steps:
-    """The findings so far; `ok` while every step held."""
+class _StepFailedError(Exception):
+    """The step has failed, and its finding says why."""
 
-    findings: list[Finding] = field(default_factory=list)
 
-    def take(self, layer: str, step: Callable[[], T], *, detail: Callable[[T], str]) -> T | None:
-        """Return what the step returns, or None with a finding that says why it failed."""
+class Steps:
+    """The steps of a check; under `with`, the first one that fails is the last."""
+
+    def __init__(self, findings: Iterable[Finding] = ()) -> None:
+        self._findings = list(findings)
+
+    @property
+    def report(self) -> CheckReport:
+        """Return what was found."""
+        return CheckReport(tuple(self._findings))
+
+    def take(self, layer: str, step: Callable[[], T], *, detail: Callable[[T], str]) -> T:
+        """Return what the step returns; an IngestError is a finding, and ends the steps."""
         started_at = time.monotonic()
         try:
             result = step()
         except IngestError as error:
             failed = "auth" if isinstance(error, AuthError) else layer
-            self.findings.append(
-                Finding(layer=failed, ok=False, elapsed_ms=_since(started_at), detail=str(error), code=error.code)
-            )
-            return None
-        self.findings.append(Finding(layer=layer, ok=True, elapsed_ms=_since(started_at), detail=detail(result)))
+            self._add(failed, started_at, ok=False, detail=str(error), code=error.code)
+            raise _StepFailedError from error
+        self._add(layer, started_at, ok=True, detail=detail(result))
         return result
+
+    def _add(self, layer: str, started_at: float, *, ok: bool, detail: str, code: str = "") -> None:
+        elapsed_ms = (time.monotonic() - started_at) * 1000
+        self._findings.append(Finding(layer, ok=ok, elapsed_ms=elapsed_ms, detail=detail, code=code))
+
+    def __enter__(self) -> "Steps":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is _StepFailedError
 
 
 def probe(
@@ -67,59 +84,52 @@ def probe(
     Stops at the first layer that fails; credentials that are refused show as layer auth. `ask` makes the request of
     the last layer, with the source's headers and through its limiter.
     """
-    steps = _Steps()
-    parsed = steps.take("address", lambda: check_url(url, policy), detail=lambda found: found.host)
-    if parsed is None:
-        return CheckReport(tuple(steps.findings))
-    steps.findings.clear()
+    try:
+        parsed = check_url(url, policy)
+    except IngestError as error:
+        return CheckReport((Finding("address", ok=False, elapsed_ms=0.0, detail=str(error), code=error.code),))
     host, port = parsed.host, port_of(parsed)
-    addresses = steps.take(
-        "dns", lambda: checked_addresses(host, port, policy=policy, resolve=resolve), detail=", ".join
-    )
-    if addresses is None:
-        return CheckReport(tuple(steps.findings))
     connections = Connections()
 
-    def connect() -> httpcore.NetworkStream:
-        return _mapped(
-            lambda: dial(addresses[0], port, timeout_s=timeout_s, connections=connections), url=url, host=host
-        )
+    def connect(address: str) -> httpcore.NetworkStream:
+        return _mapped(lambda: dial(address, port, timeout_s=timeout_s, connections=connections), url=url, host=host)
 
-    stream = steps.take("tcp", connect, detail=lambda _: f"{addresses[0]} port {port}")
-    if stream is None:
-        return CheckReport(tuple(steps.findings))
-    try:
-        if parsed.scheme == "https" and not _shakes_hands(
-            steps, stream, parsed=parsed, context=ssl_context or default_ssl_context(), timeout_s=timeout_s
-        ):
-            return CheckReport(tuple(steps.findings))
-    finally:
-        stream.close()
-    return CheckReport((*steps.findings, *probe_http(url, ask=ask).findings))
+    def resolved() -> Sequence[str]:
+        return checked_addresses(host, port, policy=policy, resolve=resolve)
+
+    with Steps() as steps:
+        address = steps.take("dns", resolved, detail=", ".join)[0]
+        stream = steps.take("tcp", lambda: connect(address), detail=lambda _: f"{address} port {port}")
+        with contextlib.closing(stream):
+            if parsed.scheme == "https":
+                context = ssl_context or default_ssl_context()
+                steps.take("tls", lambda: _shake_hands(stream, parsed, context, timeout_s=timeout_s), detail=str)
+        steps.take("http", lambda: ask(url), detail=_status)
+    return steps.report
 
 
 def probe_http(url: str, *, ask: Callable[[str], HttpResponse]) -> CheckReport:
-    """Return whether the URL answers a request, where the layers below it cannot be looked at."""
-    steps = _Steps()
-    steps.take("http", lambda: ask(url), detail=lambda response: f"status {response.status}")
-    return CheckReport(tuple(steps.findings))
+    """Return whether the URL answers a request, where the layers below it cannot be seen."""
+    with Steps() as steps:
+        steps.take("http", lambda: ask(url), detail=_status)
+    return steps.report
 
 
-def _shakes_hands(
-    steps: _Steps, stream: httpcore.NetworkStream, *, parsed: httpx.URL, context: ssl.SSLContext, timeout_s: float
-) -> bool:
-    def start_tls() -> str:
-        secured = _mapped(
-            lambda: stream.start_tls(context, server_hostname=parsed.host, timeout=timeout_s),
-            url=str(parsed),
-            host=parsed.host,
-        )
+def _status(response: HttpResponse) -> str:
+    return f"status {response.status}"
+
+
+def _shake_hands(
+    stream: httpcore.NetworkStream, parsed: httpx.URL, context: ssl.SSLContext, *, timeout_s: float
+) -> str:
+    """Return the version of TLS that both sides agree on."""
+
+    def start() -> httpcore.NetworkStream:
+        return stream.start_tls(context, server_hostname=parsed.host, timeout=timeout_s)
+
+    with contextlib.closing(_mapped(start, url=str(parsed), host=parsed.host)) as secured:
         sock = secured.get_extra_info("ssl_object")
-        version = sock.version() if isinstance(sock, ssl.SSLSocket) else None
-        secured.close()
-        return version or "TLS"
-
-    return steps.take("tls", start_tls, detail=str) is not None
+        return (sock.version() if isinstance(sock, ssl.SSLSocket) else None) or "TLS"
 
 
 def _mapped(step: Callable[[], T], *, url: str, host: str) -> T:
@@ -130,7 +140,3 @@ def _mapped(step: Callable[[], T], *, url: str, host: str) -> T:
     except httpcore.ConnectError as error:
         mapped = from_exception(error, url=url, host=host)
         raise (mapped.error if isinstance(mapped, TransientError) else mapped) from error
-
-
-def _since(started_at: float) -> float:
-    return (time.monotonic() - started_at) * 1000

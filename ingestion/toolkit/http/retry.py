@@ -1,4 +1,4 @@
-"""Trying again within one request: for seconds, with jitter; what takes longer is the engine's to wait for."""
+"""Attempts within one request: for seconds, with jitter; what takes longer is the engine's to wait for."""
 
 import time
 from collections.abc import Callable

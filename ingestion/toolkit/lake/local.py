@@ -81,7 +81,7 @@ class LocalLake:
         source: bytes | Path,
         *,
         sha256: str | None = None,
-        progress: Callable[[], None] = lambda: None,
+        beat: Callable[[], None] = lambda: None,
     ) -> ObjectInfo:
         """Store the object unless it is there; the same content there is success, other content StoreCorrupt."""
         path = self._path(key)
@@ -90,7 +90,7 @@ class LocalLake:
             check_hash(key, expected=sha256, found=found)
             with _translated():
                 return self._existing(key, size_bytes=size_of(source), sha256=found)
-        return self._filled(key, source, sha256=sha256, progress=progress).commit()
+        return self._filled(key, source, sha256=sha256, beat=beat).commit()
 
     def put(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
         """Store the object, replacing what is there; only for pointers that are meant to move."""
@@ -155,6 +155,10 @@ class LocalLake:
         """Return the file's own address: who may read the folder may read it, at any time."""
         return self._path(key).absolute().as_uri()
 
+    def place(self, key: str) -> None:
+        """Return None: a folder is no bucket."""
+        self._path(key)
+
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds the object."""
         return self._path(key)
@@ -178,14 +182,14 @@ class LocalLake:
         return self.root / check_key(key)
 
     def _filled(
-        self, key: str, source: bytes | Path, *, sha256: str | None, progress: Callable[[], None] = lambda: None
+        self, key: str, source: bytes | Path, *, sha256: str | None, beat: Callable[[], None] = lambda: None
     ) -> "LocalWriter":
         writer = self.writer(key, sha256=sha256)
         try:
             with opened(source) as stream:
                 for block in blocks(stream):
                     writer.write(block)
-                    progress()
+                    beat()
         except BaseException:
             writer.abort()
             raise

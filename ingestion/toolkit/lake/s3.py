@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from ingestion.ports.context import ObjectInfo
+from ingestion.ports.context import BucketPlace, ObjectInfo
 from ingestion.ports.errors import SinkUnavailable, StoreCorrupt
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake.keys import (
@@ -36,7 +36,7 @@ from ingestion.toolkit.lake.s3_errors import (
     code_of,
     translate,
 )
-from ingestion.toolkit.lake.s3_options import BucketPlace, S3Options
+from ingestion.toolkit.lake.s3_options import S3Options
 from ingestion.toolkit.lake.s3_reader import open_ranges, read_range
 from ingestion.toolkit.lake.s3_upload import PART_BYTES, MultipartUpload, send_parts
 from ingestion.toolkit.lake.s3_writer import S3Writer
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, MultipartUploadTypeDef
 
 CONFLICT_TRIES = 5
-Progress: TypeAlias = Callable[[], None]
+Beat: TypeAlias = Callable[[], None]
 PROBE_NAME = ".headgate/create-if-absent"
 _has_conditional_writes: dict[tuple[str | None, str, str], bool] = {}
 
@@ -69,13 +69,13 @@ class S3Lake:
         return f"S3Lake('s3://{self._options.bucket}/{self._options.prefix}' at {self._where})"
 
     def put_if_absent(
-        self, key: str, source: bytes | Path, *, sha256: str | None = None, progress: Progress = _nothing
+        self, key: str, source: bytes | Path, *, sha256: str | None = None, beat: Beat = _nothing
     ) -> ObjectInfo:
         """Store the object unless it is there; the same content there is success, other content StoreCorrupt."""
         check_key(key)
         failpoint("lake.before_put")
         with self.translated(key):
-            info = self._put(key, source, sha256=sha256, only_if_absent=True, progress=progress)
+            info = self._put(key, source, sha256=sha256, only_if_absent=True, beat=beat)
         failpoint("lake.after_put")
         return info
 
@@ -213,7 +213,7 @@ class S3Lake:
         return self._same(key, size_bytes=size_bytes, sha256=sha256)
 
     def _put(
-        self, key: str, source: bytes | Path, *, sha256: str | None, only_if_absent: bool, progress: Progress = _nothing
+        self, key: str, source: bytes | Path, *, sha256: str | None, only_if_absent: bool, beat: Beat = _nothing
     ) -> ObjectInfo:
         size_bytes = size_of(source)
         is_large = size_bytes > PART_BYTES
@@ -228,7 +228,7 @@ class S3Lake:
             return self.put_small(key, data, sha256=digest, only_if_absent=only_if_absent)
         upload = self.start_upload(key, sha256=digest)
         try:
-            sent = send_parts(upload, source, size_bytes=size_bytes, progress=progress)
+            sent = send_parts(upload, source, size_bytes=size_bytes, beat=beat)
             check_hash(key, expected=digest, found=sent)
         except BaseException:
             upload.abort()

@@ -32,10 +32,8 @@ def part_bytes(size_bytes: int) -> int:
     return max(PART_BYTES, (mebibytes + 1) << 20)
 
 
-def send_parts(
-    upload: "MultipartUpload", source: bytes | Path, *, size_bytes: int, progress: Callable[[], None]
-) -> str:
-    """Send the bytes or the file as parts, and return the SHA-256 of what was sent; `progress` is called for each."""
+def send_parts(upload: "MultipartUpload", source: bytes | Path, *, size_bytes: int, beat: Callable[[], None]) -> str:
+    """Send the bytes or the file as parts, and return the SHA-256 of what was sent; `beat` is called for each."""
     whole = hashlib.sha256()
     length = part_bytes(size_bytes)
     with opened(source) as stream:
@@ -50,7 +48,7 @@ def send_parts(
                     whole.update(block)
                     part.update(block)
                 upload.add_span(source, offset=offset, length=length, digest=part.digest())
-            progress()
+            beat()
     return whole.hexdigest()
 
 

@@ -1,118 +1,22 @@
-"""How an OPTIMADE listing is walked: next links, the state between two pages, when to stop with an error. Pure."""
+"""The walk through a listing: the state between two pages, and when to stop with an error. Pure."""
 
-import re
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Self
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from ingestion.ports.batch import Cursor
-from ingestion.ports.errors import IngestError, SourceChanged, SourceRejected
+from ingestion.ports.errors import IngestError, SourceChanged
 from ingestion.toolkit.redact import redact_url
+from ingestion.toolkit.rest.listing import Listing
+from ingestion.toolkit.rest.paginators import Paginator, resolve_next
 
 MARK_CHARS = 8
 RECENT_MARKS = 16
 KEPT_IDS = 500
 KEPT_WARNINGS = 20
 EMPTY_PAGES_ALLOWED = 1
-
-_UNSAFE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one response body says, apart from the records' content."""
-
-    ids: tuple[str, ...]
-    record_count: int
-    next_link: str | None
-    total: int | None = None
-    has_more: bool | None = None
-    request_delay_s: float | None = None
-    messages: tuple[str, ...] = ()
-    undated_count: int = 0
-
-
-def read_answer(document: Mapping[str, Any]) -> Answer:
-    """Return what a listing's body says; values of the wrong type count as not given."""
-    data = document["data"]
-    entries = [entry for entry in data if isinstance(entry, dict)]
-    meta = document.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
-    links = document.get("links")
-    total, has_more, delay = meta.get("data_returned"), meta.get("more_data_available"), meta.get("request_delay")
-    return Answer(
-        ids=tuple(str(entry["id"]) for entry in entries if entry.get("id") is not None),
-        record_count=len(data),
-        next_link=_href(links.get("next")) if isinstance(links, dict) else None,
-        total=total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None,
-        has_more=has_more if isinstance(has_more, bool) else None,
-        request_delay_s=float(delay) if isinstance(delay, int | float) and not isinstance(delay, bool) else None,
-        messages=_messages(meta),
-        undated_count=sum(1 for entry in entries if not _is_dated(entry)),
-    )
-
-
-def _href(link: Any) -> str | None:
-    """Return the address of a JSON:API link, which is text, an object with `href`, or nothing."""
-    if isinstance(link, dict):
-        link = link.get("href")
-    return link.strip() if isinstance(link, str) and link.strip() else None
-
-
-def _messages(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    found = []
-    warnings = meta.get("warnings")
-    for warning in warnings if isinstance(warnings, list) else []:
-        if isinstance(warning, dict):
-            found.append(": ".join(str(warning[name]) for name in ("title", "detail") if warning.get(name)))
-        elif warning:
-            found.append(str(warning))
-    message = meta.get("response_message")
-    if isinstance(message, str):
-        found.append(message)
-    return tuple(dict.fromkeys(" ".join(text.split())[:500] for text in found if text.strip()))
-
-
-def _is_dated(entry: Mapping[str, Any]) -> bool:
-    attributes = entry.get("attributes")
-    return isinstance(attributes, dict) and attributes.get("last_modified") is not None
-
-
-def resolve_next(link: str, *, current: str, allowed_hosts: Collection[str] = ()) -> str:
-    """Return the absolute, percent-encoded address of a next link; SourceRejected where it leaves the source's host.
-
-    On the same host (with or without "www.") our own scheme, host and port are kept: behind a proxy many providers
-    write http for https, or an inner port. A host of `allowed_hosts` is taken as the link gives it.
-    """
-    found, ours = urlsplit(urljoin(current, link)), urlsplit(current)
-    host = found.hostname or ""
-    if found.scheme not in ("http", "https"):
-        raise SourceRejected("source.foreign_next", host=ours.hostname, found=f"{found.scheme}:")
-    if _site(host) == _site(ours.hostname or ""):
-        scheme, place = ours.scheme, ours.netloc
-    elif host in allowed_hosts:
-        scheme, place = found.scheme, host if found.port is None else f"{host}:{found.port}"
-    else:
-        raise SourceRejected("source.foreign_next", host=ours.hostname, found=host)
-    path = ours.path if _tail(found.path) == _tail(ours.path) else _encode(found.path, safe="/:@!$&'()*+,;=~")
-    return urlunsplit((scheme, place, path, _encode(found.query), ""))
-
-
-def _tail(path: str) -> str:
-    """Return the version and the stream of a listing's path; what is before it may be unknown behind a proxy."""
-    return "/".join(path.rstrip("/").rsplit("/", 2)[-2:])
-
-
-def _site(host: str) -> str:
-    return host.lower().rstrip(".").removeprefix("www.")
-
-
-def _encode(text: str, *, safe: str = "/:@!$&'()*+,;=?~") -> str:
-    """Percent-encode what may not stand in an address and leave alone what is encoded already."""
-    return quote(_UNSAFE_PERCENT.sub("%25", text), safe=f"{safe}%")
 
 
 def _mark(text: str) -> str:
@@ -156,7 +60,7 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Where a listing is read on, and what must be remembered of the pages before. Its JSON is the cursor."""
+    """The place where a listing is read on, and what is kept of the pages before. Its JSON is the cursor."""
 
     url: str
     seen_count: int = 0
@@ -200,6 +104,11 @@ class Walk:
             "warned": list(self.warned),
         }
 
+    @property
+    def read_count(self) -> int:
+        """Return how many records were read, those that came a second time not counted."""
+        return self.seen_count - self.again_count
+
     def new_messages(self, messages: Sequence[str]) -> tuple[str, ...]:
         """Return the messages that no earlier page brought."""
         return tuple(text for text in messages if _mark(text) not in self.warned)
@@ -207,9 +116,9 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows a page: the walk after it (None: it was the last), or the fault that ends the walk.
+    """The consequence of a page: the walk after it (None: it was the last), or the fault that ends the walk.
 
-    With a fault the walk leads to the same page again, so that a later attempt sees whether it is mended.
+    With a fault the walk leads to the same page again, so that a later attempt sees whether it was repaired.
     """
 
     walk: Walk | None
@@ -217,7 +126,9 @@ class Step:
     note: str = ""
 
 
-def take_step(walk: Walk, answer: Answer, *, limit: int | None, allowed_hosts: Collection[str] = ()) -> Step:
+def take_step(
+    walk: Walk, answer: Listing, paginator: Paginator, *, limit: int | None, allowed_hosts: Collection[str] = ()
+) -> Step:
     """Return what follows the page that `walk.url` gave."""
     marks = [_mark(identifier) for identifier in answer.ids][-KEPT_IDS:]
     known = {walk.last_ids[at : at + MARK_CHARS] for at in range(0, len(walk.last_ids), MARK_CHARS)}
@@ -237,9 +148,10 @@ def take_step(walk: Walk, answer: Answer, *, limit: int | None, allowed_hosts: C
         return Step(None)
     try:
         _refuse_shrinking(walk, answer)
-        if answer.next_link is None:
+        link = paginator.next_link(walk.url, answer, read=after.read_count)
+        if link is None:
             return Step(None, note=_end(after, answer))
-        url = resolve_next(answer.next_link, current=walk.url, allowed_hosts=allowed_hosts)
+        url = resolve_next(link, current=walk.url, allowed_hosts=allowed_hosts)
         repeats = bool(marks) and not walk.is_recheck and (set(marks) <= known or walk.pages.has(_page_mark(answer)))
         if after.urls.has(url) or repeats or after.empty_count > EMPTY_PAGES_ALLOWED:
             raise SourceChanged("source.pagination_loop", url=redact_url(url))
@@ -248,24 +160,23 @@ def take_step(walk: Walk, answer: Answer, *, limit: int | None, allowed_hosts: C
     return Step(replace(after, url=url))
 
 
-def _page_mark(answer: Answer) -> str:
+def _page_mark(answer: Listing) -> str:
     return "\n".join(sorted(answer.ids))
 
 
-def _refuse_shrinking(walk: Walk, answer: Answer) -> None:
+def _refuse_shrinking(walk: Walk, answer: Listing) -> None:
     if walk.total is not None and answer.total is not None and answer.total < walk.total:
         raise SourceChanged("source.total_shrank", total=walk.total, found=answer.total)
 
 
-def _end(after: Walk, answer: Answer) -> str:
+def _end(after: Walk, answer: Listing) -> str:
     """Return what to warn of at the end of the pages; SourceChanged where the source itself says that more follow.
 
     Some providers (OQMD) say so on every page, the last included: the number of records decides then.
     """
-    read = after.seen_count - after.again_count
-    is_short = answer.total is not None and read < answer.total
+    is_short = answer.total is not None and after.read_count < answer.total
     if answer.has_more and (answer.total is None or is_short):
         raise SourceChanged("source.incomplete", records=after.seen_count)
     if is_short:
-        return f"The source counts {answer.total} matching records but gave {read} of them before its pages ended."
+        return f"The source counts {answer.total} matching records but gave {after.read_count} of them before its pages ended."
     return ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.ports.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ingestion.toolkit.rows.sequence import RowSequence
+    from ingestion.toolkit.clean.sequence import RowSequence
 
 MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",

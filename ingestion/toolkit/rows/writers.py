@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.toolkit.clean.kinds import Kind
+from ingestion.toolkit.clean.sequence import RowSequence
 from ingestion.toolkit.clean.shapes import arrow_schema
-from ingestion.toolkit.rows.sequence import RowSequence
 from ingestion.toolkit.rows.spreadsheets import FORMULA, NUMBER, defuse
 
 _GROUP_ROWS = 100_000

@@ -6,7 +6,7 @@
         assert druid.count("POST /druid/indexer/v1/task") == 2
         assert druid.rows("demo") == [...]
 
-It answers as the recordings in tests/data/druid do; test_druid.py compares, call by call.
+It answers as the recordings in tests/data/druid do; test_druid_recorded.py compares, call by call.
 """
 
 import fnmatch
@@ -32,17 +32,13 @@ _PLAIN = (
 _MODULES = {
     "s3": (("org.apache.druid.storage.s3.S3StorageDruidModule", "druid-s3-extensions"),),
     "parquet": (("org.apache.druid.data.input.parquet.ParquetExtensionsModule", "druid-parquet-extensions"),),
-    "msq": (
-        ("org.apache.druid.msq.guice.MSQIndexingModule", "druid-multi-stage-query"),
-        ("org.apache.druid.msq.guice.SqlTaskModule", "druid-multi-stage-query"),
-    ),
 }
 
 
 class FakeDruid:
     """The cluster; start and stop it by `with`. What it knows outlives a stop.
 
-    `extensions`: any of "s3" (give a boto3 client as `s3`), "parquet", "msq". `users`: names and passwords that may
+    `extensions`: any of "s3" (give a boto3 client as `s3`), "parquet". `users`: names and passwords that may
     ask, those in `powerless` get 403. `apart`: each service on a port of its own instead of one for all.
     """
 

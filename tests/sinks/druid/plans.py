@@ -1,4 +1,4 @@
-"""One load of each kind, and the specs and statements that are known to be right for them.
+"""One load of each kind, and the specs that are known to be right for them.
 
 `python -m tests.sinks.druid.plans` writes tests/data/druid/specs anew; what changes is then read before it is committed.
 """
@@ -11,8 +11,8 @@ from typing import Any
 from sinks.druid.columns import DruidColumn, DruidType, druid_columns, types_of_part
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import FIRST_MS, milliseconds
-from sinks.druid.spec import JSON, PARQUET, LoadPlan, native_spec, sampler_spec
-from sinks.druid.sql_spec import sql_statement
+from sinks.druid.sampling import sampler_spec
+from sinks.druid.spec import JSON, PARQUET, LoadPlan, native_spec
 from tests.sinks.druid.support import CONTRACT, LOGICAL_TIME
 
 FOLDER = Path(__file__).parents[2] / "data" / "druid" / "specs"
@@ -92,11 +92,7 @@ PLANS: dict[str, LoadPlan] = {
 
 def documents() -> dict[str, Any]:
     """Return by file name what the builders make of the plans."""
-    found: dict[str, Any] = {}
-    for name, plan in PLANS.items():
-        found[f"{name}.json"] = native_spec(plan)
-        statement = sql_statement(replace(plan, task_id=f"query-{plan.task_id}", format=JSON))
-        found[f"{name}.sql.json"] = {"query": statement.query.split("\n"), "context": statement.context}
+    found: dict[str, Any] = {f"{name}.json": native_spec(plan) for name, plan in PLANS.items()}
     found["sampler.json"] = sampler_spec(BASE, rows=500, timeout_ms=15_000)
     return found
 

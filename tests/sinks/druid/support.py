@@ -1,6 +1,6 @@
 """A destination to deliver into: a fake Druid, a lake, a clock that moves by itself, and the runs that were published.
 
-`Bench.deliver` calls the sink as the engine does: looks first, then one step after another with the notes kept and the
+`Bench.deliver` calls the sink as the engine does: polls first, then one step after another with the notes kept and the
 times kept by moving the clock, so that no test waits.
 """
 

@@ -10,9 +10,9 @@ import pytest
 
 from ingestion.ports.context import HttpResponse
 from ingestion.ports.errors import AuthError, ConfigError, SinkRejected, SinkUnavailable
-from sinks.druid.answers import date_of, detail_of, first_line, is_unknown_object, is_unknown_task, status_of
 from sinks.druid.client import CALL_S, MOST_REDIRECTS, QUERY_S, DruidClient, UnknownObjectError
 from sinks.druid.config import DruidConfig
+from sinks.druid.responses import date_of, detail_of, first_line, is_unknown_object, is_unknown_task, status_of
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import http_client
 
@@ -209,7 +209,6 @@ CALLS: dict[str, Callable[[DruidClient], Any]] = {
     "workers": lambda client: client.workers(),
     "rules": lambda client: client.default_rules(),
     "submit": lambda client: client.submit({"id": "t"}),
-    "submit_sql": lambda client: client.submit_sql("SELECT", query_id="t", context={}),
     "task": lambda client: client.task("t"),
     "task_status": lambda client: client.task_status("t"),
     "task_statuses": lambda client: client.task_statuses(["t"]),

@@ -80,6 +80,9 @@ def test_a_wrong_setting_is_refused_without_its_value(settings: dict[str, Any]) 
         {"datasource": "prod.{pipeline}_v-1"},
         {"staging": "s3://bucket/prefix?endpoint=http://store:9000&region=eu-1&path_style=1"},
         {"task_timeout_s": LONGEST_TASK_S},
+        # as stored before ingestion by SQL left
+        {"engine": "sql"},
+        {"engine": "native"},
     ],
 )
 def test_a_right_setting_is_taken(settings: dict[str, Any]) -> None:

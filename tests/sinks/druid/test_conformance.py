@@ -146,25 +146,6 @@ class TestMergesByDisk(ByDisk):
 
 
 @pytest.mark.slow
-class TestStatementsByDisk(ByDisk):
-    """The multi-stage engine."""
-
-    mode = WriteMode.REPLACE
-    extensions = ("msq",)
-    settings: ClassVar[dict[str, Any]] = {"shares_disk": True, "engine": "sql"}
-    credentials = ("password",)
-
-
-@pytest.mark.slow
-class TestMergingStatementsInline(DruidConformance):
-    """The multi-stage engine, merging."""
-
-    extensions = ("msq",)
-    settings: ClassVar[dict[str, Any]] = {"engine": "sql"}
-    credentials = ("password",)
-
-
-@pytest.mark.slow
 class TestReplacementsBySignedAddress(BySignedAddress):
     """Every pair of keys is refused where one of it is wrong."""
 

@@ -1,4 +1,4 @@
-"""A delivery on its way: states, looks, books, and what becomes of it when things go wrong outside."""
+"""A delivery on its way: states, polls, control totals, and its end when things go wrong outside."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from ingestion.ports.errors import Cancelled
 from ingestion.ports.publication import DeliveryState, WriteMode
 from ingestion.ports.schema import Column, ColumnType
-from sinks.druid.loading import LAG_S, LONGEST_LOOK_S, UNKNOWN_GRACE_S
+from sinks.druid.loading import LAG_S, LONGEST_POLL_S, UNKNOWN_GRACE_S
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import KEYLESS, PIPELINE, Bench, day
 
@@ -70,7 +70,7 @@ def test_looks_come_at_once_and_then_ever_more_rarely(druid: FakeDruid, bench: B
 
     assert outcome.waits[0] == 1
     assert outcome.waits == sorted(outcome.waits)
-    assert outcome.waits[-1] == LONGEST_LOOK_S
+    assert outcome.waits[-1] == LONGEST_POLL_S
 
 
 def test_many_tasks_are_looked_at_with_one_question(druid: FakeDruid, bench: Bench) -> None:
@@ -164,9 +164,9 @@ def test_a_page_that_says_200_is_no_acceptance(druid: FakeDruid, bench: Bench) -
     assert druid.count(TASK) == 2
 
 
-@pytest.mark.parametrize("looks", [1, 3])
-def test_a_task_that_is_not_known_for_a_moment_is_waited_for(druid: FakeDruid, bench: Bench, looks: int) -> None:
-    druid.hide_next_task(looks)
+@pytest.mark.parametrize("polls", [1, 3])
+def test_a_task_that_is_not_known_for_a_moment_is_waited_for(druid: FakeDruid, bench: Bench, polls: int) -> None:
+    druid.hide_next_task(polls)
 
     outcome = bench.publish(1, ROWS, mode=WriteMode.APPEND)
 
@@ -224,11 +224,11 @@ def test_a_task_that_failed_after_publishing_is_not_made_again(druid: FakeDruid,
 
 
 @ALL_MODES
-@pytest.mark.parametrize("looks", [1, 4])
+@pytest.mark.parametrize("polls", [1, 4])
 def test_nor_where_its_rows_are_loaded_and_seen_late(
-    druid: FakeDruid, bench: Bench, mode: WriteMode, looks: int
+    druid: FakeDruid, bench: Bench, mode: WriteMode, polls: int
 ) -> None:
-    druid.load_after(looks)
+    druid.load_after(polls)
     druid.lag_broker(2)
     druid.fail_next_task("java.io.IOException: pushing the log failed", is_after_publishing=True)
 

@@ -67,7 +67,7 @@ class Model:
         ctx = RecordingContext(lake=self.lake).context
         held = Counter((chunk_of(row[3], self.granularity)[0], row[0]) for row in self.held)
         with Merge(list(self.manifests.values()), run_id=manifest.run_id, key=self.key, ctx=ctx) as merge:
-            result = merge.settle(self.granularity, held)
+            result = merge.resolve(self.granularity, held)
             columns = druid_columns(manifest.contract, merge.part_types())
             lines = b"".join(text for text, _ in merge.rows(columns)).splitlines()
         rows = [json.loads(line) for line in lines]
@@ -176,7 +176,7 @@ def test_without_a_key_every_row_of_every_run_is_there_once(history: list[tuple[
     play(Model(key=()), history)
 
 
-@pytest.mark.slow
+@pytest.mark.drill  # `make test` tries 40
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(HISTORIES, GRANULARITIES, st.sampled_from([("id",), ()]))
 def test_after_each_of_many_merges_the_datasource_holds_the_state(
@@ -268,7 +268,7 @@ def merged(lake: MemoryLake, *manifests: Manifest, key: tuple[str, ...] = ("id",
     """Return the rows that a merge of the last of these runs writes into an empty datasource."""
     ctx = RecordingContext(lake=lake).context
     with Merge(manifests, run_id=manifests[-1].run_id, key=key, ctx=ctx) as merge:
-        merge.settle(Granularity.DAY, {})
+        merge.resolve(Granularity.DAY, {})
         columns = druid_columns(manifests[-1].contract, merge.part_types())
         lines = b"".join(text for text, _ in merge.rows(columns)).splitlines()
     return sorted((json.loads(line) for line in lines), key=lambda found: (found[RUN], repr(found.get("id"))))

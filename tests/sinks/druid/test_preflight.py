@@ -12,11 +12,11 @@ import pytest
 
 from ingestion.ports.check import CheckReport, Finding
 from ingestion.ports.errors import AuthError, ConfigError, IngestError, SinkRejected, SinkUnavailable
-from ingestion.ports.messages import MESSAGES
+from ingestion.ports.messages import find_message
 from ingestion.toolkit.http.client import Http
 from ingestion.toolkit.http.egress import EgressPolicy
 from sinks.druid import preflight
-from sinks.druid.causes import cause_in_druid, cause_in_store
+from sinks.druid.diagnostics import cause_in_druid, cause_in_store
 from sinks.druid.preflight import BUDGET_S, CALL_S, MOST_SKEW_S
 from tests.conformance.context import MemoryLake
 from tests.fakes.druid import FakeDruid
@@ -36,7 +36,7 @@ def failed(bench: Bench) -> Finding:
     found = [finding for finding in report.findings if not finding.ok]
     assert len(found) == 1, report.findings
     assert found[0].fix
-    assert found[0].code in MESSAGES
+    assert find_message(found[0].code)
     assert found[0].detail
     return found[0]
 
@@ -179,16 +179,6 @@ def test_a_cluster_without_a_slot(druid: FakeDruid, bench: Bench) -> None:
     assert "MiddleManager" in found.fix
 
 
-def test_a_statement_that_would_wait_for_a_second_slot(tmp_path: Path) -> None:
-    with FakeDruid(extensions=["msq"], capacity=1) as druid:
-        bench = Bench(druid, tmp_path, lake=MemoryLake(), engine="sql")
-
-        found = failed(bench)
-
-    assert found.layer == "slots"
-    assert "2 slots" in found.detail
-
-
 def test_a_broker_that_answers_no_query(druid: FakeDruid, bench: Bench) -> None:
     druid.fail_next("POST /druid/v2/sql", "html", times=None, status=404)
 
@@ -239,14 +229,6 @@ def test_a_way_that_cannot_be(bench: Bench, settings: dict[str, Any], words: str
     assert found.layer == "extension"
     assert words in found.detail
     assert "druid.extensions.loadList" in found.fix
-
-
-def test_an_engine_that_is_not_loaded(bench: Bench) -> None:
-    bench.settings["engine"] = "sql"
-
-    found = failed(bench)
-
-    assert (found.layer, found.code, found.fix) == ("extension", "sink.no_sql", "Let engine be native.")
 
 
 def test_the_broker_where_the_router_should_be(tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ def test_replacing_an_interval_that_holds_rows_of_other_runs_without_reading_the
 ) -> None:
     from sinks.druid.client import DruidClient
     from sinks.druid.config import Granularity
+    from sinks.druid.datasource_state import rows_held
     from sinks.druid.intervals import chunk_of
-    from sinks.druid.questions import rows_held
     from tests.sinks.druid.support import ms
 
     bench.publish(1, [row(1, on=5)], mode=APPEND)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from sinks.druid.intervals import EVERYTHING, Interval, milliseconds
-from sinks.druid.segments import chunks_of, parse_segment
+from sinks.druid.responses import chunks_of, parse_segment
 from tests.sinks.druid.support import day, ms
 
 OLD, NEW = "2026-11-25T18:31:57.889Z", "2026-11-25T18:32:00.140Z"

@@ -7,7 +7,7 @@ import pytest
 from ingestion.ports.errors import SinkUnavailable
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig
-from sinks.druid.slots import budget_of, capacity_of, is_ours, wait_for_slot
+from sinks.druid.tasks import budget_of, capacity_of, is_ours, wait_for_slot
 from tests.fakes.druid import FakeDruid
 from tests.sinks.druid.support import Bench, WriteMode, day, http_client
 

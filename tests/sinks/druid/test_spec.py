@@ -1,6 +1,5 @@
-"""What Druid is told: specs and statements that are known to be right, and what no plan can be made for."""
+"""Specs that are known to be right, and plans that cannot be made."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.ports.errors import ConfigError, SinkRejected
-from sinks.druid.columns import DruidColumn, DruidType
+from ingestion.ports.errors import SinkRejected
 from sinks.druid.config import Granularity
-from sinks.druid.intervals import LAST_MS, covers
+from sinks.druid.intervals import covers
 from sinks.druid.spec import (
     MARKER,
     data_schema,
@@ -21,7 +19,6 @@ from sinks.druid.spec import (
     plan_replacement,
     quote_in_expression,
 )
-from sinks.druid.sql_spec import sql_statement
 from tests.fakes.druid.validation import check_sampler, check_task
 from tests.sinks.druid.plans import BASE, DAY_MS, FOLDER, JANUARY, PLANS, documents, text_of
 
@@ -89,7 +86,6 @@ def test_another_plan_has_another_hash(change: dict[str, Any]) -> None:
     [
         native_spec(BASE),
         {"task": "x", "payload": native_spec(BASE)},
-        {"task": "x", "payload": {"type": "query_controller", "sqlQueryContext": sql_statement(BASE).context}},
     ],
 )
 def test_a_task_of_ours_is_known_by_its_hash(task: dict[str, Any]) -> None:
@@ -114,38 +110,6 @@ def test_a_name_in_an_expression_ends_where_it_should(name: str) -> None:
     inside = quoted[1:-1].replace("\\\\", "").replace('\\"', "")
     assert '"' not in inside
     assert "\\" not in inside
-
-
-@given(st.text(min_size=1, max_size=30))
-def test_no_name_leaves_its_place_in_a_statement(name: str) -> None:
-    column = DruidColumn(name, name, DruidType.STRING)
-
-    statement = sql_statement(replace(BASE, columns=(column,), time_column=None, source={"type": "inline", "data": ""}))
-
-    rest = statement.query.replace('"' + name.replace('"', '""') + '"', "")
-    assert rest.count('"samples"') == 1
-    assert rest.count("PARTITIONED BY") == 1
-
-
-@given(st.text(max_size=40))
-def test_no_row_leaves_its_place_in_a_statement(text: str) -> None:
-    source = {"type": "inline", "data": text}
-
-    query = sql_statement(replace(BASE, source=source)).query
-
-    literal = query.split("EXTERN('", 1)[1].split('\', \'{"type": "json"}\'', 1)[0]
-    assert "'" not in literal.replace("''", "")
-    assert json.loads(literal.replace("''", "'")) == source
-
-
-def test_a_statement_cannot_name_the_end_of_the_year_9999() -> None:
-    last = replace(BASE, granularity=Granularity.YEAR, intervals=((LAST_MS - 365 * DAY_MS, LAST_MS),))
-
-    with pytest.raises(ConfigError) as raised:
-        sql_statement(last)
-
-    assert raised.value.code == "sink.no_way"
-    assert native_spec(last)["spec"]["dataSchema"]["granularitySpec"]["intervals"]
 
 
 def test_discovery_names_only_what_is_declared() -> None:

@@ -17,10 +17,9 @@ from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
 from ingestion.toolkit import failpoints
 from ingestion.toolkit.lake.destination import as_destination
-from sinks.druid.config import DruidConfig, InputWay
-from sinks.druid.staging import INLINE_BYTES, Staging
-from sinks.druid.stores import StagingStore
-from sinks.druid.ways import Way
+from sinks.druid.config import DruidConfig, InputKind
+from sinks.druid.input_source import Input
+from sinks.druid.staging import INLINE_BYTES, Staging, StagingStore
 from tests.conformance.context import MemoryLake
 from tests.fakes.druid import FakeDruid
 from tests.servers import Moto, VersityGateway
@@ -28,17 +27,17 @@ from tests.sinks.druid.support import KEYLESS, PIPELINE, Bench, day
 
 ROWS = [{"id": number, "name": "Si", "at": day(1 + number % 3)} for number in range(9)]
 APPEND, MERGE, REPLACE = WriteMode.APPEND, WriteMode.MERGE, WriteMode.REPLACE
-JSON_BY_FILE = Way(InputWay.LOCAL, "json", "")
+JSON_BY_FILE = Input(InputKind.LOCAL, "json", "")
 
 
 class Killed(BaseException):
     """The process ends here."""
 
 
-def staging_of(bench: Bench, *, way: Way = JSON_BY_FILE, **settings: Any) -> Staging:
+def staging_of(bench: Bench, *, found: Input = JSON_BY_FILE, **settings: Any) -> Staging:
     manifest = bench.manifest(1, mode=REPLACE)
     config = DruidConfig(**{**bench.settings, **settings})
-    return Staging(config, bench.ctx, delivery=bench.view(manifest), find_way=lambda: way)
+    return Staging(config, bench.ctx, delivery=bench.view(manifest), find_input=lambda: found)
 
 
 def kill_at(folder: Path, point: str) -> None:

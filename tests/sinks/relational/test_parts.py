@@ -9,9 +9,9 @@ import pytest
 
 from ingestion.ports.errors import StoreCorrupt
 from ingestion.ports.publication import PartView
-from sinks.relational import parts
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.parts import Fitting, fit, read_blocks, read_contents
-from sinks.relational.table_kinds import Content, Kind
+from sinks.relational.table_kinds import Content
 
 
 def stored(table: pa.Table, **options: int) -> io.BytesIO:
@@ -65,17 +65,11 @@ def test_bytes_that_are_no_parquet_are_a_corrupt_part() -> None:
     assert caught.value.code == "store.corrupt"
 
 
-def test_blocks_keep_to_their_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "_READ_ROWS", 100)
-    table = pa.table({"a": range(1000), "b": ["x" * 100] * 1000})
+def test_blocks_keep_to_their_rows() -> None:
+    blocks = list(read_blocks(stored(pa.table({"a": range(1000)})), part_of(1000), longest=250))
 
-    by_rows = list(read_blocks(stored(table), part_of(1000), longest=250))
-    monkeypatch.setattr(parts, "BLOCK_BYTES", 40_000)
-    by_bytes = list(read_blocks(stored(table), part_of(1000), longest=10_000))
-
-    assert [block.height for block in by_rows] == [200] * 5
-    assert max(block.height for block in by_bytes) <= 400
-    assert pl.concat(by_bytes)["a"].to_list() == list(range(1000))
+    assert [block.height for block in blocks] == [250] * 4
+    assert pl.concat(blocks)["a"].to_list() == list(range(1000))
 
 
 def test_fewer_rows_than_were_recorded_are_noticed() -> None:

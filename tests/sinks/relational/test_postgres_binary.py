@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.postgres_binary import encode_rows
-from sinks.relational.table_kinds import Kind
 
-KINDS = (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE, Kind.DATETIME, Kind.TEXT, Kind.JSON)
+KINDS = (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE, Kind.TIMESTAMP, Kind.TEXT, Kind.JSON)
 SCHEMA = {
     "integer": pl.Int64,
     "number": pl.Float64,
@@ -53,7 +53,7 @@ def read_value(data: bytes, kind: Kind) -> Any:  # noqa: PLR0911 - one return pe
             return bool(data[0])
         case Kind.DATE:
             return EPOCH.date() + dt.timedelta(days=struct.unpack(">i", data)[0])
-        case Kind.DATETIME:
+        case Kind.TIMESTAMP:
             return EPOCH + dt.timedelta(microseconds=struct.unpack(">q", data)[0])
         case Kind.JSON:
             assert data[0] == 1

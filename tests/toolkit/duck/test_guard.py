@@ -24,7 +24,7 @@ def closed(tmp_path: Path) -> Iterator[Any]:
         pq.write_table(pa.table({"id": [1, 2, 3]}), tmp_path / f"{name}.parquet")
     path = tmp_path / "rows.parquet"
     kinds = {"id": Kind.INTEGER}
-    setup = view_statements([ViewFile(path, PartShape((ColumnShape("id", Kind.INTEGER),), (3,)))], kinds=kinds)
+    setup = view_statements([ViewFile(path, PartShape((ColumnShape("id", "int64"),), (3,)))], kinds=kinds)
     job = {
         "files": [str(path)],
         "setup": setup,

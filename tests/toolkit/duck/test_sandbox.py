@@ -9,7 +9,7 @@ import pytest
 
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.clean.kinds import agreed_kinds
-from ingestion.toolkit.clean.shapes import read_shape
+from ingestion.toolkit.clean.reader import read_shape
 from ingestion.toolkit.duck.sandbox import Answer, Limits, run_query
 from ingestion.toolkit.duck.views import ViewFile, view_statements
 from ingestion.toolkit.lake.opening import open_lake

@@ -4,15 +4,14 @@ import json
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from ingestion.ports.errors import (
-    AuthError,
     ConfigError,
     SourceRejected,
 )
-from ingestion.toolkit.http.client import Http, expect_json, is_same_origin
-from ingestion.toolkit.http.egress import EgressPolicy
+from ingestion.toolkit.http.client import Http
+from ingestion.toolkit.http.egress import EgressPolicy, is_same_origin
+from ingestion.toolkit.http.errors import expect_json
 from ingestion.toolkit.redact import redact
 from tests.fakes.http_client import URL, Source, client
 
@@ -68,33 +67,13 @@ def test_a_line_break_in_a_header_is_refused(value: str) -> None:
     assert source.requests == []
 
 
-def test_credentials_go_to_their_origin_alone_and_never_into_texts() -> None:
-    secret = "CANARY-0f3a9d1c"
-    source = Source(httpx.Response(401, text=f"bad key {secret}"))
-    http = client(source, auth_headers={"x-api-key": SecretStr(secret)}, auth_origins=["https://api.example.org"])
-
-    with pytest.raises(AuthError) as caught:
-        http.get(f"{URL}?token={secret}")
-    with pytest.raises(AuthError):
-        http.get("https://elsewhere.example.net/")
-
-    assert source.requests[0].headers["x-api-key"] == secret
-    assert "x-api-key" not in source.requests[1].headers
-    assert secret not in f"{caught.value} {caught.value.values}"
-
-
-def test_the_value_of_a_bearer_token_is_known_to_redaction() -> None:
-    client(Source(httpx.Response(200)), auth_headers={"authorization": SecretStr("Bearer CANARY-77aa66bb")})
-
-    assert redact("x CANARY-77aa66bb y") == "x *** y"
-
-
 def test_a_secret_that_a_caller_sends_itself_is_known_to_redaction() -> None:
     source = Source(httpx.Response(200))
+    headers = {"X-Api-Key": "CANARY-5e5e5e", "X-Wish": "elements", "Authorization": "Bearer CANARY-77aa66bb"}
 
-    client(source).get(URL, headers={"X-Api-Key": "CANARY-5e5e5e", "X-Wish": "elements"})
+    client(source).get(URL, headers=headers)
 
-    assert redact("CANARY-5e5e5e for elements") == "*** for elements"
+    assert redact("CANARY-5e5e5e for elements, x CANARY-77aa66bb y") == "*** for elements, x *** y"
 
 
 def test_the_answers_url_carries_no_secret() -> None:
@@ -124,14 +103,10 @@ def test_a_redirect_within_the_origin_keeps_the_headers() -> None:
 )
 def test_a_redirect_to_another_origin_loses_the_credentials(location: str) -> None:
     source = redirecting(location)
-    headers = {"Authorization": "Bearer x", "Cookie": "a=b", "x-api-key": "k", "accept": "application/json"}
-    policy = EgressPolicy(ports=frozenset({443, 444}))
-    auth = {"x-auth": SecretStr("secret-value")}
-    http = Http(
-        policy, transport=httpx.MockTransport(source), auth_headers=auth, auth_origins=["https://api.example.org"]
-    )
+    secret = {"Authorization": "Bearer x", "Cookie": "a=b", "x-api-key": "k", "x-auth": "secret-value"}
+    http = Http(EgressPolicy(ports=frozenset({443, 444})), transport=httpx.MockTransport(source))
 
-    http.get(URL, headers=headers)
+    http.get(URL, headers={**secret, "accept": "application/json"})
 
     assert {"authorization", "cookie", "x-api-key", "x-auth"} <= set(source.requests[0].headers)
     assert {"authorization", "cookie", "x-api-key", "x-auth"}.isdisjoint(source.requests[1].headers)

@@ -16,8 +16,7 @@ from ingestion.ports.errors import (
     SourceRejected,
     SourceUnavailable,
 )
-from ingestion.toolkit.http.client import expect_json
-from ingestion.toolkit.http.errors import HTTPX_ERRORS, error_detail, from_exception, from_status
+from ingestion.toolkit.http.errors import HTTPX_ERRORS, error_detail, expect_json, from_exception, from_status
 from ingestion.toolkit.http.retry import TransientError
 from tests.fakes.http_client import URL, Source, client, response
 

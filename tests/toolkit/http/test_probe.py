@@ -17,8 +17,8 @@ from ingestion.ports.errors import (
     Cancelled,
     ConfigError,
 )
-from ingestion.toolkit.http.client import expect_json
 from ingestion.toolkit.http.egress import EgressPolicy
+from ingestion.toolkit.http.errors import expect_json
 from ingestion.toolkit.http.probe import probe
 from tests.fakes.http_client import client_of, seconds_to_abort
 from tests.fakes.http_server import FakeSite

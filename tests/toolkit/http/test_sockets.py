@@ -13,8 +13,9 @@ from ingestion.ports.errors import (
     SourceUnavailable,
 )
 from ingestion.toolkit.http import client as http_module
-from ingestion.toolkit.http.client import Http, expect_json
+from ingestion.toolkit.http.client import Http
 from ingestion.toolkit.http.egress import EgressPolicy
+from ingestion.toolkit.http.errors import expect_json
 from tests.fakes.http_client import client_of
 from tests.fakes.http_server import FakeSite, fake_sites
 

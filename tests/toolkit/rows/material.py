@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from ingestion.ports.context import Lake
 from ingestion.ports.publication import PartView
 from ingestion.toolkit.clean.kinds import agreed_kinds
-from ingestion.toolkit.clean.shapes import read_shape
-from ingestion.toolkit.rows.sequence import Piece, RowSequence
+from ingestion.toolkit.clean.reader import read_shape
+from ingestion.toolkit.clean.sequence import Piece, RowSequence
 
 
 def put_part(

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.clean.sequence import RowSequence
 from ingestion.toolkit.lake.opening import ObjectStore, open_lake
 from ingestion.toolkit.rows import workbook
 from ingestion.toolkit.rows.formats import MEDIA_TYPES, format_of, write
-from ingestion.toolkit.rows.sequence import RowSequence
 from ingestion.toolkit.rows.spreadsheets import defuse
 from tests.toolkit.rows.material import numbered, put_part, sequence
 
