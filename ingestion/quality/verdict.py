@@ -1,4 +1,4 @@
-"""What a check says about one table."""
+"""Verdict of a check over one table."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The books of one table: fetched = accepted + rejected + duplicate + filtered."""
+    """Control totals of one table: fetched = accepted + rejected + duplicate + filtered."""
 
     fetched: int
     accepted: int
@@ -20,13 +20,13 @@ class Counts:
     def __post_init__(self) -> None:
         parts = self.accepted + self.rejected + self.duplicate + self.filtered
         if self.fetched != parts:
-            msg = f"the books do not balance: {self}"
+            msg = f"the control totals do not balance: {self}"
             raise AssertionError(msg)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of every row of one table.
+    """Outcome of every row of one table.
 
     `clean` has the declared columns in contract order, the extra ones, then `_run`, `_part`, `_row`, `_page`.
     `rejected` has one line per rejected or duplicate row (`rejects.REJECTED_SCHEMA`). `high_water` is the greatest
