@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ingestion.ports.errors import Cancelled, SinkRejected, SinkUnavailable, StoreCorrupt, count_mismatch
+from ingestion.ports.errors import SinkRejected, SinkUnavailable, StoreCorrupt, count_mismatch
 from ingestion.ports.publication import DeliveryState, Receipt
 from ingestion.ports.sink import CommitStep
 from ingestion.toolkit.failpoints import failpoint
@@ -138,9 +138,7 @@ class Loading:
         check_visibility(plan, self.client)
         if plan.discovers:
             check_discovery(plan, self.client, destination=self.delivery.destination)
-        self.ctx.progress()
-        if self.ctx.should_stop():
-            raise Cancelled
+        self.ctx.beat()
         failpoint("druid.before_post")
         try:
             submission = self.client.submit(native_spec(plan))

@@ -1,18 +1,21 @@
-"""Clean parts as Druid reads them, gzip JSON Lines; and what is known of a part without reading it again.
+"""Clean parts as Druid reads them, gzip JSON Lines; and facts of a part, told by its footer where it tells them.
 
 This module imports polars and pyarrow; so it is imported by the functions that hold data.
 """
 
 import gzip
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 
+from ingestion.ports.context import Lake
+from ingestion.ports.errors import StoreCorrupt
+from ingestion.ports.publication import PartView
+from ingestion.toolkit.clean.kinds import ColumnShape
+from ingestion.toolkit.clean.reader import PartFile, open_part, read_shape
 from sinks.druid.columns import DruidColumn, DruidType
 from sinks.druid.intervals import FIRST_MS, LAST_MS, milliseconds
 
@@ -24,7 +27,7 @@ _LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class PartStats:
-    """What a part holds: rows, Arrow types, nulls by column, and its event times in milliseconds.
+    """Facts of a part: rows, Arrow types, nulls by column, and its event times in milliseconds.
 
     `first_ms` and `last_ms` are None where no row has an event time; `untimed` counts those that have none.
     """
@@ -36,42 +39,48 @@ class PartStats:
     last_ms: int | None = None
     untimed: int = 0
 
-    def to_json(self) -> bytes:
-        """Return the same as JSON text."""
-        return json.dumps(asdict(self), sort_keys=True).encode()
 
-    @classmethod
-    def from_json(cls, text: bytes) -> "PartStats":
-        """Return what `to_json` wrote."""
-        return cls(**json.loads(text))
-
-
-def read_stats(source: BinaryIO, *, time_column: str | None) -> PartStats:
-    """Return what the part holds; the nulls come from its statistics where they have them."""
-    file = pq.ParquetFile(source)
-    types = {field.name: str(field.type) for field in file.schema_arrow}
-    nulls = _null_counts(file)
-    rows = file.metadata.num_rows
-    if time_column is None or time_column not in types:
-        return PartStats(rows, types, nulls, untimed=rows)
-    first, last, untimed = None, None, 0
-    for batch in file.iter_batches(BATCH_ROWS * 5, columns=[time_column]):
-        times = milliseconds_of(_frame(batch)[time_column])
-        low, high = times.min(), times.max()
-        untimed += times.null_count()
-        if isinstance(low, int) and isinstance(high, int):
-            first = low if first is None else min(first, low)
-            last = high if last is None else max(last, high)
-    return PartStats(rows, types, nulls, first, last, untimed)
+def read_stats(lake: Lake, part: PartView, *, time_column: str | None) -> PartStats:
+    """Return the facts of the part; its rows are read only for columns that the footer does not tell of."""
+    if lake.head(part.key) is None:
+        raise StoreCorrupt("store.missing", key=part.key)
+    shape = read_shape(lake, part)
+    types = {column.name: column.type for column in shape.columns}
+    with open_part(lake, part) as file:
+        nulls = {column.name: _null_count(file, column) for column in shape.columns}
+        time = shape.column(time_column) if time_column is not None else None
+        if time is None:
+            return PartStats(part.rows, types, nulls, untimed=part.rows)
+        untimed = nulls[time.name]
+        if untimed == part.rows:
+            return PartStats(part.rows, types, nulls, untimed=untimed)
+        if time.is_bounded:
+            times = pl.Series([time.low, time.high], dtype=pl.Datetime("us", "UTC"))
+        else:
+            times = pl.concat([_series(batch, time.name) for _, batch in file.batches([time.name])])
+        moments = milliseconds_of(times)
+    first, last = moments.min(), moments.max()
+    assert isinstance(first, int) and isinstance(last, int)  # noqa: S101, PT018 (some row has a time)
+    return PartStats(part.rows, types, nulls, first, last, untimed)
 
 
-def json_lines(source: BinaryIO, columns: Sequence[DruidColumn]) -> Iterator[bytes]:
+def _null_count(file: PartFile, column: ColumnShape) -> int:
+    if column.null_count is not None:
+        return column.null_count
+    return sum(batch.column(0).null_count for _, batch in file.batches([column.name]))
+
+
+def _series(batch: Any, name: str) -> pl.Series:
+    return frame_of(batch)[name]
+
+
+def json_lines(lake: Lake, part: PartView, columns: Sequence[DruidColumn]) -> Iterator[bytes]:
     """Yield the part's rows as JSON Lines, a batch at a time, each value in the type of its column."""
-    file = pq.ParquetFile(source)
-    present = set(file.schema_arrow.names)
-    wanted = [column for column in columns if column.source in present]
-    for batch in file.iter_batches(BATCH_ROWS, columns=[column.source for column in wanted]):
-        yield frame_as_json(_frame(batch), wanted)
+    with open_part(lake, part) as file:
+        present = set(file.schema.names)
+        wanted = [column for column in columns if column.source in present]
+        for _, batch in file.batches([column.source for column in wanted], rows=BATCH_ROWS):
+            yield frame_as_json(frame_of(batch), wanted)
 
 
 def frame_as_json(frame: pl.DataFrame, columns: Sequence[DruidColumn]) -> bytes:
@@ -121,29 +130,11 @@ def _taken(buffer: io.BytesIO) -> bytes:
     return data
 
 
-def _frame(batch: Any) -> pl.DataFrame:
+def frame_of(batch: Any) -> pl.DataFrame:
+    """Return a batch as a frame."""
     frame = pl.from_arrow(batch)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 (a batch has columns)
     return frame
-
-
-def _null_counts(file: pq.ParquetFile) -> dict[str, int]:
-    names = file.schema_arrow.names
-    counts = dict.fromkeys(names, 0)
-    unknown = set()
-    for group in range(file.metadata.num_row_groups):
-        row_group = file.metadata.row_group(group)
-        for position in range(row_group.num_columns):
-            chunk = row_group.column(position)
-            statistics = chunk.statistics
-            found = None if statistics is None else statistics.null_count
-            if found is None:
-                unknown.add(chunk.path_in_schema)
-            else:
-                counts[chunk.path_in_schema] += found
-    for name in unknown & set(names):
-        counts[name] = sum(batch.column(0).null_count for batch in file.iter_batches(columns=[name]))
-    return counts
 
 
 def milliseconds_of(times: pl.Series) -> pl.Series:
