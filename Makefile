@@ -13,12 +13,32 @@ TYPED := ingestion/ports ingestion/toolkit ingestion/quality ingestion/ratelimit
 OPTIONS := $(if $(DATA),--data $(DATA)) $(if $(PORT),--port $(PORT))
 UP_OPTIONS := $(OPTIONS) $(if $(DRUID),--with-druid)
 
-PARALLEL := -n 3 --dist loadscope # many tests wait for processes more than they compute
+# Many tests wait for processes more than they compute.
+PARALLEL := -n 3 --dist loadscope
+NOT_LONG := not slow and not faults and not druid and not drill
+
+# By the commit, so that the share of the faults changes; processes of the product know no such variable.
+DRILL_SEED := $(or $(HEADGATE_DRILL_SEED),$(shell git rev-parse --short=8 HEAD 2>/dev/null || date -u +%Y%m%d))
+unexport HEADGATE_DRILL_SEED
+
+# Once more, with these words for pytest, on PostgreSQL; a machine without it is told so, and CI fails.
+define on-postgres
+	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
+		echo "Once more on PostgreSQL:"
+		$(BIN)/python -m pytest -q --database postgres $(1)
+	elif [ "$${REQUIRE_ALL:-}" = 1 ]; then
+		echo "PostgreSQL is not installed, so the tests were not run on it." >&2
+		exit 1
+	else
+		echo "PostgreSQL is not installed here, so the tests ran on SQLite alone."
+	fi
+endef
 
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
 	echo "  DATA=folder and PORT=number choose where run, up and down work; DRUID=1 gives run and up a Druid (Java 17, Maven)."
+	echo "  HEADGATE_DRILL_SEED=text lets faults inject what that seed chooses; without it, the commit is the seed."
 
 .PHONY: run
 run: install ## Install, start everything, load the bundled sample and show where to look
@@ -36,30 +56,26 @@ down: ## Stop what `make run` or `make up` started
 	$(MANAGE) down $(OPTIONS)
 
 .PHONY: test
-test: install-dev ## The tests on SQLite, then those that touch the database on PostgreSQL
-	@$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not druid and (not faults or choice)"
-	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
-		echo "Once more on PostgreSQL, what touches the database:"
-		$(BIN)/python -m pytest -q $(PARALLEL) -m "choice or (database and not slow and not faults and not worker and not druid)" --database postgres --ignore tests/admin --ignore tests/management
-	elif [ "$${REQUIRE_ALL:-}" = 1 ]; then
-		echo "PostgreSQL is not installed, so the tests were not run on it." >&2
-		exit 1
-	else
-		echo "PostgreSQL is not installed here, so the tests ran on SQLite alone."
-	fi
+test: install-dev ## The tests on SQLite, and on PostgreSQL those whose SQL, locks or transactions differ there
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m "$(NOT_LONG)"
+	$(call on-postgres,$(PARALLEL) -m "both and $(NOT_LONG)" --ignore tests/admin --ignore tests/management)
 
 .PHONY: slow
 slow: install-dev ## The tests that `make test` leaves out because they take long
-	@$(BIN)/python -m pytest -q $(PARALLEL) -m "slow and not faults and not druid"
-	if $(BIN)/python -c "import sys; from tests.servers import find_postgres; sys.exit(not find_postgres())"; then
-		echo "The pages and commands once more on PostgreSQL:"
-		$(BIN)/python -m pytest -q $(PARALLEL) -m "database and not slow and not worker" --database postgres tests/admin tests/management
-	fi
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m "slow and not faults and not druid and not drill"
+	$(call on-postgres,$(PARALLEL) -m "both and $(NOT_LONG)" tests/admin tests/management)
 
 .PHONY: faults
-faults: install-dev ## Kill processes and servers at every boundary and count the rows
+faults: install-dev ## Kill processes and servers: a seeded twentieth of `make drills`, some of every kind
+	@echo "The faults of seed $(DRILL_SEED); HEADGATE_DRILL_SEED=$(DRILL_SEED) make faults repeats them."
+	$(BIN)/python -m pytest -q -m faults tests/faults --drill-seed "$(DRILL_SEED)"
+	$(call on-postgres,-m faults tests/faults --drill-seed "$(DRILL_SEED)")
+
+.PHONY: drills
+drills: install-dev ## Everything that takes long: a kill at every boundary, 100 random ones, random histories (an hour)
 	@$(BIN)/python -m pytest -q -m faults tests/faults
-	$(BIN)/python -m pytest -q -m faults tests/faults --database postgres -k "not 100"
+	$(BIN)/python -m pytest -q -m drill
+	$(call on-postgres,-m faults tests/faults -k "not killed_at_random_points")
 
 .PHONY: test-druid
 test-druid: install-dev ## The tests against a real Druid (needs Java 17 and Maven, and 2 GB of memory)

@@ -64,7 +64,7 @@ class _Bench:
         from pydantic import SecretStr
 
         from ingestion.toolkit.lake.local import LocalLake
-        from sinks.relational.postgres_sink import PostgresConfig, PostgresSink
+        from sinks.relational.postgres.sink import PostgresConfig, PostgresSink
 
         self._url = place.start_postgres("shared_buffers=512MB", "max_wal_size=4GB")
         port = int(self._url.rpartition(":")[2])

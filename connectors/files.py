@@ -1,8 +1,7 @@
 """Files that lie in the lake already: CSV, JSON Lines, JSON, Parquet and XLSX."""
 
 import io
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, BinaryIO, ClassVar, Literal
@@ -21,11 +20,12 @@ from ingestion.ports.batch import (
     StoredInput,
     StoredSpan,
 )
-from ingestion.ports.check import CheckReport, Finding
+from ingestion.ports.check import CheckReport
 from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context
-from ingestion.ports.errors import Cancelled, ConfigError, IngestError, StoreCorrupt
+from ingestion.ports.errors import ConfigError, StoreCorrupt
 from ingestion.ports.messages import sentence
+from ingestion.toolkit.http.probe import Steps
 from ingestion.toolkit.tabular.spans import Opener, Span
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _CHECK_PREFIX = "uploads/"
 
 
 class FilesConfig(BaseModel):
-    """How files are to be read; what is not said is told from each file."""
+    """Instructions for reading files; what is not said is told from each file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,6 +59,8 @@ class FilesConnector:
     """Reads the files that a query names; each is cut into spans of about 64 MB where its format allows."""
 
     kind: ClassVar[str] = "files"
+    upload_stream: ClassVar[str] = STREAM
+    messages: ClassVar[Mapping[str, str]] = {"file.no_rows": "{name} holds a header but no rows."}
     Config: ClassVar[type[BaseModel]] = FilesConfig
 
     def __init__(self, config: FilesConfig | None = None, *, target_bytes: int | None = None) -> None:
@@ -71,12 +73,9 @@ class FilesConnector:
 
     def check(self, ctx: Context) -> CheckReport:
         """Return whether the lake, where the files lie, answers."""
-        started = time.perf_counter()
-        try:
-            next(iter(ctx.lake.list(_CHECK_PREFIX)), None)
-        except IngestError as error:
-            return CheckReport((_finding(started, code=error.code, detail=str(error)),))
-        return CheckReport((_finding(started),))
+        with Steps() as steps:
+            steps.take("store", lambda: next(iter(ctx.lake.list(_CHECK_PREFIX)), None), detail=lambda _: "")
+        return steps.report
 
     def plan(self, query: Query, since: Cursor | None, ctx: Context) -> Iterable[PartitionSpec]:
         """Yield one partition per span of each file; files without rows leave the event file.no_rows.
@@ -109,9 +108,7 @@ class FilesConnector:
 
     def fetch(self, spec: PartitionSpec, cursor: Cursor | None, ctx: Context) -> Iterator[Page]:
         """Yield the partition's one page, which points at bytes that are in the lake already; nothing is copied."""
-        if ctx.should_stop():
-            return
-        ctx.progress()
+        ctx.beat()
         data = spec.data
         info = ctx.lake.head(data["key"])
         if info is None:
@@ -183,9 +180,7 @@ class _Watched(io.RawIOBase):
         self._file, self._ctx = file, ctx
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self._ctx.should_stop():
-            raise Cancelled
-        self._ctx.progress()
+        self._ctx.beat()
         return self._file.read(-1 if size is None else size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -206,8 +201,7 @@ class _Watched(io.RawIOBase):
 
 
 def _open_watched(key: str, ctx: Context) -> BinaryIO:
-    local = getattr(ctx.lake, "local_path", None)
-    path = local(key) if local is not None else None
+    path = ctx.lake.local_path(key)
     file = path.open("rb") if path is not None else ctx.lake.open(key)
     return _Watched(file, ctx)  # type: ignore[return-value]
 
@@ -234,7 +228,3 @@ def _label(name: str, span: Span, *, span_count: int) -> str:
     if span_count == 1:
         return name
     return f"{name} from row {span.first_row + 1}"
-
-
-def _finding(started: float, *, code: str = "", detail: str = "") -> Finding:
-    return Finding("store", not code, (time.perf_counter() - started) * 1000, detail=detail, code=code)

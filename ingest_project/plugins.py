@@ -9,7 +9,16 @@ SINKS: dict[str, str] = {
     "objects": "sinks.objects.sink:ObjectsSink",
     "catalog": "sinks.catalog:CatalogSink",
     "druid": "sinks.druid.sink:DruidSink",
-    "postgres": "sinks.relational.postgres_sink:PostgresSink",
-    "mysql": "sinks.relational.mysql_sink:MySQLSink",
-    "sqlite": "sinks.relational.sqlite_sink:SqliteSink",
+    "postgres": "sinks.relational.postgres.sink:PostgresSink",
+    "mysql": "sinks.relational.mysql.sink:MySQLSink",
+    "sqlite": "sinks.relational.sqlite.sink:SqliteSink",
 }
+
+OWN_KINDS: dict[str, str] = {
+    "uploads": "files",
+    "demo-optimade": "optimade",
+    "lake": "objects",
+    "catalog": "catalog",
+    "druid": "druid",
+}
+"""The kinds of the sources and destinations that Headgate makes by itself, by their names."""

@@ -222,6 +222,7 @@ HEADGATE_FAILPOINTS = ENVIRONMENT.headgate_failpoints
 HEADGATE_SWITCH_OFF: list[str] = list(ENVIRONMENT.headgate_switch_off)
 HEADGATE_CONNECTORS = plugins.CONNECTORS
 HEADGATE_SINKS = plugins.SINKS
+HEADGATE_OWN_KINDS = plugins.OWN_KINDS
 HEADGATE_QUEUES: dict[str, queues.Queue] = queues.apply_rates(ENVIRONMENT.headgate_queue_rates)
 HEADGATE_TASK_QUEUES: dict[str, str] = dict(queues.TASK_QUEUES)
 HEADGATE_MESSAGE_PRIORITY = "ingest_project.queues.message_priority"

@@ -38,18 +38,18 @@ class TaskMessage:
     step: int = 0
 
 
-def send(call: TaskMessage, *, countdown_s: float | None = None) -> bool:
+def send(message: TaskMessage, *, countdown_s: float | None = None) -> bool:
     """Send the message now; return False, and log, where the broker does not take it."""
-    return send_as_is(call, priority=_message_priority()(call.priority, call.step), countdown_s=countdown_s)
+    return send_as_is(message, priority=_message_priority()(message.priority, message.step), countdown_s=countdown_s)
 
 
-def send_as_is(call: TaskMessage, *, priority: int | None, countdown_s: float | None = None) -> bool:
+def send_as_is(message: TaskMessage, *, priority: int | None, countdown_s: float | None = None) -> bool:
     """Send the message with the transport's own priority number, such as a message came with."""
     failpoint("dispatch.before_send")
     try:
         current_app.send_task(
-            call.name,
-            kwargs=call.ids,
+            message.name,
+            kwargs=message.ids,
             priority=priority,
             countdown=None if countdown_s is None else min(countdown_s, LONGEST_COUNTDOWN_S),
             retry=False,
@@ -57,16 +57,16 @@ def send_as_is(call: TaskMessage, *, priority: int | None, countdown_s: float | 
             ignore_result=True,
         )
     except _BROKER_ERRORS as error:
-        logger.warning("The broker did not take %s %s: %s", call.name, call.ids, type(error).__name__)
+        logger.warning("The broker did not take %s %s: %s", message.name, message.ids, type(error).__name__)
         return False
     failpoint("dispatch.after_send")
     return True
 
 
-def send_after_commit(call: TaskMessage, *, countdown_s: float | None = None) -> None:
+def send_after_commit(message: TaskMessage, *, countdown_s: float | None = None) -> None:
     """Send the message once the current transaction is committed; at once where there is none."""
     # A function with a name: Django logs it where a robust hook fails, and a partial has none.
-    transaction.on_commit(lambda: send(call, countdown_s=countdown_s), robust=True)
+    transaction.on_commit(lambda: send(message, countdown_s=countdown_s), robust=True)
 
 
 def send_chord(chains: Sequence[Sequence[TaskMessage]], body: TaskMessage) -> bool:
@@ -74,7 +74,9 @@ def send_chord(chains: Sequence[Sequence[TaskMessage]], body: TaskMessage) -> bo
 
     Headers return ids only and the body is one signature: each header's message carries the body's.
     """
-    header = group(_signature(calls[0]) if len(calls) == 1 else chain(*map(_signature, calls)) for calls in chains)
+    header = group(
+        _signature(messages[0]) if len(messages) == 1 else chain(*map(_signature, messages)) for messages in chains
+    )
     # As errback only an immutable signature: a plain function would run in the worker's main process, which must
     # not open a database connection before its next fork.
     end = _signature(body).on_error(_signature(body))
@@ -87,12 +89,12 @@ def send_chord(chains: Sequence[Sequence[TaskMessage]], body: TaskMessage) -> bo
     return True
 
 
-def _signature(call: TaskMessage) -> Signature:
+def _signature(message: TaskMessage) -> Signature:
     return current_app.signature(
-        call.name,
-        kwargs=dict(call.ids),
+        message.name,
+        kwargs=dict(message.ids),
         immutable=True,
-        options={"priority": _message_priority()(call.priority, call.step)},
+        options={"priority": _message_priority()(message.priority, message.step)},
     )
 
 

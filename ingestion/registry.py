@@ -1,6 +1,7 @@
 """Finds connectors and sinks by kind and builds them from configured rows."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from ingestion.models import Destination, Source
 from ingestion.ports.connector import Connector, Stream
 from ingestion.ports.errors import ConfigError
+from ingestion.ports.messages import BringsMessages, add_messages
 from ingestion.ports.sink import Sink
 from ingestion.toolkit.redact import register_secret
 
@@ -22,11 +24,36 @@ def known_kinds(port: str) -> list[str]:
 
 
 def plugin_class(port: str, kind: str) -> Any:
-    """Return the class of that kind; ConfigError where there is none."""
+    """Return the class of that kind, its messages known from now on; ConfigError where there is none."""
     path = _table(port).get(kind)
     if path is None:
         raise ConfigError("config.unknown_kind", port=port, kind=kind, known=", ".join(known_kinds(port)))
-    return import_string(path)
+    found = import_string(path)
+    if isinstance(found, BringsMessages):
+        try:
+            add_messages(found.messages, owner=path)
+        except ValueError as error:
+            raise ConfigError("config.message_conflict", kind=kind, detail=str(error)) from error
+    return found
+
+
+def kinds_offering(port: str, ability: type[Any]) -> list[str]:
+    """Return the kinds whose classes have the ability (a Protocol), those that come with Headgate first.
+
+    One that cannot be loaded offers nothing: its fault shows where it is used, not in what others can do.
+    """
+    found = []
+    for kind in _table(port):
+        with suppress(ImportError, ConfigError):
+            if isinstance(plugin_class(port, kind), ability):
+                found.append(kind)
+    return found
+
+
+def own_kind(name: str) -> str:
+    """Return the kind of a source or destination that Headgate makes by itself under that name."""
+    kind: str = settings.HEADGATE_OWN_KINDS[name]
+    return kind
 
 
 def build_connector(source: Source) -> Connector:
@@ -112,7 +139,7 @@ def _holds_secret(annotation: Any) -> bool:
 def _table(port: str) -> dict[str, str]:
     built_in = settings.HEADGATE_CONNECTORS if port == "connector" else settings.HEADGATE_SINKS
     installed = entry_points(group=f"headgate.{port}s")
-    return {
-        **{point.name: point.value.replace(":", ".") for point in installed},
-        **{kind: path.replace(":", ".") for kind, path in built_in.items()},
-    }
+    found = {kind: path.replace(":", ".") for kind, path in built_in.items()}
+    for point in installed:
+        found.setdefault(point.name, point.value.replace(":", "."))
+    return found

@@ -31,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("TEST_DATABASE", "sqlite"),
         help="the database under the tests (also TEST_DATABASE)",
     )
+    parser.addoption(
+        "--drill-seed",
+        default="",
+        help="run the twentieth of the fault matrix that this seed chooses; without it, all of it",
+    )
 
 
 def pytest_configure() -> None:

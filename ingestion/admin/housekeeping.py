@@ -143,14 +143,14 @@ def _work(found: Housekeeping) -> Work:
     return Work(found.actions, f"{found.object_count} objects, {size}." if found.actions else "Nothing was to be done.")
 
 
-def _plan_fill(destination: Destination, asked: Asked) -> Work:
-    runs = redelivery.plan_fill(asked["pipeline"], destination)
+def _plan_redelivery(destination: Destination, asked: Asked) -> Work:
+    runs = redelivery.runs_to_redeliver(asked["pipeline"], destination)
     lines = tuple(f"run {run.pk}, published {run.published_at:%Y-%m-%d %H:%M} UTC, {run.accepted} rows" for run in runs)
     return Work(lines, f"Deliveries: {len(runs)}.")
 
 
 def _fill(destination: Destination, asked: Asked, by: str) -> Work:
-    made = redelivery.fill_destination(asked["pipeline"], destination, by=by)
+    made = redelivery.redeliver_everything(asked["pipeline"], destination, by=by)
     return Work((), f"Deliveries begun: {len(made)}.")
 
 
@@ -179,7 +179,7 @@ OPERATIONS = {
             "Brings what a pipeline has published, and the destination lacks, there: from the lake, the oldest run "
             "first. The source is not asked.",
             "Deliver them",
-            _plan_fill,
+            _plan_redelivery,
             _fill,
         ),
         Operation(

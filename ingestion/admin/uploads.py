@@ -19,6 +19,7 @@ from ingestion.admin.base import ReadOnly
 from ingestion.admin.display import link_to, show_size
 from ingestion.models import Pipeline, Priority, Run, Upload
 from ingestion.ports.errors import ConfigError, IngestError
+from ingestion.runs.start.pipelines import upload_kinds
 from ingestion.runs.start.uploads import UploadReceiver, ingest_upload
 from ingestion.toolkit.redact import redact
 
@@ -91,7 +92,9 @@ class UploadForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         pipelines = cast("forms.ModelChoiceField[Pipeline]", self.fields["pipeline"])
-        pipelines.queryset = Pipeline.objects.filter(source__kind="files").select_related("source", "contract")
+        pipelines.queryset = Pipeline.objects.filter(source__kind__in=upload_kinds()).select_related(
+            "source", "contract"
+        )
 
 
 @admin.register(Upload)

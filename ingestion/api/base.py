@@ -13,6 +13,9 @@ from rest_framework.views import APIView
 
 from ingestion.api.bodies import check_value
 
+DEPRECATED_AT = "@1796083200"
+"""Since when what has an older name is deprecated: 2026-12-01, as RFC 9745 writes it."""
+
 
 class Strict(serializers.Serializer[Any]):
     """A body or a query whose unknown fields are errors that name them."""
@@ -49,6 +52,13 @@ class View(APIView):
     query_classes: ClassVar[Mapping[str, type[Strict]]] = {}
     """By method or, of a resource, by action, where they differ."""
     query: dict[str, Any]
+    renamed_to: ClassVar[str] = ""
+    """The address that has taken this one's place."""
+    renamed: tuple[str, ...] = ()
+
+    def note_renamed(self, old: str, new: str) -> None:
+        """Let the answer say that the request used an old name, which is understood for one release."""
+        self.renamed = (*self.renamed, f"{old} -> {new}")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Let in who may come in, then read the query parameters into `self.query`."""
@@ -62,9 +72,32 @@ class View(APIView):
                 raise serializers.ValidationError({name: ["Give this parameter once."]})
         method = str(request.method).replace("HEAD", "GET")
         query_class = self.query_classes.get(getattr(self, "action", method), self.query_class)
-        serializer = query_class(data=parameters.dict())
+        serializer = query_class(data=parameters.dict(), context={"view": self})
         serializer.is_valid(raise_exception=True)
         self.query = serializer.validated_data
+        if self.renamed_to:
+            self.note_renamed(request.path, self.renamed_to)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the answer; where an old name was used it says so in its headers, as RFC 9745 has it."""
+        if self.renamed:
+            response["Deprecation"] = DEPRECATED_AT
+            response["Headgate-Renamed"] = ", ".join(self.renamed)
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+class RenamedChoiceField(serializers.ChoiceField):
+    """A choice of which some have older names, which are understood for one release."""
+
+    def __init__(self, *, renamed: Mapping[str, str], **options: Any) -> None:
+        self._renamed = renamed
+        super().__init__(**options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the choice under its newer name."""
+        if data in self._renamed:
+            self.context["view"].note_renamed(f"{self.field_name}={data}", self._renamed[data])
+        return super().to_internal_value(self._renamed.get(data, data))
 
 
 def validated(serializer_class: type[serializers.BaseSerializer[Any]], request: Request, **options: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -19,20 +19,23 @@ from ingestion.models import Delivery, Destination, Pipeline, Run
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.redelivery import redeliver
 from ingestion.runs.operate import housekeeping
-from ingestion.runs.read.history import find_deliveries, history_of, notes_of, task_of
+from ingestion.runs.read.history import RENAMED_FIELDS, find_deliveries, history_of, notes_of, task_of
 
 LARGEST_ID = 2**63 - 1
 STATES = [(state.value, state.value) for state in DeliveryState]
 
 
+@extend_schema_serializer(deprecate_fields=list(RENAMED_FIELDS))
 class DeliverySerializer(serializers.ModelSerializer[Delivery]):
     """A run on its way into a destination."""
 
     run = serializers.IntegerField(source="run_id")
     pipeline = serializers.CharField(source="run.pipeline.name")
     destination = serializers.CharField(source="destination.name")
-    looks = serializers.IntegerField(source="polls", help_text="The older name of `polls`, for one release.")
-    refused = serializers.IntegerField(source="rejected", help_text="The older name of `rejected`, for one release.")
+    looks, refused = (
+        serializers.IntegerField(source=new, read_only=True, help_text=f"The older name of `{new}`, for one release.")
+        for new in RENAMED_FIELDS.values()
+    )
 
     class Meta:
         model = Delivery
@@ -88,6 +91,7 @@ class DeliveryDetailSerializer(DeliverySerializer):
             "self": reverse("delivery", kwargs={"id": delivery.pk}, request=request),
             "run": run,
             "destination": reverse("destination", kwargs={"id": delivery.destination_id}, request=request),
+            "rejected": f"{run}/rejected?outcome=rejected_by_destination",
             "refused": f"{run}/rejected?outcome=refused",
         }
 
@@ -137,8 +141,9 @@ class RedeliverySerializer(Strict):
 
 
 class RedeliverView(View):
-    """Delivers a published run again, or to another destination."""
+    """The address at which a run was delivered again before `redeliver` of a destination took its place."""
 
+    renamed_to = "/api/v1/destinations/{id}/redeliver"
     permission_classes = (StaffWrites,)
 
     @operation(
@@ -150,6 +155,7 @@ class RedeliverView(View):
         ),
         request=RedeliverySerializer,
         responses={202: DeliveryDetailSerializer},
+        deprecated=True,
     )
     def post(self, request: Request, id: int) -> Response:
         """Return the delivery, which was begun."""

@@ -1,21 +1,22 @@
-"""What staff may do with a destination beyond deliveries: fill it, tidy it up, empty it, change its tables back."""
+"""What staff may do with a destination beyond deliveries: deliver again, tidy up, empty it, change its tables back."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ingestion.api.base import NameOrId, Strict, nothing, validated
-from ingestion.api.deliveries import DeliverySerializer
+from ingestion.api.deliveries import LARGEST_ID, DeliverySerializer
 from ingestion.api.resource import Resource, action
-from ingestion.models import Pipeline
+from ingestion.models import Delivery, Pipeline, Run
 from ingestion.ports.housekeeping import Housekeeping
-from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.deliver import redelivery
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.history import deliveries_of_tasks
 
@@ -64,8 +65,21 @@ class HousekeepingSerializer(serializers.Serializer[Any]):
     is_dry_run = serializers.BooleanField()
 
 
-class FilledSerializer(serializers.Serializer[Any]):
-    """What a destination is being filled with."""
+class RedeliverRequestSerializer(Strict):
+    """What is to be delivered: one run, or everything of a pipeline that the destination lacks."""
+
+    run = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_ID)
+    pipeline = NameOrId(Pipeline.objects.select_related("contract"), required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return the values; ValidationError where they do not say which."""
+        if len(attrs) != 1:
+            raise serializers.ValidationError({"run": ["Give either a run or a pipeline."]})
+        return attrs
+
+
+class RedeliveredSerializer(serializers.Serializer[Any]):
+    """The deliveries that were begun."""
 
     deliveries = DeliverySerializer(many=True)
 
@@ -141,19 +155,43 @@ class DestinationActions(Resource):
     """What staff may do with a destination beside setting it up."""
 
     @action(
+        "redeliver",
+        "destinations_redeliver",
+        "Deliver a published run to a destination, or everything of a pipeline that it lacks, from the lake",
+        description=(
+            "With `pipeline` everything that it has published and the destination lacks, the oldest run first; what is "
+            "there, or under way, is left out. With `run` that one, which is refused with `delivery.exists` while it "
+            "is under way and once it is verified: nothing is delivered twice. The source is not asked."
+        ),
+        request=RedeliverRequestSerializer,
+        responses={202: RedeliveredSerializer},
+    )
+    def redeliver(self, request: Request, id: int) -> Response:
+        """Return the deliveries, which were begun; none where nothing is missing."""
+        destination, by = self.find(id), request.user.get_username()
+        asked = validated(RedeliverRequestSerializer, request)
+        if "pipeline" in asked:
+            return _redelivered(redelivery.redeliver_everything(asked["pipeline"], destination, by=by))
+        run = get_object_or_404(Run.objects.only("pk"), pk=asked["run"])
+        return _redelivered([redelivery.redeliver(run.pk, destination, by=by)])
+
+    @action(
         "fill",
         "destinations_fill",
         "Bring what a pipeline has published, and the destination lacks, there",
         description="From the lake, the oldest run first. What is there, or under way, is left out.",
         request=OfPipelineSerializer,
-        responses={202: FilledSerializer},
+        responses={202: RedeliveredSerializer},
+        deprecated=True,
+        renamed_to="/api/v1/destinations/{id}/redeliver",
     )
     def fill(self, request: Request, id: int) -> Response:
         """Return the deliveries, which were begun; none where nothing is missing."""
         destination = self.find(id)
         asked = validated(OfPipelineSerializer, request)
-        made = fill_destination(asked["pipeline"], destination, by=request.user.get_username())
-        return Response(FilledSerializer({"deliveries": made}).data, status=status.HTTP_202_ACCEPTED)
+        return _redelivered(
+            redelivery.redeliver_everything(asked["pipeline"], destination, by=request.user.get_username())
+        )
 
     @action(
         "compact",
@@ -181,7 +219,7 @@ class DestinationActions(Resource):
         "drop",
         "destinations_drop",
         "Remove all rows of a pipeline from a destination",
-        description="`confirm` is the pipeline's name. The lake keeps the rows; `fill` brings them back.",
+        description="`confirm` is the pipeline's name. The lake keeps the rows; `redeliver` brings them back.",
         request=DropSerializer,
         responses=HousekeepingSerializer,
     )
@@ -270,3 +308,7 @@ class DestinationActions(Resource):
         """Tell the destination to stop it."""
         housekeeping.cancel_outside_task(self.find(id), task)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _redelivered(made: list[Delivery]) -> Response:
+    return Response(RedeliveredSerializer({"deliveries": made}).data, status=status.HTTP_202_ACCEPTED)

@@ -1,4 +1,4 @@
-"""Rejected, duplicate and refused rows of a run: seen page by page, or downloaded as a file."""
+"""Rows of a run that were rejected, by us or a destination, or are duplicates: seen page by page, or downloaded as a file."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from drf_spectacular.types import OpenApiTypes
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from ingestion.api.base import View, operation
+from ingestion.api.base import RenamedChoiceField, View, operation
 from ingestion.api.pagination import PageQuery, bad_cursor, next_address, page_answer, page_of, read_cursor
 from ingestion.models import Run
-from ingestion.runs.read.quarantine import FORMATS, OUTCOMES, download_rejected, page_rejected
+from ingestion.runs.read.quarantine import FORMATS, OUTCOMES, RENAMED_OUTCOMES, download_rejected, page_rejected
 
 
 class RuleErrorSerializer(serializers.Serializer[Any]):
@@ -29,8 +29,8 @@ class RejectedSerializer(serializers.Serializer[Any]):
     part = serializers.CharField(help_text="Partition it came from: lane-link.")
     row = serializers.IntegerField(help_text="Row in the file or page, from 0.")
     page = serializers.IntegerField(allow_null=True)
-    outcome = serializers.CharField(help_text="rejected and duplicate by us, refused by a destination.")
-    destination = serializers.CharField(allow_null=True, help_text="Which one refused it; else null.")
+    outcome = serializers.CharField(help_text="rejected, duplicate, or rejected_by_destination.")
+    destination = serializers.CharField(allow_null=True, help_text="Which one rejected it; else null.")
     errors = RuleErrorSerializer(many=True)  # type: ignore[assignment]
     raw = serializers.CharField(help_text="The record as it arrived.")
 
@@ -40,7 +40,7 @@ class RejectedQuery(PageQuery):
 
     rule = serializers.CharField(required=False, max_length=60)
     column = serializers.CharField(required=False, max_length=200)
-    outcome = serializers.ChoiceField(choices=OUTCOMES, required=False)
+    outcome = RenamedChoiceField(choices=OUTCOMES, renamed=RENAMED_OUTCOMES, required=False)
     download = serializers.ChoiceField(choices=sorted(FORMATS), required=False, help_text="All of them, as a file.")
 
 
@@ -90,12 +90,4 @@ def _position(after: str | None) -> tuple[int, int] | None:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "part": row["part"],
-        "row": row["_row"],
-        "page": row["_page"],
-        "outcome": row["outcome"],
-        "destination": row["destination"],
-        "errors": row["errors"],
-        "raw": row["raw"],
-    }
+    return {name.removeprefix("_"): value for name, value in row.items() if name != "position"}

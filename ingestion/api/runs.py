@@ -21,7 +21,7 @@ from ingestion.models import Pipeline, Priority, Run, RunState, Source, Upload
 from ingestion.ports.errors import Refused
 from ingestion.runs.deliver.cancellation import cancel_run
 from ingestion.runs.operate.retry import retry_run, roll_back
-from ingestion.runs.read.progress import BOOKS, measure_progress, progress_as_dict, summarize
+from ingestion.runs.read.progress import CONTROL_TOTALS, measure_progress, progress_as_dict, summarize
 from ingestion.runs.start.creation import create_run
 from ingestion.runs.start.waiting import explain_waiting
 
@@ -78,7 +78,8 @@ class ProgressSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=RunState.choices)
     stages = StageSerializer(many=True)
     records = serializers.IntegerField()
-    expected_records = serializers.IntegerField(allow_null=True)
+    expected_records = serializers.IntegerField(allow_null=True, help_text="As its sources announce.")
+    percent = serializers.IntegerField(allow_null=True, help_text="Of the expected records.")
     raw_bytes = serializers.IntegerField()
     elapsed_s = serializers.FloatField(allow_null=True)
     records_per_s = serializers.FloatField(allow_null=True)
@@ -246,7 +247,7 @@ def _filtered(query: Mapping[str, Any]) -> QuerySet[Run, dict[str, Any]]:
     }
     wanted = {lookup: query[name] for name, lookup in names.items() if name in query}
     return Run.objects.filter(**wanted).values(
-        "id", "pipeline__name", "pipeline__source__name", "state", "trigger", "mode", "priority", *BOOKS, "code",
+        "id", "pipeline__name", "pipeline__source__name", "state", "trigger", "mode", "priority", *CONTROL_TOTALS, "code",
         "message", *_TIMES,
     )  # fmt: skip
 

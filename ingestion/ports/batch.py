@@ -76,7 +76,8 @@ class StoredSpan:
 class Page:
     """One response body as received, or one span of a stored file, and where to go on after it.
 
-    `next_cursor` is None on the last page. Headers and url carry no secrets.
+    `next_cursor` is None on the last page. Headers and url carry no secrets. `total` is how many records the source
+    announces for all pages of the partition's lane; it may change from page to page.
     """
 
     body: bytes

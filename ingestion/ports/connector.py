@@ -32,6 +32,13 @@ class Stream:
 
 
 @runtime_checkable
+class TakesUploads(Protocol):
+    """The ability of a connector class to read files that people send; `upload_stream` names the stream of their rows."""
+
+    upload_stream: ClassVar[str]
+
+
+@runtime_checkable
 class Connector(Protocol):
     """Reads one kind of source. Built with its validated Config; holds no other state."""
 

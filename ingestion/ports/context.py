@@ -88,6 +88,17 @@ class ObjectInfo:
     modified_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class BucketPlace:
+    """Where one object of a bucket lies, for another system that reads it."""
+
+    bucket: str
+    path: str
+    endpoint: str | None
+    region: str | None
+    path_style: bool
+
+
 class Lake(Protocol):
     """Immutable objects under deterministic keys, on a local directory or an S3 bucket."""
 
@@ -125,6 +136,14 @@ class Lake(Protocol):
 
     def presign(self, key: str, *, expires_s: int) -> str:
         """Return a URL that reads this one object until it expires."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the local file that holds the object, or None where the store is elsewhere: then `open` it."""
+        ...
+
+    def place(self, key: str) -> BucketPlace | None:
+        """Return where in a bucket the object lies, or None where the store is none."""
         ...
 
 

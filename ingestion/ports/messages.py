@@ -1,10 +1,21 @@
 """The one table of messages: what happened, where, and what to do next, by stable code.
 
-A code is `<subject>.<condition>`; it never changes once released. `{names}` are the error's values.
+A code is `<subject>.<condition>`; it never changes once released. `{names}` are the error's values. A plugin brings the
+sentences of its own codes with it; they are added here when its class is loaded.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+_OF_PLUGINS: dict[str, tuple[str, str]] = {}
+"""The sentences that plugins have brought, with the path of the class that did."""
+
+
+@runtime_checkable
+class BringsMessages(Protocol):
+    """A connector or sink class with error codes of its own: `messages` holds their sentences, as the table does."""
+
+    messages: ClassVar[Mapping[str, str]]
 
 
 class _Known(dict[str, Any]):
@@ -16,16 +27,34 @@ class _Known(dict[str, Any]):
 
 def sentence(code: str, values: Mapping[str, Any]) -> str:
     """Return the sentence of a code with its values filled in; an unknown code is its own sentence."""
-    template = MESSAGES.get(code)
+    template = find_message(code)
     if template is None:
         return f"{code}: {', '.join(f'{name}={value}' for name, value in values.items())}".rstrip(": ")
     return template.format_map(_Known(values))
+
+
+def find_message(code: str) -> str | None:
+    """Return the sentence of a code as it stands in the table or in that of a loaded plugin, or None."""
+    return MESSAGES.get(code) or _OF_PLUGINS.get(code, (None,))[0]
+
+
+def add_messages(messages: Mapping[str, str], *, owner: str) -> None:
+    """Add a plugin's sentences; for a code of the table, that of the table stays.
+
+    ValueError names the other owner where another plugin has given one of the codes another sentence.
+    """
+    for code, text in messages.items():
+        known, other = _OF_PLUGINS.get(code, (text, owner))
+        if known != text and other != owner:
+            raise ValueError(f"the message {code} is another in {other}")
+    _OF_PLUGINS.update({code: (text, owner) for code, text in messages.items()})
 
 
 MESSAGES: dict[str, str] = {
     # settings of a person
     "config.invalid": "The settings of {where} do not validate: {detail}. Correct the named fields and save again.",
     "config.unknown_kind": "There is no {port} of kind {kind!r}. Choose one of: {known}.",
+    "config.message_conflict": "The plugin of kind {kind} cannot be used beside the others: {detail}. Remove one of the two, or have its author rename the code.",
     "config.unknown_stream": "{source} has no stream {stream!r}. Choose one of: {known}.",
     "config.unknown_name": "There is no {what} named {name!r}. Choose one of: {known}.",
     "config.unknown_variable": "{name} is not a setting of Headgate. Did you mean {nearest}?",
@@ -55,7 +84,6 @@ MESSAGES: dict[str, str] = {
     "run.idempotency_mismatch": "The key {key!r} was already used for another request. Use a new key.",
     "run.deadline": "The run was not finished after {seconds} s and was stopped. Raise the pipeline's time limit or narrow its query, then retry.",
     "run.partition_failed": "{failed} of {total} partitions failed, the first with {code}: {message} Mend the cause, then retry the run.",
-    "run.planning_failed": "The run could not be planned: {message}",
     "dependency.timeout": "The run waited {seconds} s for a publication of {upstream} and none came. Look at that pipeline, then retry.",
     "worker.lost": "The worker died {attempts} times on the same piece of work (partition {where}). It probably runs out of memory there; look at the worker's log, then retry.",
     "worker.errored": "A defect of Headgate stopped this work (incident {incident}: {error}). The log holds the traceback; retry, and report it if it comes again.",
@@ -86,7 +114,6 @@ MESSAGES: dict[str, str] = {
     "limiter.unavailable": "The shared rate limiter does not answer ({detail}); without it nothing is sent. It is tried again by itself.",
     # files
     "file.empty": "{name} is empty. Send a file with at least a header line.",
-    "file.no_rows": "{name} holds a header but no rows.",
     "file.wrong_type": "{name} is named {extension} but its content is {found}. Rename it or send the right file.",
     "file.unknown_type": "The type of {name} was not recognised. Send CSV, JSON, JSON Lines, Parquet or XLSX.",
     "file.truncated": "{name} is cut off: {detail}. Send the whole file again.",
@@ -99,8 +126,6 @@ MESSAGES: dict[str, str] = {
     "row.too_many_fields": "The line has {found} fields, the header has {expected}.",
     "row.too_few_fields": "The line has {found} fields, the header has {expected}.",
     "row.not_an_object": "The record is no JSON object.",
-    "row.missing_id": "The record has no id.",
-    "row.no_attributes": "The attributes of the record are no JSON object.",
     "file.unreadable": "{name} cannot be opened: {detail}. Correct the path, or who may read it.",
     "file.unwritable": "{name} cannot be written: {detail}. Choose another place.",
     "file.unknown_output": "The name {name!r} tells no format. Let it end with one of: {known}.",
@@ -129,30 +154,8 @@ MESSAGES: dict[str, str] = {
     "sink.auth": "Destination {destination} refused the credentials ({detail}). Correct its secrets, then retry the run or redeliver.",
     "sink.rejected": "Destination {destination} refused the delivery: {detail}.",
     "sink.busy": "Destination {destination} is taking another publication of this pipeline, or somebody holds its table locked; this one follows by itself.",
-    "sink.too_many_refused": "Destination {destination} refused more than {limit} rows, the last by {rule}: {detail}. Nothing of the delivery landed. Correct the contract or the table's rules, or raise refused_limit, then retry.",
-    "sink.table_taken": "Table {table} belongs to pipeline {pipeline}. Write {{pipeline}} into the destination's table, or choose another name.",
-    "sink.table_foreign": "Table {table} has rows and was not made by Headgate. Choose another name, or empty it first.",
-    "sink.key_refused": "The rows of table {table} cannot be told apart by {key}: {detail}. Correct the contract's key or the rows.",
-    "sink.schema_not_revertible": "Change {change} of table {table} cannot be reverted: {detail}.",
     "sink.count_mismatch": "Destination {destination} shows {found} rows of this run where {expected} were handed over: {short} are missing after the stage {stage}. Retry the delivery.",
-    "sink.bad_name": "{name!r} cannot be the name of a {what} at the destination. Use letters, digits, '_' and '-', and keep it short.",
-    "sink.no_way": "The rows cannot come to the destination by {wanted}: {detail}. Let the input be auto, or see that it holds.",
-    "sink.disk_not_shared": "Druid finds no row in {path}, which was written on this machine for it to read. Let its services see the lake's folder under the same path, or switch shares_disk off and set staging. Nothing was changed.",
-    "sink.clock": "The clocks differ by {seconds} s: {where} says {theirs}, this machine {ours}. Set both by a time server: signed addresses and logical times would be wrong.",
-    "sink.too_large_inline": "The rows of this run are more than the {limit_bytes} bytes that a task can carry inside it. Set staging to a bucket that Druid can reach, or shares_disk where it sees this machine's disk.",
-    "sink.foreign_rows": "{where} at destination {destination} holds rows that this pipeline has not brought, and a load would lose or mix them. Choose another name, or remove what is there: 'ingest drop'.",
-    "sink.unknown_task": "Destination {destination} knows no task {task}. 'ingest tasks' lists those it knows.",
-    "sink.task_over": "Task {task} has ended already ({state}), so there was nothing to stop.",
     "destination.claimed": "Destination {name} would share {claim} with destination {other}: what is dropped from one would be missing in the other. Deliver to {other}, or choose another datasource, such as {name}_{{pipeline}}.",
-    "sink.no_overlord": "{where} is a part of Druid that takes no tasks. Write the address of the Router into url, or that of the Coordinator (which is the Overlord, too), and then the Broker's into broker_url.",
-    "sink.foreign_task": "{task!r} is no task of Headgate's, so it is left alone.",
-    "sink.foreign_redirect": "Destination {destination} redirects to {host}, which is none of its addresses, so it was not followed. If that is its leader, add it to allowed_redirects.",
-    "sink.replaces_unknown": "Datasource {datasource} holds rows that a replacement would lose ({runs}). Report this: nothing was changed.",
-    "sink.rows_lost": "Destination {destination} did not take all {handed} rows that it was handed: {short} are short after the stage {stage}: {detail}. Correct the contract or the rows, then retry.",
-    "sink.nulls_differ": "Destination {destination} shows other nulls than it was handed: {detail}. A value was lost on the way; look at the column, then retry.",
-    "sink.schema_differs": "Destination {destination} finds other types in the rows than the contract declares: {detail}. Correct the contract, or switch discover_schema off.",
-    "sink.task_failed": "Task {task} at destination {destination} failed: {detail}. Look at its log, mend the cause, then retry: a new task is made.",
-    "sink.not_druid": "{where} answers, but not as Druid does. Write the address of the Router, the Overlord or the Broker.",
     "sink.not_loaded": "Destination {destination} has taken the rows, but no reader sees them yet. Look at what keeps it from loading them, then retry the run: nothing is sent twice.",
     "sink.refusals_unnamed": "Destination {destination} refused {refused} rows and named {named} of them. Report this: each refused row must be found again.",
     "delivery.superseded": "Destination {destination} already shows run {later}, which is newer; these rows would take the place of newer ones. Roll back to this run instead, if that is what you want.",

@@ -44,6 +44,16 @@ class CommitStep:
 
 
 @runtime_checkable
+class ClaimingConfig(Protocol):
+    """The Config of a sink that must not share a place: of one kind, two destinations may not claim the same."""
+
+    @property
+    def claim(self) -> str:
+        """Return what the destination has to itself; empty where it has nothing."""
+        ...
+
+
+@runtime_checkable
 class Sink(Protocol):
     """Writes one kind of destination. Built with its validated Config; every call may come twice."""
 

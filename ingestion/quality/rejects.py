@@ -113,9 +113,9 @@ def reject_duplicates(dropped: pa.Table, *, key: Sequence[str]) -> pa.Table:
     return build_rejected([violation], rows=frame[ROW], pages=frame[PAGE], raw=None, records=frame.drop(CLEAN_COLUMNS))
 
 
-def reject_rows(clean: pa.Table, rejections: Sequence[Rejection]) -> pa.Table:
-    """Return the rejected table of clean rows that a destination refused; `rejections` are in the order of their rows."""
-    frame = _frame(clean)[[rejection.index for rejection in rejections]]
+def reject_rows(rows: pa.Table, rejections: Sequence[Rejection]) -> pa.Table:
+    """Return the rejected table of clean rows that a destination rejected, each with its own of the `rejections`."""
+    frame = _frame(rows)
     errors = pl.DataFrame(
         {
             "column": [rejection.column for rejection in rejections],

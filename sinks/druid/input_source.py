@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ingestion.ports.context import Lake
+from ingestion.ports.context import BucketPlace, Lake
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.lake.opening import bucket_place, local_path
-from ingestion.toolkit.lake.s3_options import BucketPlace
 from sinks.druid.client import DruidClient
 from sinks.druid.config import DruidConfig, InputKind
 from sinks.druid.spec import JSON, PARQUET
@@ -51,8 +49,8 @@ def find_input(config: DruidConfig, client: DruidClient, lake: Lake) -> Input:
     return choose_input(
         config,
         Extensions.of(client.status()),
-        is_bucket=bool(config.staging) or bucket_place(lake, "x") is not None,
-        is_local=not config.staging and local_path(lake, "x") is not None,
+        is_bucket=bool(config.staging) or lake.place("x") is not None,
+        is_local=not config.staging and lake.local_path("x") is not None,
     )
 
 

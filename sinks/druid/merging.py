@@ -11,9 +11,8 @@ too, whether this run has rows in it or not.
 This module imports duckdb, polars and pyarrow; so it is imported by the functions that hold data.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from ingestion.ports.batch import CLEAN_COLUMNS, RUN
 from ingestion.ports.context import Context
 from ingestion.ports.publication import Manifest, PartView
 from ingestion.toolkit.clean.reader import PartFile, open_part
+from ingestion.toolkit.scratch import scratch_folder
 from sinks.druid.columns import RESERVED, DruidColumn, DruidType, types_of_part
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import Interval, chunk_of, merge_intervals, milliseconds, widen
@@ -72,21 +72,17 @@ class Merge:
 
     def __enter__(self) -> "Merge":
         """Read place, time, content and key of every row."""
-        if self._ctx.scratch is not None:
-            self._ctx.scratch.mkdir(parents=True, exist_ok=True)
-        # A folder of its own: two processes that spill into one would take each other's files away.
-        self._folder = tempfile.mkdtemp(prefix="druid-merge-", dir=self._ctx.scratch)
-        self._connection = duckdb.connect(config={**_SETTINGS, "temp_directory": self._folder})
-        try:
+        with ExitStack() as stack:
+            # A folder of its own: two processes that spill into one would take each other's files away.
+            folder = stack.enter_context(scratch_folder(self._ctx.scratch, "druid-merge"))
+            self._connection = duckdb.connect(config={**_SETTINGS, "temp_directory": str(folder)})
+            stack.callback(self._connection.close)
             self._read_all()
-        except BaseException:
-            self.__exit__()
-            raise
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._opened.close()
 
     def part_types(self) -> list[dict[str, DruidType]]:
         """Return the types of every part's columns, in order, each under the contract of its run."""

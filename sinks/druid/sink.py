@@ -16,6 +16,7 @@ from sinks.druid.config import DruidConfig
 from sinks.druid.datasource_state import count_run
 from sinks.druid.input_source import find_input
 from sinks.druid.loading import Loading
+from sinks.druid.messages import MESSAGES
 from sinks.druid.planning import Planner
 from sinks.druid.preflight import findings_of
 from sinks.druid.responses import TaskStatus, first_line
@@ -28,6 +29,7 @@ class DruidSink:
     """Sink that loads by tasks of Druid's own; nothing here waits for one."""
 
     kind: ClassVar[str] = "druid"
+    messages: ClassVar[Mapping[str, str]] = MESSAGES
     Config: ClassVar[type[DruidConfig]] = DruidConfig
     capabilities: ClassVar[Capabilities] = Capabilities(
         # A plan reads all that a merge meets, and begins anew when it is called again.

@@ -23,7 +23,7 @@ from ingestion.ports.errors import SinkRejected, StoreCorrupt
 from ingestion.ports.publication import DeliveryView, PartView
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake.destination import as_destination
-from ingestion.toolkit.lake.opening import bucket_place, local_path, open_lake
+from ingestion.toolkit.lake.opening import open_lake
 from sinks.druid.columns import DruidColumn, can_be_read_as_parquet, columns_hash, druid_columns, types_of_part
 from sinks.druid.config import DruidConfig, InputKind
 from sinks.druid.input_source import Input, s3_source
@@ -160,12 +160,12 @@ class Staging:
         """Return Druid's inputSource for the objects; what it holds of addresses must not be kept."""
         store = self._ctx.lake if is_clean else self.store
         if self.input.kind is InputKind.S3:
-            places = [bucket_place(store, item.key) for item in objects]
+            places = [store.place(item.key) for item in objects]
             return s3_source(self._config, [place for place in places if place is not None])
         if self.input.kind is InputKind.PRESIGNED:
             lifetime_s = self._config.task_timeout_s + GRACE_S
             return {"type": "http", "uris": [self._signer.presign(item.key, expires_s=lifetime_s) for item in objects]}
-        return {"type": "local", "files": [str(local_path(store, item.key)) for item in objects]}
+        return {"type": "local", "files": [str(store.local_path(item.key)) for item in objects]}
 
     def remove(self) -> None:
         """Remove what was written for the delivery; harmless where nothing is left."""

@@ -1,11 +1,8 @@
 """A place on this machine for files on their way, and bringing bytes there that are the recorded ones."""
 
 import hashlib
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,23 +10,19 @@ from ingestion.ports.context import Context, Lake
 from ingestion.ports.errors import Cancelled, StoreCorrupt
 from ingestion.toolkit.lake.local import translate_os_error
 from ingestion.toolkit.lake.opening import ObjectStore
+from ingestion.toolkit.scratch import scratch_folder
 
 BLOCK_BYTES = 1 << 20
 TRIES = 2
 """Bytes that are not the recorded ones may have been spoilt on the way: they are read once more."""
-_PREFIX = "objects-"
-_LEFT_BEHIND_S = 24 * 3600
 
 
 @contextmanager
 def working_folder(ctx: Context) -> Iterator[Path]:
-    """Give an empty folder that is gone afterwards; what killed processes left of theirs a day ago goes with it."""
+    """Give an empty folder that is gone afterwards."""
     try:
-        if ctx.scratch is not None:
-            ctx.scratch.mkdir(parents=True, exist_ok=True)
-            _sweep(ctx.scratch)
-        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=ctx.scratch, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+        with scratch_folder(ctx.scratch, "objects") as folder:
+            yield folder
     except OSError as error:
         raise translate_os_error(error) from error
 
@@ -60,10 +53,3 @@ def raise_if_stopped(ctx: Context) -> None:
     if ctx.should_stop():
         raise Cancelled
     ctx.progress()
-
-
-def _sweep(folder: Path) -> None:
-    for left in folder.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            if left.stat().st_mtime < time.time() - _LEFT_BEHIND_S:
-                shutil.rmtree(left, ignore_errors=True)

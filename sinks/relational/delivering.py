@@ -21,17 +21,20 @@ from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receip
 from ingestion.ports.schema import ContractBody, ExtraColumns
 from ingestion.toolkit.clean.kinds import DECLARED_KINDS
 from ingestion.toolkit.failpoints import failpoint
-from sinks.relational.database import STATEMENT_LIMIT_S, Merge, Session
-from sinks.relational.delivery_log import Books, Delivered, StagedPart, part_id
+from sinks.relational.connection import STATEMENT_LIMIT_S, Connection
+from sinks.relational.delivery_log import Delivered, DeliveryLog, StagedPart, part_id
+from sinks.relational.diagnosis import BUSY_RETRY_S, ErrorClass
+from sinks.relational.dialect import PART_NUMBER, Merge
 from sinks.relational.evolution import Evolution
+from sinks.relational.inspection import describe, table_names
 from sinks.relational.loading import beat, fittings_of, load_part
-from sinks.relational.merging import count_visible, merge_staged, remove_older
-from sinks.relational.naming import LINEAGE, run_of, staging_name
+from sinks.relational.merging import StagedRows, count_visible, remove_older
+from sinks.relational.naming import LINEAGE, number_of, run_of, staging_name
 from sinks.relational.parts import read_contents
 from sinks.relational.rejecting import Rejections
-from sinks.relational.schema_plan import Table, Wanted
+from sinks.relational.schema_plan import RequiredColumn, Table
+from sinks.relational.statements import Name, Value, sql
 from sinks.relational.table_kinds import Content
-from sinks.relational.troubles import BUSY_RETRY_S, Meaning
 
 _TRIES = 5
 
@@ -40,11 +43,11 @@ _TRIES = 5
 class Publication:
     """One delivery over an open connection; every method may be called twice."""
 
-    session: Session
-    books: Books
+    connection: Connection
+    delivery_log: DeliveryLog
     evolution: Evolution
     delivery: DeliveryView
-    refused_limit: int
+    rejected_limit: int
     ctx: Context
 
     @property
@@ -75,8 +78,8 @@ class Publication:
                 table = self._fitted_table(contents)
                 if self.merges:
                     self._prepare_staging(table)
-                with self._lost_races():
-                    with self.session.locked(self.table, shared=True):
+                with self._lost_race():
+                    with self.connection.locked(self.table, shared=True):
                         is_staged = self._stage_once(part, contents, stream=stream)
                     failpoint("relational.staged")
                     if is_staged:
@@ -89,7 +92,7 @@ class Publication:
             delivered = self._delivered()
             if delivered is None or delivered.parts != {part_id(part) for part in manifest.parts}:
                 table = self._fitted_table({})
-                self.books.open()
+                self.delivery_log.create()
                 if self.merges and manifest.parts:
                     # What waits in columns that the table no longer has like this is let go, so staged again below.
                     self._prepare_staging(table)
@@ -105,17 +108,17 @@ class Publication:
 
     def count(self) -> int:
         """Return how many of the run's rows a reader sees."""
-        with self.session.transaction(limit_s=STATEMENT_LIMIT_S, only_reads=True):
-            table = Table(self.table, found=self.session.describe(self.table))
-            return count_visible(self.session, table, run_id=self.delivery.run_id)
+        with self.connection.transaction(limit_s=STATEMENT_LIMIT_S, only_reads=True):
+            table = Table(self.table, actual=describe(self.connection, self.table))
+            return count_visible(self.connection, table, run_id=self.delivery.run_id)
 
     def abort(self) -> None:
         """Remove the rows that wait."""
-        if self.books.are_there():
-            with self.session.locked(self.table):
-                self.session.execute(self.session.dropping(self.staging))
+        if self.delivery_log.exists():
+            with self.connection.locked(self.table):
+                self.connection.execute(self.connection.dialect.dropping(self.staging))
                 failpoint("relational.staging_dropped")
-                self.books.forget_parts(self.staging)
+                self.delivery_log.forget_parts(self.staging)
             failpoint("relational.aborted")
 
     # --- staging
@@ -124,9 +127,9 @@ class Publication:
         contract = self.delivery.contract
         if not contract.columns and not contents:
             # Nothing was ever read, so nobody knows yet what the table should look like.
-            with self.session.transaction(only_reads=True):
+            with self.connection.transaction(only_reads=True):
                 return self.evolution.read()
-        return self.evolution.apply(wanted_columns(contract, contents), key=contract.key)
+        return self.evolution.apply(required_columns(contract, contents), key=contract.key)
 
     def _prepare_staging(self, table: Table) -> None:
         """Make the staging table, or bring it to the columns that the table has by now.
@@ -134,39 +137,38 @@ class Publication:
         Where a column holds another kind than when the first parts were staged, all of them are staged again: that
         is rare, and the commit sees to it.
         """
-        session = self.session
+        connection, dialect = self.connection, self.connection.dialect
         if not self._differs(table):
             return
-        with session.locked(self.table):
-            found = session.describe(self.staging)
-            wanted = self._staged_columns(table)
-            if found and any(found[name].type != wanted[name] for name in set(found) & set(wanted)):
-                session.execute(session.dropping(self.staging))
-                found = {}
-            if not found:
-                self.books.forget_parts(self.staging)
-                key = [table.known[source].column for source in self.delivery.contract.key]
-                session.create_staging(self.staging, target=self.table, columns=list(wanted), key=key)
+        with connection.locked(self.table):
+            actual = describe(connection, self.staging)
+            columns = self._staged_columns(table)
+            if any(actual[name].type != columns[name] for name in set(actual) & set(columns)):
+                connection.execute(dialect.dropping(self.staging))
+                actual = {}
+            if actual:
+                adding = (dialect.adding(self.staging, name, columns[name]) for name in columns if name not in actual)
+                connection.execute(*adding)
                 return
-            for name in wanted:
-                if name not in found:
-                    session.extend_staging(self.staging, name, target=self.table, column_type=wanted[name])
+            self.delivery_log.forget_parts(self.staging)
+            key = [table.mapped[source].column for source in self.delivery.contract.key]
+            connection.execute(*dialect.creating_staging(self.staging, target=self.table, columns=columns, key=key))
 
     def _stage_once(self, part: PartView, contents: Mapping[str, Content], *, stream: BinaryIO) -> bool:
         """Let the part's rows wait, in one transaction; False where the table has changed meanwhile."""
         table = self.evolution.read()
         if self.merges and self._differs(table):
             return False
-        staged = self.books.staged(self.staging)
+        staged = self.delivery_log.staged(self.staging)
         if part_id(part) in staged:
             return True
         if any(other.name == part.name for other in staged.values()):
-            self._let_go(part.name)
-        self.books.note_part(self.staging, StagedPart(part.name, part.sha256, tuple(contents)))
+            self._remove_staged(part.name)
+        self.delivery_log.note_part(self.staging, StagedPart(part.name, part.sha256, tuple(contents)))
         if self.merges:
-            rejections = self._rejections()
+            rejections = Rejections(self.delivery.destination, self.rejected_limit)
             load_part(
-                self.session,
+                self.connection,
                 part,
                 stream,
                 into=self.staging,
@@ -175,33 +177,35 @@ class Publication:
                 ctx=self.ctx,
             )
             if rejections.rows:
-                self.books.note_rejections(self.staging, part.name, rejections.rows)
+                self.delivery_log.note_rejections(self.staging, part.name, rejections.rows)
         return True
 
-    def _let_go(self, part: str) -> None:
+    def _remove_staged(self, part: str) -> None:
         """Remove a part's rows that wait, as the run has them no longer."""
-        self.books.forget_parts(self.staging, part=part)
+        self.delivery_log.forget_parts(self.staging, part=part)
         if self.merges:
-            self.session.remove_staged(self.staging, part)
+            staging = self.connection.dialect.table(self.staging)
+            condition = sql("{} = {}", Name(PART_NUMBER), Value(number_of(part)))
+            self.connection.execute(sql("DELETE FROM {} WHERE {}", staging, condition))
 
     def _staged_columns(self, table: Table) -> dict[str, str]:
-        columns = [entry.column for entry in table.known.values() if entry.column in table.found]
-        return {name: table.found[name].type for name in (*columns, *LINEAGE[1:])}
+        columns = [entry.column for entry in table.mapped.values() if entry.column in table.actual]
+        return {name: table.actual[name].type for name in (*columns, *LINEAGE[1:])}
 
     def _differs(self, table: Table) -> bool:
-        found = self.session.describe(self.staging)
-        wanted = self._staged_columns(table)
-        return any(name not in found or found[name].type != wanted[name] for name in wanted)
+        actual = describe(self.connection, self.staging)
+        columns = self._staged_columns(table)
+        return any(name not in actual or actual[name].type != column_type for name, column_type in columns.items())
 
     def _missing(self, manifest: Manifest) -> list[PartView]:
-        staged = self.books.staged(self.staging) if self.books.are_there() else {}
+        staged = self.delivery_log.staged(self.staging) if self.delivery_log.exists() else {}
         return [part for part in manifest.parts if part_id(part) not in staged]
 
     # --- the transaction
 
     def _commit_once(self, manifest: Manifest) -> Delivered | None:
         """Bring the rows and write it down; None where something has changed meanwhile."""
-        with self.session.locked(self.table, limit_s=STATEMENT_LIMIT_S):
+        with self.connection.locked(self.table, limit_s=STATEMENT_LIMIT_S):
             parts = frozenset(part_id(part) for part in manifest.parts)
             before = self._delivered()
             if before is not None and before.parts == parts:
@@ -209,13 +213,13 @@ class Publication:
             table = self.evolution.read()
             if self._missing(manifest) or (self.merges and manifest.parts and self._differs(table)):
                 return None
-            for staged in self.books.staged(self.staging).values():
+            for staged in self.delivery_log.staged(self.staging).values():
                 if (staged.name, staged.sha256) not in parts:
-                    self._let_go(staged.name)
+                    self._remove_staged(staged.name)
             receipt, removed = self._bring(manifest, table, before=before)
             if self.ctx.should_stop():
                 raise Cancelled
-            self.books.note_delivery(
+            self.delivery_log.note_delivery(
                 self.table,
                 run_id=manifest.run_id,
                 delivery_id=self.delivery.id,
@@ -233,46 +237,42 @@ class Publication:
 
     def _bring(self, manifest: Manifest, table: Table, *, before: Delivered | None) -> tuple[Receipt, int]:
         """Return what became of the rows, and how many were taken out."""
-        refresh = self.books.newest_refresh(self.table)
+        refresh = self.delivery_log.newest_refresh(self.table)
         row_count = sum(part.rows for part in manifest.parts)
-        rejections, removed = self._rejections(), 0
+        rejections, removed = Rejections(self.delivery.destination, self.rejected_limit), 0
+        deleted_at = self.ctx.clock() if self.evolution.marks_deletions else None
         if not table.exists or (refresh is not None and refresh > manifest.run_id):
             inserted, updated = 0, 0
         elif self.merges and manifest.parts:
-            for part in self.books.staged(self.staging).values():
+            for part in self.delivery_log.staged(self.staging).values():
                 for rejection in part.rejections:
                     rejections.add(rejection)
             merge = self._merge(table, is_again=before is not None)
-            inserted, updated, removed = merge_staged(
-                self.session,
-                merge,
-                takes_out_absent=manifest.mode is WriteMode.REPLACE,
-                marks_deletions=self.evolution.marks_deletions,
-                rejections=rejections,
-                ctx=self.ctx,
-            )
+            rows = StagedRows(self.connection, merge, rejections, self.ctx)
+            inserted, updated = rows.bring()
+            if manifest.mode is WriteMode.REPLACE:
+                removed = rows.take_out_absent(now=deleted_at)
         else:
             if before is not None:
-                remove_older(self.session, table, run_id=manifest.run_id, only_own=True, now=None)
+                remove_older(self.connection, table, run_id=manifest.run_id, only_own=True, now=None)
             if manifest.mode is WriteMode.REPLACE:
-                now = self.ctx.clock() if self.evolution.marks_deletions else None
-                removed = remove_older(self.session, table, run_id=manifest.run_id, only_own=False, now=now)
+                removed = remove_older(self.connection, table, run_id=manifest.run_id, only_own=False, now=deleted_at)
             inserted, updated = self._append(manifest.parts, table, rejections=rejections), 0
         if before is not None and table.exists:
             # The run was published in part before: what it brought then is still its own.
-            visible = count_visible(self.session, table, run_id=manifest.run_id)
+            visible = count_visible(self.connection, table, run_id=manifest.run_id)
             inserted = min(before.receipt.inserted + inserted, visible)
             updated = visible - inserted
-        refused = len(rejections.rows)
-        unchanged = row_count - inserted - updated - refused
-        return Receipt(inserted, updated, unchanged, refused, rejections.in_order), removed
+        rejected = len(rejections.rows)
+        unchanged = row_count - inserted - updated - rejected
+        return Receipt(inserted, updated, unchanged, rejected, rejections.in_order), removed
 
     def _append(self, parts: Sequence[PartView], table: Table, *, rejections: Rejections) -> int:
         taken, fittings = 0, fittings_of(table, sources=self._written(table))
         for part in parts:
             with self.ctx.lake.open(part.key) as stream:
                 taken += load_part(
-                    self.session,
+                    self.connection,
                     part,
                     stream,
                     into=self.table,
@@ -284,11 +284,12 @@ class Publication:
         return taken
 
     def _merge(self, table: Table, *, is_again: bool) -> Merge:
+        columns = [table.mapped[source].column for source in self._written(table)]
         return Merge(
             target=self.table,
             staging=self.staging,
-            columns=tuple(table.known[source].column for source in self._written(table)),
-            key=tuple(table.known[source].column for source in self.delivery.contract.key),
+            columns={name: table.actual[name].type for name in columns},
+            key=tuple(table.mapped[source].column for source in self.delivery.contract.key),
             run_id=self.delivery.run_id,
             has_deletions=table.has_deletions,
             may_change_own=is_again,
@@ -300,59 +301,56 @@ class Publication:
         A column that its contract gave up is none of them and keeps its values; an extra one, where extra columns
         belong to the record, is null where no record has it.
         """
-        brought = {source for part in self.books.staged(self.staging).values() for source in part.columns}
+        brought = {source for part in self.delivery_log.staged(self.staging).values() for source in part.columns}
         declared = {column.name for column in self.delivery.contract.columns}
         keeps_extras = self.delivery.contract.extra_columns is ExtraColumns.KEEP
         return [
             source
-            for source, entry in table.known.items()
-            if entry.column in table.found
+            for source, entry in table.mapped.items()
+            if entry.column in table.actual
             and (source in brought or source in declared or (keeps_extras and not entry.was_declared))
         ]
 
     def _clear_away(self) -> None:
         """Remove what waited, of this run and of older ones that it has overtaken."""
-        with self.session.locked(self.table):
-            for name in self.session.tables():
+        with self.connection.locked(self.table):
+            for name in table_names(self.connection):
                 run_id = run_of(name, table=self.table)
                 if run_id is not None and run_id <= self.delivery.run_id:
-                    self.session.execute(self.session.dropping(name))
-                    self.books.forget_parts(name)
+                    self.connection.execute(self.connection.dialect.dropping(name))
+                    self.delivery_log.forget_parts(name)
             failpoint("relational.staging_dropped")
-            self.books.forget_parts(self.staging)
+            self.delivery_log.forget_parts(self.staging)
 
     # --- what both need
 
     def _delivered(self) -> Delivered | None:
         # Where somebody dropped the table, what was written down of it holds no longer.
-        if not self.books.are_there() or not self.session.describe(self.table):
+        if not self.delivery_log.exists() or not describe(self.connection, self.table):
             return None
-        return self.books.delivered(self.table, self.delivery.run_id)
+        return self.delivery_log.delivered(self.table, self.delivery.run_id)
 
     def _delivered_parts(self) -> frozenset[tuple[str, str]]:
         delivered = self._delivered()
         return delivered.parts if delivered else frozenset()
 
-    def _rejections(self) -> Rejections:
-        return Rejections(self.delivery.destination, self.refused_limit)
-
     def _busy(self) -> SinkUnavailable:
         return SinkUnavailable("sink.busy", destination=self.delivery.destination, retry_after_s=BUSY_RETRY_S)
 
     @contextmanager
-    def _lost_races(self) -> Iterator[None]:
-        """Let the caller look again where somebody else has just staged the same part."""
+    def _lost_race(self) -> Iterator[None]:
+        """Let the caller try again where somebody else has just staged the same part."""
         try:
             yield
-        except self.session.driver_errors as error:
-            if self.session.explain(error).meaning is not Meaning.ROW:
+        except self.connection.driver_errors as error:
+            if self.connection.diagnose(error).error_class is not ErrorClass.ROW:
                 raise
 
 
-def wanted_columns(contract: ContractBody, contents: Mapping[str, Content]) -> list[Wanted]:
+def required_columns(contract: ContractBody, contents: Mapping[str, Content]) -> list[RequiredColumn]:
     """Return the columns that a table needs: the contract's in its order, then others that the data have."""
     declared = [
-        Wanted(
+        RequiredColumn(
             column.name,
             Content(DECLARED_KINDS[column.type]),
             nullable=column.nullable and column.name not in contract.key,
@@ -361,4 +359,4 @@ def wanted_columns(contract: ContractBody, contents: Mapping[str, Content]) -> l
         for column in contract.columns
     ]
     names = {column.name for column in contract.columns}
-    return [*declared, *(Wanted(name, content) for name, content in contents.items() if name not in names)]
+    return [*declared, *(RequiredColumn(name, content) for name, content in contents.items() if name not in names)]

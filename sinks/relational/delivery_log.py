@@ -1,4 +1,4 @@
-"""Our own tables beside those of the pipelines: what was delivered, what is staged, what a table's columns are.
+"""The delivery log: our own tables beside those of the pipelines, of what was delivered, staged and changed.
 
 headgate_tables          which pipeline a table belongs to, and where each column of its data lies
 headgate_deliveries      one row a delivered run, written in the transaction that made its rows visible
@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 from ingestion.ports.publication import PartView, Receipt, Rejection, WriteMode
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.database import Session
+from sinks.relational.connection import Connection
+from sinks.relational.inspection import describe
 from sinks.relational.naming import digest_of
-from sinks.relational.schema_plan import Known
+from sinks.relational.schema_plan import MappedColumn
 from sinks.relational.statements import Name, Sql, Value, joined, names, sql
 
 TABLES, DELIVERIES = "headgate_tables", "headgate_deliveries"
@@ -81,49 +82,53 @@ class AppliedChange:
     is_closed: bool = False
 
 
-class Books:
+class DeliveryLog:
     """Reads and writes our own tables over an open connection."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._are_there = False
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._exists = False
 
-    def open(self) -> None:
+    def create(self) -> None:
         """Make the tables where they are missing."""
-        session = self._session
-        if self.are_there():
+        if self.exists():
             return
-        with session.locked("headgate"):
+        with self._connection.locked("headgate"):
             for table, columns in _COLUMNS.items():
-                if not session.describe(table):
-                    session.execute(self._creating(table, columns))
+                if not describe(self._connection, table):
+                    creating = self._connection.dialect.creating_own
+                    statement = creating(table, columns, key=_KEYS[table], is_volatile=table == PARTS)
+                    self._connection.execute(statement)
 
-    def are_there(self) -> bool:
+    def exists(self) -> bool:
         """Return whether anything was ever delivered here."""
-        # The last one that is made. What was seen once is not looked for again: nobody takes it away under us.
-        self._are_there = self._are_there or bool(self._session.describe(CHANGES))
-        return self._are_there
+        # The last one that is made. What was seen once is not asked for again: nobody takes it away under us.
+        self._exists = self._exists or bool(describe(self._connection, CHANGES))
+        return self._exists
 
     # --- tables
 
-    def owner_of(self, table: str) -> tuple[str, dict[str, Known]] | None:
+    def owner_of(self, table: str) -> tuple[str, dict[str, MappedColumn]] | None:
         """Return the pipeline of a table and the columns of its data, or None where it is none of ours."""
-        found = self._session.first(self._select(TABLES, ("pipeline", "columns"), table_name=table))
+        found = self._connection.first(self._select(TABLES, ("pipeline", "columns"), table_name=table))
         if found is None:
             return None
-        known = {
-            source: Known(**{**values, "kind": Kind(values["kind"])}) for source, values in json.loads(found[1]).items()
+        mapped = {
+            source: MappedColumn(**{**values, "kind": Kind(values["kind"])})
+            for source, values in json.loads(found[1]).items()
         }
-        return str(found[0]), known
+        return str(found[0]), mapped
 
     def tables_of(self, pipeline: str) -> list[str]:
         """Return the tables of a pipeline."""
-        return [str(name) for (name,) in self._session.rows(self._select(TABLES, ("table_name",), pipeline=pipeline))]
+        return [
+            str(name) for (name,) in self._connection.rows(self._select(TABLES, ("table_name",), pipeline=pipeline))
+        ]
 
-    def note_table(self, table: str, *, pipeline: str, known: Mapping[str, Known], now: datetime) -> None:
+    def note_table(self, table: str, *, pipeline: str, mapped: Mapping[str, MappedColumn], now: datetime) -> None:
         """Note whose table it is and where its columns lie."""
-        text = json.dumps({source: asdict(entry) for source, entry in known.items()}, ensure_ascii=False)
-        if self._session.first(self._select(TABLES, ("pipeline",), table_name=table)) is None:
+        text = json.dumps({source: asdict(entry) for source, entry in mapped.items()}, ensure_ascii=False)
+        if self._connection.first(self._select(TABLES, ("pipeline",), table_name=table)) is None:
             self._insert(TABLES, table_name=table, pipeline=pipeline, columns=text, created_at=_stored(now))
         else:
             self._update(TABLES, {"columns": text}, table_name=table)
@@ -138,7 +143,7 @@ class Books:
     def delivered(self, table: str, run_id: int) -> Delivered | None:
         """Return what the run brought into the table, or None where it has not yet."""
         columns = ("mode", "parts", "inserted", "updated", "unchanged", "refused", "refusals")
-        found = self._session.first(self._select(DELIVERIES, columns, table_name=table, run_id=run_id))
+        found = self._connection.first(self._select(DELIVERIES, columns, table_name=table, run_id=run_id))
         if found is None:
             return None
         mode, parts, inserted, updated, unchanged, refused, rejections = found
@@ -149,10 +154,10 @@ class Books:
 
     def newest_refresh(self, table: str) -> int | None:
         """Return the newest run that replaced the whole of the table, or None."""
-        found = self._session.first(
+        found = self._connection.first(
             sql(
                 "SELECT MAX(run_id) FROM {} WHERE table_name = {} AND mode = {}",
-                self._session.table(DELIVERIES),
+                self._connection.dialect.table(DELIVERIES),
                 Value(table),
                 Value(WriteMode.REPLACE.value),
             )
@@ -205,7 +210,7 @@ class Books:
             (str(name), str(sha256)): StagedPart(
                 str(name), str(sha256), tuple(json.loads(found)), _rejections(rejections)
             )
-            for name, sha256, found, rejections in self._session.rows(self._select(PARTS, columns, staging=staging))
+            for name, sha256, found, rejections in self._connection.rows(self._select(PARTS, columns, staging=staging))
         }
 
     def note_part(self, staging: str, part: StagedPart) -> None:
@@ -251,7 +256,7 @@ class Books:
             AppliedChange(
                 str(change_id), column or "", what, statement, json.loads(undo), _timestamp(until), closed is not None
             )
-            for change_id, column, what, statement, undo, until, closed in self._session.rows(
+            for change_id, column, what, statement, undo, until, closed in self._connection.rows(
                 self._select(CHANGES, columns, table_name=table)
             )
         ]
@@ -268,29 +273,23 @@ class Books:
 
     # --- statements
 
-    def _creating(self, table: str, columns: Mapping[str, str]) -> Sql:
-        session, key = self._session, _KEYS[table]
-        definitions = [
-            sql("{} {}", Name(column), session.own_types[kind] + (" NOT NULL" if column in key else ""))
-            for column, kind in columns.items()
-        ]
-        definitions.append(sql("PRIMARY KEY ({})", names(key)))
-        kind = session.waiting_table if table == PARTS else "CREATE TABLE"
-        return sql(f"{kind} {{}} ({{}}){session.table_ending}", session.table(table), joined(", ", definitions))
-
     def _select(self, table: str, columns: Iterable[str], **where: Any) -> Sql:
-        return sql("SELECT {} FROM {} WHERE {}", names(columns), self._session.table(table), _equal(where))
+        return sql("SELECT {} FROM {} WHERE {}", names(columns), self._connection.dialect.table(table), _equal(where))
 
     def _insert(self, table: str, **values: Any) -> None:
         marks = joined(", ", (Value(value) for value in values.values()))
-        self._session.execute(sql("INSERT INTO {} ({}) VALUES ({})", self._session.table(table), names(values), marks))
+        self._connection.execute(
+            sql("INSERT INTO {} ({}) VALUES ({})", self._connection.dialect.table(table), names(values), marks)
+        )
 
     def _update(self, table: str, changes: Mapping[str, Any], **where: Any) -> None:
         settings = joined(", ", (sql("{} = {}", Name(name), Value(value)) for name, value in changes.items()))
-        self._session.execute(sql("UPDATE {} SET {} WHERE {}", self._session.table(table), settings, _equal(where)))
+        self._connection.execute(
+            sql("UPDATE {} SET {} WHERE {}", self._connection.dialect.table(table), settings, _equal(where))
+        )
 
     def _delete(self, table: str, **where: Any) -> None:
-        self._session.execute(sql("DELETE FROM {} WHERE {}", self._session.table(table), _equal(where)))
+        self._connection.execute(sql("DELETE FROM {} WHERE {}", self._connection.dialect.table(table), _equal(where)))
 
 
 def part_id(part: PartView) -> PartId:
@@ -322,5 +321,5 @@ def _stored(moment: datetime) -> str:
 def _timestamp(stored: Any) -> datetime | None:
     if stored is None:
         return None
-    moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    stored_at = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    return stored_at if stored_at.tzinfo else stored_at.replace(tzinfo=UTC)

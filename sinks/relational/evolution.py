@@ -15,26 +15,28 @@ from ingestion.ports.errors import ConfigError, SinkUnavailable
 from ingestion.ports.housekeeping import SchemaChange
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER
 from ingestion.toolkit.failpoints import failpoint
-from sinks.relational.database import STATEMENT_LIMIT_S, Session
-from sinks.relational.delivery_log import AppliedChange, Books
+from sinks.relational.connection import STATEMENT_LIMIT_S, Connection
+from sinks.relational.delivery_log import AppliedChange, DeliveryLog
+from sinks.relational.diagnosis import ErrorClass
+from sinks.relational.dialect import Dialect, TableKey
+from sinks.relational.inspection import describe, is_empty, key_of
 from sinks.relational.naming import PREFIX, digest_of
 from sinks.relational.schema_plan import (
     AddColumn,
     Change,
     ChangeKey,
     CreateTable,
-    Known,
+    MappedColumn,
     NewColumn,
     Plan,
     RelaxColumn,
     ReplaceColumn,
+    RequiredColumn,
     RetypeColumn,
     Table,
-    Wanted,
     plan_changes,
 )
 from sinks.relational.statements import Name, Sql, Value, sql
-from sinks.relational.troubles import Meaning
 
 _TRIES = 5
 
@@ -43,55 +45,59 @@ _TRIES = 5
 class Evolution:
     """The table of one pipeline and how it changes."""
 
-    session: Session
-    books: Books
+    connection: Connection
+    delivery_log: DeliveryLog
     table: str
     pipeline: str
     marks_deletions: bool
     keep_old_days: int
     ctx: Context
 
+    @property
+    def dialect(self) -> Dialect:
+        """Return the SQL of the database."""
+        return self.connection.dialect
+
     def read(self) -> Table:
         """Return the table as it is; ConfigError where it is another pipeline's, or nobody's and not empty.
 
         Called in a transaction: who holds the table locked is not waited for without end.
         """
-        session = self.session
-        found = session.describe(self.table)
-        noted = self.books.owner_of(self.table) if self.books.are_there() else None
-        if noted is not None and noted[0] != self.pipeline:
-            raise ConfigError("sink.table_taken", table=self.table, pipeline=noted[0])
-        is_empty = bool(found) and session.is_empty(self.table)
-        if noted is None and found and not is_empty:
+        actual = describe(self.connection, self.table)
+        owner = self.delivery_log.owner_of(self.table) if self.delivery_log.exists() else None
+        if owner is not None and owner[0] != self.pipeline:
+            raise ConfigError("sink.table_taken", table=self.table, pipeline=owner[0])
+        has_no_rows = bool(actual) and is_empty(self.connection, self.table)
+        if owner is None and actual and not has_no_rows:
             raise ConfigError("sink.table_foreign", table=self.table)
         asides = {
             str(change.undo["aside"])
-            for change in (self.books.changes(self.table) if noted else ())
+            for change in (self.delivery_log.changes(self.table) if owner else ())
             if change.undo.get("kind") == "replace"
         }
         return Table(
             self.table,
-            found=found,
-            known=noted[1] if noted and found else {},
-            key=session.key_of(self.table) if found else (),
-            asides=frozenset(asides | {name for name in found if name.startswith(PREFIX)}),
-            is_empty=is_empty,
+            actual=actual,
+            mapped=owner[1] if owner and actual else {},
+            key=key_of(self.connection, self.table).columns if actual else (),
+            asides=frozenset(asides | {name for name in actual if name.startswith(PREFIX)}),
+            is_empty=has_no_rows,
         )
 
-    def look(self, wanted: Sequence[Wanted], *, key: Sequence[str]) -> tuple[Table, Plan]:
+    def preview(self, required: Sequence[RequiredColumn], *, key: Sequence[str]) -> tuple[Table, Plan]:
         """Return the table as it is and what it needs to take these columns."""
-        with self.session.transaction(limit_s=STATEMENT_LIMIT_S, only_reads=True):
+        with self.connection.transaction(limit_s=STATEMENT_LIMIT_S, only_reads=True):
             table = self.read()
-            return table, self.plan(table, wanted, key=key)
+            return table, self.plan(table, required, key=key)
 
-    def plan(self, table: Table, wanted: Sequence[Wanted], *, key: Sequence[str]) -> Plan:
+    def plan(self, table: Table, required: Sequence[RequiredColumn], *, key: Sequence[str]) -> Plan:
         """Return what the table needs."""
         return plan_changes(
             table,
-            wanted,
+            required,
             key=key,
             marks_deletions=self.marks_deletions,
-            limits=self.session.limits,
+            limits=self.dialect.limits,
             day=self.ctx.clock().strftime("%Y%m%d"),
             fits_number=self._fits_number,
         )
@@ -103,41 +109,41 @@ class Evolution:
             for change in plan.changes
         ]
 
-    def apply(self, wanted: Sequence[Wanted], *, key: Sequence[str]) -> Table:
+    def apply(self, required: Sequence[RequiredColumn], *, key: Sequence[str]) -> Table:
         """Return the table once it takes these columns under this key. Idempotent, also after a kill half way."""
         for _ in range(_TRIES):
-            table, plan = self.look(wanted, key=key)
+            table, plan = self.preview(required, key=key)
             if not plan.is_needed_by(table):
                 return table
-            self.books.open()
+            self.delivery_log.create()
             self.ctx.progress()
-            for made in self._apply_once(wanted, key=key):
+            for made in self._apply_once(required, key=key):
                 self.ctx.log("destination.schema_changed", table=self.table, column=made.column, what=made.what)
             failpoint("relational.schema_applied")
         raise SinkUnavailable("sink.unavailable", destination=self.table, detail="its columns are changed by others")
 
-    def _apply_once(self, wanted: Sequence[Wanted], *, key: Sequence[str]) -> list[AppliedChange]:
+    def _apply_once(self, required: Sequence[RequiredColumn], *, key: Sequence[str]) -> list[AppliedChange]:
         """Add the new columns that have to be filled; where all of them are there, make every change and return them."""
-        with self.session.locked(self.table, limit_s=STATEMENT_LIMIT_S):
+        with self.connection.locked(self.table, limit_s=STATEMENT_LIMIT_S):
             table = self.read()
-            plan = self.plan(table, wanted, key=key)
+            plan = self.plan(table, required, key=key)
             replaced = [change for change in plan.changes if isinstance(change, ReplaceColumn)]
-            missing = [change for change in replaced if fresh_name(change.new) not in table.found]
+            missing = [change for change in replaced if fresh_name(change.new) not in table.actual]
             for absent in missing:
-                self._run(self.session.adding(self.table, _renamed(absent.new, fresh_name(absent.new))))
+                self.connection.execute(self._adding(absent.new, fresh_name(absent.new)))
             if missing:
                 return []
             for filled in replaced:
                 self._fill(filled)
             made = [self._make(change, plan) for change in plan.changes]
-            self.books.note_table(self.table, pipeline=self.pipeline, known=plan.known, now=self.ctx.clock())
+            self.delivery_log.note_table(self.table, pipeline=self.pipeline, mapped=plan.mapped, now=self.ctx.clock())
             return made
 
     def _make(self, change: Change, plan: Plan) -> AppliedChange:
         """Make the change, write it down and return it."""
         now, undo = self.ctx.clock(), self._undo(change, plan)
         noted = AppliedChange(
-            id=self.books.next_change_id(self.table),
+            id=self.delivery_log.next_change_id(self.table),
             column=_column_of(change),
             what=self._what(change),
             statement=self._text(self._statements(change)),
@@ -146,53 +152,59 @@ class Evolution:
         )
         statements = self._statements(change, is_filled=True)
         if isinstance(change, CreateTable):
-            self.books.forget_deliveries(self.table)
+            self.delivery_log.forget_deliveries(self.table)
         if isinstance(change, ReplaceColumn):
             # First: where the two are not one transaction, a kill between them must not leave a column that nobody knows.
-            self.books.note_change(self.table, noted, now=now)
-            self._run(statements)
+            self.delivery_log.note_change(self.table, noted, now=now)
+            self.connection.execute(*statements)
             return noted
         try:
-            self._run(statements)
-        except self.session.driver_errors as error:
-            trouble = self.session.explain(error)
-            if trouble.meaning is not Meaning.ROW or not isinstance(change, ChangeKey):
+            self.connection.execute(*statements)
+        except self.connection.driver_errors as error:
+            diagnosis = self.connection.diagnose(error)
+            if diagnosis.error_class is not ErrorClass.ROW or not isinstance(change, ChangeKey):
                 raise
             key = ", ".join(change.new)
-            raise ConfigError("sink.key_refused", table=self.table, key=key, detail=trouble.message) from error
-        self.books.note_change(self.table, noted, now=now)
+            raise ConfigError("sink.key_refused", table=self.table, key=key, detail=diagnosis.message) from error
+        self.delivery_log.note_change(self.table, noted, now=now)
         return noted
 
     def _fill(self, change: ReplaceColumn) -> None:
-        self.session.prepare_parsing()
-        old, fresh = Name(change.new.column), Name(fresh_name(change.new))
-        self.session.execute(
-            sql(
-                "UPDATE {} SET {} = {} WHERE {} IS NOT NULL",
-                self.session.table(self.table),
-                fresh,
-                self.session.recast(sql("{}", old), old=change.old_kind, new=change.new.kind),
-                old,
-            )
-        )
+        old, fresh = sql("{}", Name(change.new.column)), Name(fresh_name(change.new))
+        recast = self.dialect.recast(old, old=change.old_kind, new=change.new.kind)
+        filling = sql("UPDATE {} SET {} = {} WHERE {} IS NOT NULL", self.dialect.table(self.table), fresh, recast, old)
+        self.connection.execute(*self.dialect.preparing_parsing(), filling)
+
+    def _adding(self, new: NewColumn, name: str) -> Sql:
+        """Return what adds the column under a name, outside of any key for now."""
+        return self.dialect.adding(self.table, name, self.dialect.type_of(NewColumn(name, new.kind)))
 
     def _statements(self, change: Change, *, is_filled: bool = False) -> list[Sql]:
-        session = self.session
+        dialect = self.dialect
         match change:
             case CreateTable(columns=columns, key=key):
-                return session.creating(self.table, columns, key=key)
+                return dialect.creating(self.table, columns, key=key)
             case AddColumn(new=new):
-                return session.adding(self.table, new)
+                return [self._adding(new, new.column)]
             case RetypeColumn(new=new):
-                return session.retyping(self.table, new)
+                return dialect.retyping(self.table, new.column, dialect.type_of(NewColumn(new.column, new.kind)))
             case RelaxColumn(column=column, type=column_type):
-                return session.relaxing(self.table, column, column_type=column_type)
+                return dialect.requiring(self.table, column, column_type=column_type, is_required=False)
             case ChangeKey(old=old, new=key):
-                return session.rekeying(self.table, old=old, new=key)
+                return self.rekeying(old, key)
             case ReplaceColumn(new=new, aside=aside):
-                fresh = fresh_name(new)
-                adding = [] if is_filled else session.adding(self.table, _renamed(new, fresh))
-                return [*adding, *session.swapping(self.table, column=new.column, aside=aside, fresh=fresh)]
+                column, fresh = new.column, fresh_name(new)
+                column_type = describe(self.connection, self.table)[column].type
+                adding = [] if is_filled else [self._adding(new, fresh)]
+                return [
+                    *adding,
+                    *dialect.swapping(self.table, column=column, aside=aside, fresh=fresh, column_type=column_type),
+                ]
+
+    def rekeying(self, old: Sequence[str], new: Sequence[str]) -> list[Sql]:
+        """Return what changes the key from `old` to `new`, as the table is now."""
+        key = key_of(self.connection, self.table) if old else TableKey()
+        return self.dialect.rekeying(self.table, old=key, new=new, columns=describe(self.connection, self.table))
 
     def _undo(self, change: Change, plan: Plan) -> dict[str, Any]:
         match change:
@@ -232,26 +244,19 @@ class Evolution:
                     f"the old one stays {until} as {aside}."
                 )
 
-    def _run(self, statements: Sequence[Sql]) -> None:
-        for statement in statements:
-            self.session.execute(statement)
-
     def _text(self, statements: Sequence[Sql]) -> str:
-        return ";\n".join(statement.shown(self.session.quote) for statement in statements)
+        return ";\n".join(statement.shown(self.dialect.quote) for statement in statements)
 
     def _fits_number(self, column: str) -> bool:
-        return (
-            self.session.first(
-                sql(
-                    "SELECT 1 FROM {} WHERE {} NOT BETWEEN {} AND {} LIMIT 1",
-                    self.session.table(self.table),
-                    Name(column),
-                    Value(-EXACT_INTEGER),
-                    Value(EXACT_INTEGER),
-                )
-            )
-            is None
+        least, most = Value(-EXACT_INTEGER), Value(EXACT_INTEGER)
+        beyond = sql(
+            "SELECT 1 FROM {} WHERE {} NOT BETWEEN {} AND {} LIMIT 1",
+            self.dialect.table(self.table),
+            Name(column),
+            least,
+            most,
         )
+        return self.connection.first(beyond) is None
 
 
 def fresh_name(new: NewColumn) -> str:
@@ -270,13 +275,9 @@ def is_open(applied: AppliedChange, *, now: datetime) -> bool:
     return not applied.is_closed and applied.revertible_until is not None and applied.revertible_until > now
 
 
-def known_without(known: Mapping[str, Known], column: str) -> dict[str, Known]:
+def mapping_without(mapped: Mapping[str, MappedColumn], column: str) -> dict[str, MappedColumn]:
     """Return what is noted of a table without one of its columns."""
-    return {source: entry for source, entry in known.items() if entry.column != column}
-
-
-def _renamed(new: NewColumn, name: str) -> NewColumn:
-    return NewColumn(name, new.kind)
+    return {source: entry for source, entry in mapped.items() if entry.column != column}
 
 
 def _column_of(change: Change) -> str:

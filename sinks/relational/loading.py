@@ -1,4 +1,4 @@
-"""The rows of a part on their way into a table: encoded beside the writing, refused one by one."""
+"""The rows of a part on their way into a table: encoded beside the writing, rejected one by one."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ingestion.ports.context import Context
 from ingestion.ports.errors import Cancelled
 from ingestion.ports.publication import PartView
-from sinks.relational.database import PART_NUMBER, PLACE, Session
+from sinks.relational.connection import Connection
+from sinks.relational.diagnosis import Diagnosis
+from sinks.relational.dialect import PART_NUMBER, PLACE
 from sinks.relational.naming import PAGE, PART, ROW, RUN, number_of
 from sinks.relational.parts import Fitting, fit, read_blocks
-from sinks.relational.rejecting import Rejections, refusal_of, take_rows
+from sinks.relational.rejecting import Rejections, rejection_of, take_rows
 from sinks.relational.schema_plan import TECHNICAL, Table
-from sinks.relational.troubles import Trouble
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,14 +30,14 @@ def fittings_of(table: Table, *, sources: Sequence[str] | None = None) -> list[F
     """Return how the table's columns are filled: those of the data (of `sources` alone), then where a row came from."""
     data = [
         Fitting(entry.column, source, entry.kind)
-        for source, entry in table.known.items()
-        if entry.column in table.found and (sources is None or source in sources)
+        for source, entry in table.mapped.items()
+        if entry.column in table.actual and (sources is None or source in sources)
     ]
     return [*data, *(Fitting(name, name, TECHNICAL[name]) for name in (PART, ROW, PAGE))]
 
 
 def load_part(
-    session: Session,
+    connection: Connection,
     part: PartView,
     stream: BinaryIO,
     *,
@@ -52,11 +53,11 @@ def load_part(
     """
     columns = [*([] if run_id is not None else [PART_NUMBER, PLACE]), *(item.column for item in fittings)]
     columns += [RUN] if run_id is not None else []
-    writer = session.writer(into, columns)
+    writer = connection.writer(into, columns)
 
     def frames() -> Iterator["tuple[pl.DataFrame, Any]"]:
         place = 0
-        for block in read_blocks(stream, part, longest=session.block_rows):
+        for block in read_blocks(stream, part, longest=connection.dialect.block_rows):
             frame = _with_place(fit(block, fittings), part, place=place, run_id=run_id).select(columns)
             place += block.height
             yield frame, writer.encode(frame)
@@ -67,16 +68,14 @@ def load_part(
         def attempt(first: int, end: int, frame: "pl.DataFrame" = frame, encoded: Any = encoded) -> int:
             beat(ctx)
             rows = encoded if end - first == frame.height else writer.encode(frame.slice(first, end - first))
-            with session.savepoint():
+            with connection.savepoint():
                 writer.write(rows)
             return end - first
 
-        def refuse(index: int, trouble: Trouble, place: int = place) -> None:
-            rejections.add(refusal_of(trouble, part=part.name, index=place + index))
+        def reject(index: int, diagnosis: Diagnosis, place: int = place) -> None:
+            rejections.add(rejection_of(diagnosis, part=part.name, index=place + index))
 
-        taken += sum(
-            take_rows(frame.height, attempt, errors=session.driver_errors, explain=session.explain, refuse=refuse)
-        )
+        taken += sum(take_rows(frame.height, attempt, connection=connection, reject=reject))
         place += frame.height
     beat(ctx)
     return taken

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.database import RowWriter
+from sinks.relational.connection import RowWriter
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,124 +5,127 @@ from dataclasses import replace
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.housekeeping import SchemaChange
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.database import STATEMENT_LIMIT_S
+from sinks.relational.connection import STATEMENT_LIMIT_S
 from sinks.relational.delivery_log import AppliedChange
-from sinks.relational.evolution import Evolution, as_change, is_open, known_without
+from sinks.relational.diagnosis import ErrorClass
+from sinks.relational.evolution import Evolution, as_change, is_open, mapping_without
+from sinks.relational.inspection import describe
 from sinks.relational.naming import PREFIX, digest_of
-from sinks.relational.schema_plan import Known, Table
-from sinks.relational.statements import Name, Sql, sql
-from sinks.relational.troubles import Meaning
+from sinks.relational.schema_plan import MappedColumn, Table
+from sinks.relational.statements import Name, sql
 
-_DECIDED = (Meaning.ROW, Meaning.REJECTED)
+_DECIDED = (ErrorClass.ROW, ErrorClass.REJECTED)
 
 
 def open_changes(evolution: Evolution) -> list[SchemaChange]:
     """Return the changes that can still be reverted, newest first."""
     now = evolution.ctx.clock()
-    return [as_change(change) for change in evolution.books.changes(evolution.table) if is_open(change, now=now)]
+    return [as_change(change) for change in evolution.delivery_log.changes(evolution.table) if is_open(change, now=now)]
 
 
 def revert_change(evolution: Evolution, change_id: str) -> SchemaChange:
     """Undo an applied change with the data it set aside, and return it; ConfigError where it cannot be any more."""
-    session, books, ctx = evolution.session, evolution.books, evolution.ctx
-    with session.locked(evolution.table, limit_s=STATEMENT_LIMIT_S):
-        changes = books.changes(evolution.table)
+    connection, delivery_log, ctx = evolution.connection, evolution.delivery_log, evolution.ctx
+    with connection.locked(evolution.table, limit_s=STATEMENT_LIMIT_S):
+        changes = delivery_log.changes(evolution.table)
         change = next((item for item in changes if item.id == change_id), None)
         if change is None or not is_open(change, now=ctx.clock()):
-            raise _refused(evolution, change_id, "it is not known, was reverted, or is too old")
+            raise _not_revertible(evolution, change_id, "it is not known, was reverted, or is too old")
         newer = [item for item in changes[: changes.index(change)] if _is_of_same(item, change) and not item.is_closed]
         if any(is_open(item, now=ctx.clock()) for item in newer):
-            raise _refused(evolution, change_id, f"{newer[0].id} came after it and has to be reverted first")
+            raise _not_revertible(evolution, change_id, f"{newer[0].id} came after it and has to be reverted first")
         table = evolution.read()
         try:
-            known = _undo(evolution, change, table)
-        except session.driver_errors as error:
-            trouble = session.explain(error)
-            if trouble.meaning not in _DECIDED:
+            mapped = _undo(evolution, change, table)
+        except connection.driver_errors as error:
+            diagnosis = connection.diagnose(error)
+            if diagnosis.error_class not in _DECIDED:
                 raise
-            raise _refused(evolution, change_id, trouble.message) from error
-        books.note_table(evolution.table, pipeline=evolution.pipeline, known=known, now=ctx.clock())
-        books.close_change(change.id, now=ctx.clock())
+            raise _not_revertible(evolution, change_id, diagnosis.message) from error
+        delivery_log.note_table(evolution.table, pipeline=evolution.pipeline, mapped=mapped, now=ctx.clock())
+        delivery_log.close_change(change.id, now=ctx.clock())
     return replace(as_change(change), revertible_until="")
 
 
 def remove_old_columns(evolution: Evolution) -> list[str]:
     """Remove the columns whose time aside is over, and return them; one that a view still needs stays."""
-    session, books = evolution.session, evolution.books
+    connection, delivery_log = evolution.connection, evolution.delivery_log
     now = evolution.ctx.clock()
     over = [
         change
-        for change in books.changes(evolution.table)
+        for change in delivery_log.changes(evolution.table)
         if change.undo.get("kind") == "replace" and not change.is_closed and not is_open(change, now=now)
     ]
     removed = []
     for change in over:
         aside = str(change.undo["aside"])
         try:
-            with session.locked(evolution.table):
-                if aside in session.describe(evolution.table):
-                    _run(evolution, session.dropping_column(evolution.table, aside))
-                books.close_change(change.id, now=now)
+            with connection.locked(evolution.table):
+                if aside in describe(connection, evolution.table):
+                    connection.execute(connection.dialect.dropping_column(evolution.table, aside))
+                delivery_log.close_change(change.id, now=now)
             removed.append(aside)
-        except session.driver_errors as error:
-            trouble = session.explain(error)
-            if trouble.meaning not in (*_DECIDED, Meaning.BUSY):
+        except connection.driver_errors as error:
+            diagnosis = connection.diagnose(error)
+            if diagnosis.error_class not in (*_DECIDED, ErrorClass.BUSY):
                 raise
-            detail = trouble.message
+            detail = diagnosis.message
             evolution.ctx.log("destination.column_kept", table=evolution.table, column=aside, detail=detail)
     return removed
 
 
-def _undo(evolution: Evolution, change: AppliedChange, table: Table) -> dict[str, Known]:
+def _undo(evolution: Evolution, change: AppliedChange, table: Table) -> dict[str, MappedColumn]:
     """Undo the change and return what is noted of the table then."""
-    session, undo = evolution.session, change.undo
-    known = dict(table.known)
+    connection, dialect, undo = evolution.connection, evolution.dialect, change.undo
+    mapped = dict(table.mapped)
     match undo["kind"]:
         case "add":
             column = str(undo["column"])
-            if column in table.found:
-                _run(evolution, session.dropping_column(table.name, column))
-            return known_without(known, column)
+            if column in table.actual:
+                connection.execute(dialect.dropping_column(table.name, column))
+            return mapping_without(mapped, column)
         case "relax":
             column_type = str(undo["type"])
-            _run(evolution, session.tightening(table.name, str(undo["column"]), column_type=column_type))
+            column = str(undo["column"])
+            connection.execute(*dialect.requiring(table.name, column, column_type=column_type, is_required=True))
         case "key":
-            _run(evolution, session.rekeying(table.name, old=tuple(undo["new"]), new=tuple(undo["old"])))
+            connection.execute(*evolution.rekeying(undo["new"], undo["old"]))
         case _:
             return _bring_back(evolution, change, table)
-    return known
+    return mapped
 
 
-def _bring_back(evolution: Evolution, change: AppliedChange, table: Table) -> dict[str, Known]:
+def _bring_back(evolution: Evolution, change: AppliedChange, table: Table) -> dict[str, MappedColumn]:
     """Put the column that was set aside back in its place, brought up to date by what was written since."""
-    session = evolution.session
+    connection, dialect = evolution.connection, evolution.dialect
     column, aside = str(change.undo["column"]), str(change.undo["aside"])
     old_kind, new_kind = Kind(change.undo["old_kind"]), Kind(change.undo["new_kind"])
     if column in table.key:
-        raise _refused(evolution, change.id, f"{column} is part of the key by which rows are told apart now")
-    if aside not in table.found or column not in table.found:
-        raise _refused(evolution, change.id, f"the column {aside} is not there any more")
-    session.prepare_parsing()
+        raise _not_revertible(evolution, change.id, f"{column} is part of the key by which rows are told apart now")
+    if aside not in table.actual or column not in table.actual:
+        raise _not_revertible(evolution, change.id, f"the column {aside} is not there any more")
     old, new = sql("{}", Name(aside)), sql("{}", Name(column))
-    as_new = session.recast(old, old=old_kind, new=new_kind)
-    as_old = session.recast(new, old=new_kind, new=old_kind)
-    session.execute(
-        sql(
-            "UPDATE {} SET {} = CASE WHEN {} IS NULL THEN NULL ELSE COALESCE({}, {}) END WHERE {}",
-            session.table(table.name),
-            old,
-            new,
-            as_old,
-            old,
-            session.differ(as_new, new),
-        )
+    as_new = dialect.recast(old, old=old_kind, new=new_kind)
+    as_old = dialect.recast(new, old=new_kind, new=old_kind)
+    update = sql(
+        "UPDATE {} SET {} = CASE WHEN {} IS NULL THEN NULL ELSE COALESCE({}, {}) END WHERE {}",
+        dialect.table(table.name),
+        old,
+        new,
+        as_old,
+        old,
+        dialect.differ(as_new, new),
     )
-    spare = f"{PREFIX}old_{digest_of(f'{column} {change.id}')}"
-    _run(evolution, session.swapping(table.name, column=column, aside=spare, fresh=aside))
-    _run(evolution, session.dropping_column(table.name, spare))
+    spare, column_type = f"{PREFIX}old_{digest_of(f'{column} {change.id}')}", table.actual[column].type
+    connection.execute(
+        *dialect.preparing_parsing(),
+        update,
+        *dialect.swapping(table.name, column=column, aside=spare, fresh=aside, column_type=column_type),
+        dialect.dropping_column(table.name, spare),
+    )
     return {
         source: replace(entry, kind=old_kind) if entry.column == column else entry
-        for source, entry in table.known.items()
+        for source, entry in table.mapped.items()
     }
 
 
@@ -130,10 +133,5 @@ def _is_of_same(one: AppliedChange, other: AppliedChange) -> bool:
     return one.column == other.column and one.undo.get("kind") != "create"
 
 
-def _run(evolution: Evolution, statements: list[Sql]) -> None:
-    for statement in statements:
-        evolution.session.execute(statement)
-
-
-def _refused(evolution: Evolution, change_id: str, detail: str) -> ConfigError:
+def _not_revertible(evolution: Evolution, change_id: str, detail: str) -> ConfigError:
     return ConfigError("sink.schema_not_revertible", table=evolution.table, change=change_id, detail=detail)

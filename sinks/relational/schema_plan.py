@@ -1,4 +1,4 @@
-"""What has to change in a table so that a run's rows fit into it. Pure.
+"""The changes that a table needs so that a run's rows fit into it. Pure.
 
     the table is missing                    it is created, the contract's columns first and in its order
     a column is missing                     it is added behind the others, empty for the rows that are there
@@ -29,8 +29,8 @@ TECHNICAL: Mapping[str, Kind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A column of the data, by its name there."""
+class RequiredColumn:
+    """A column of the data, by its name there, that the table has to take."""
 
     source: str
     content: Content
@@ -39,8 +39,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """Where a column of the data lies in the table, and what we put there.
+class MappedColumn:
+    """The column of the table in which one of the data lies, and what we put there.
 
     `was_declared` by any contract so far; `is_required` where it was we who forbade it to be null.
     """
@@ -52,7 +52,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ActualColumn:
     """A column as the database describes it."""
 
     type: str
@@ -64,9 +64,9 @@ class Table:
     """A table as it is: what the database says of it and what we noted."""
 
     name: str
-    found: Mapping[str, Found] = field(default_factory=dict)
+    actual: Mapping[str, ActualColumn] = field(default_factory=dict)
     """Empty where there is no such table."""
-    known: Mapping[str, Known] = field(default_factory=dict)
+    mapped: Mapping[str, MappedColumn] = field(default_factory=dict)
     """By the column's name in the data."""
     key: tuple[str, ...] = ()
     asides: frozenset[str] = frozenset()
@@ -75,12 +75,12 @@ class Table:
     @property
     def exists(self) -> bool:
         """Return whether the database has the table."""
-        return bool(self.found)
+        return bool(self.actual)
 
     @property
     def has_deletions(self) -> bool:
         """Return whether a row can be marked as deleted."""
-        return DELETED_AT in self.found
+        return DELETED_AT in self.actual
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +148,16 @@ class Plan:
     """The changes, in order, and what is noted of the table once they are made."""
 
     changes: tuple[Change, ...]
-    known: Mapping[str, Known]
+    mapped: Mapping[str, MappedColumn]
 
     def is_needed_by(self, table: Table) -> bool:
         """Return whether anything is to be done."""
-        return bool(self.changes) or dict(self.known) != dict(table.known)
+        return bool(self.changes) or dict(self.mapped) != dict(table.mapped)
 
 
 def plan_changes(
     table: Table,
-    wanted: Sequence[Wanted],
+    required: Sequence[RequiredColumn],
     *,
     key: Sequence[str],
     marks_deletions: bool,
@@ -170,60 +170,60 @@ def plan_changes(
     `fits_number` says whether a float holds every value that a column of whole numbers has now; it is asked where
     that decides. `day` (YYYYMMDD) goes into the names of columns that are set aside.
     """
-    known = dict(table.known)
-    taken = [*table.found, *TECHNICAL]
+    mapped = dict(table.mapped)
+    taken = [*table.actual, *TECHNICAL]
     changes: list[Change] = []
     new_columns: list[NewColumn] = []
     altered: set[str] = set()
-    for item in wanted:
-        before = known.get(item.source) or _adopted(item, table, known=known, limits=limits)
+    for item in required:
+        before = mapped.get(item.source) or _adopted(item, table, mapped=mapped, limits=limits)
         kind = _kind_of(item, before, fits_number=fits_number)
         if kind is None:
             continue
         column = before.column if before else column_name(item.source, taken=taken, limits=limits)
         was_declared = item.is_declared or bool(before and before.was_declared)
         is_required = bool(before and before.is_required and not item.nullable)
-        known[item.source] = Known(column, kind, was_declared, is_required)
+        mapped[item.source] = MappedColumn(column, kind, was_declared, is_required)
         taken.append(column)
         new = NewColumn(column, kind, nullable=item.nullable, is_key=item.source in key)
         if not table.exists:
             new_columns.append(new)
-            known[item.source] = Known(column, kind, was_declared, is_required=not item.nullable)
-        elif column not in table.found:
+            mapped[item.source] = MappedColumn(column, kind, was_declared, is_required=not item.nullable)
+        elif column not in table.actual:
             changes.append(AddColumn(_nullable(new)))
         elif before is not None and before.kind is not kind:
             altered.add(column)
             changes.append(_changed(new, before, table, taken=taken, limits=limits, day=day))
     technical = [NewColumn(name, TECHNICAL[name]) for name in _technical(marks_deletions=marks_deletions)]
-    wanted_key = tuple(known[source].column for source in key)
+    whole_key = tuple(mapped[source].column for source in key)
     if not table.exists:
-        return Plan((CreateTable((*new_columns, *technical), wanted_key),), known)
-    changes += [AddColumn(new) for new in technical if new.column not in table.found]
-    if table.key != wanted_key or altered & set(wanted_key):
+        return Plan((CreateTable((*new_columns, *technical), whole_key),), mapped)
+    changes += [AddColumn(new) for new in technical if new.column not in table.actual]
+    if table.key != whole_key or altered & set(whole_key):
         if altered & set(table.key):
             # Before its column is: the constraint would follow the old column under its new name.
             changes.insert(0, ChangeKey(table.key, ()))
-            changes.append(ChangeKey((), wanted_key))
+            changes.append(ChangeKey((), whole_key))
         else:
-            changes.append(ChangeKey(table.key, wanted_key))
-    gone = set(known) - {item.source for item in wanted}
+            changes.append(ChangeKey(table.key, whole_key))
+    gone = set(mapped) - {item.source for item in required}
     for source in gone:
-        known[source] = replace(known[source], is_required=False)
+        mapped[source] = replace(mapped[source], is_required=False)
     changes += [
-        RelaxColumn(entry.column, table.found[entry.column].type)
-        for source, entry in known.items()
-        if entry.column in table.found
-        and not table.found[entry.column].nullable
-        and entry.column not in {*wanted_key, *altered}
+        RelaxColumn(entry.column, table.actual[entry.column].type)
+        for source, entry in mapped.items()
+        if entry.column in table.actual
+        and not table.actual[entry.column].nullable
+        and entry.column not in {*whole_key, *altered}
         and (
             (source in gone and entry.was_declared)
-            or (source in table.known and table.known[source].is_required and not entry.is_required)
+            or (source in table.mapped and table.mapped[source].is_required and not entry.is_required)
         )
     ]
-    return Plan(tuple(changes), known)
+    return Plan(tuple(changes), mapped)
 
 
-def _kind_of(item: Wanted, before: Known | None, *, fits_number: Callable[[str], bool]) -> Kind | None:
+def _kind_of(item: RequiredColumn, before: MappedColumn | None, *, fits_number: Callable[[str], bool]) -> Kind | None:
     if item.is_declared or before is None:
         return item.content.kind
     content = Content(before.kind)
@@ -232,19 +232,21 @@ def _kind_of(item: Wanted, before: Known | None, *, fits_number: Callable[[str],
     return unify(content, item.content).kind
 
 
-def _adopted(item: Wanted, table: Table, *, known: Mapping[str, Known], limits: Limits) -> Known | None:
-    """Return a column that somebody else made under this name as ours; what it cannot take, it refuses row by row."""
+def _adopted(
+    item: RequiredColumn, table: Table, *, mapped: Mapping[str, MappedColumn], limits: Limits
+) -> MappedColumn | None:
+    """Return a column that somebody else made under this name as ours; what it cannot take, it rejects row by row."""
     if item.content.kind is None:
         return None
-    used = {entry.column for entry in known.values()} | table.asides | set(TECHNICAL)
-    for name in table.found:
+    used = {entry.column for entry in mapped.values()} | table.asides | set(TECHNICAL)
+    for name in table.actual:
         if limits.folded(name) == limits.folded(item.source) and name not in used:
-            return Known(name, item.content.kind, item.is_declared)
+            return MappedColumn(name, item.content.kind, item.is_declared)
     return None
 
 
 def _changed(
-    new: NewColumn, before: Known, table: Table, *, taken: list[str], limits: Limits, day: str
+    new: NewColumn, before: MappedColumn, table: Table, *, taken: list[str], limits: Limits, day: str
 ) -> RetypeColumn | ReplaceColumn:
     if table.is_empty:
         return RetypeColumn(_nullable(new))
@@ -255,7 +257,7 @@ def _changed(
 
 def _nullable(new: NewColumn) -> NewColumn:
     """Return the column without its "not null": rows that are there have no value for it."""
-    return NewColumn(new.column, new.kind, is_key=new.is_key)
+    return replace(new, nullable=True)
 
 
 def _technical(*, marks_deletions: bool) -> tuple[str, ...]:

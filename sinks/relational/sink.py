@@ -1,7 +1,7 @@
-"""What the relational destinations have in common; each says how to connect, and how to check that."""
+"""The ground of all relational destinations; each says how to connect, and which layers lie before that."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import ClassVar
 
@@ -13,14 +13,17 @@ from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, P
 from ingestion.ports.schema import ContractBody
 from ingestion.ports.sink import Capabilities, CommitStep
 from ingestion.toolkit.failpoints import failpoint
-from sinks.relational.config import TableConfig
-from sinks.relational.database import Session
-from sinks.relational.delivering import Publication, wanted_columns
-from sinks.relational.delivery_log import Books
+from sinks.relational.checks import DatabaseCheck, Step, network_steps
+from sinks.relational.config import ServerConfig, TableConfig
+from sinks.relational.connection import Connection
+from sinks.relational.delivering import Publication, required_columns
+from sinks.relational.delivery_log import DeliveryLog
+from sinks.relational.diagnosis import ErrorClass, as_error
 from sinks.relational.evolution import Evolution
+from sinks.relational.inspection import table_names
+from sinks.relational.messages import MESSAGES
 from sinks.relational.naming import problem_of_table, run_of, table_name
 from sinks.relational.reverting import open_changes, remove_old_columns, revert_change
-from sinks.relational.troubles import Meaning, as_error
 
 CONNECT_TIMEOUT_S = 10
 CAPABILITIES = Capabilities(
@@ -31,6 +34,7 @@ CAPABILITIES = Capabilities(
 class RelationalSink(ABC):
     """Writes a pipeline's rows into a table of its own, in one transaction a run."""
 
+    messages: ClassVar[Mapping[str, str]] = MESSAGES
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
     def __init__(self, config: TableConfig) -> None:
@@ -38,11 +42,11 @@ class RelationalSink(ABC):
 
     @property
     @abstractmethod
-    def session_class(self) -> type[Session]:
+    def connection_class(self) -> type[Connection]:
         """Return the class of connections; its module loads the driver, which web processes do without."""
 
     @abstractmethod
-    def connect(self, *, timeout_s: int = CONNECT_TIMEOUT_S) -> Session:
+    def connect(self, timeout_s: int = CONNECT_TIMEOUT_S) -> Connection:
         """Return an open connection; the driver's own errors where there is none."""
 
     @property
@@ -50,9 +54,19 @@ class RelationalSink(ABC):
     def address(self) -> str:
         """Return where the database is, for people."""
 
+    @property
     @abstractmethod
+    def user(self) -> str:
+        """Return who writes there, for people."""
+
+    @abstractmethod
+    def check_steps(self) -> tuple[Step, ...]:
+        """Return the layers to check before a connection is tried."""
+
     def check(self, ctx: Context) -> CheckReport:
-        """Return whether a delivery could succeed now, each finding with its fix."""
+        """Return which layer between here and a written row fails, each finding with its fix."""
+        check = DatabaseCheck(self.connect, self.connection_class, self.address, self.user)
+        return CheckReport(tuple(check.findings(self.check_steps())))
 
     def stage(self, part: PartView, delivery: DeliveryView, ctx: Context) -> Receipt:
         """Bring the table's columns to what the part needs, and its rows into a staging table where they wait."""
@@ -83,58 +97,58 @@ class RelationalSink(ABC):
         if not contract.columns:
             return []
         with self._evolution(pipeline, ctx) as evolution:
-            _, plan = evolution.look(wanted_columns(contract, {}), key=contract.key)
+            _, plan = evolution.preview(required_columns(contract, {}), key=contract.key)
             return evolution.shown(plan)
 
     def schema_changes(self, pipeline: str, ctx: Context) -> Sequence[SchemaChange]:
         """Return the applied changes that can still be reverted, newest first."""
         with self._evolution(pipeline, ctx) as evolution:
-            return open_changes(evolution) if evolution.books.are_there() else []
+            return open_changes(evolution) if evolution.delivery_log.exists() else []
 
     def revert_schema(self, pipeline: str, change_id: str, ctx: Context) -> SchemaChange:
         """Undo one applied change with the data it set aside, and return it; ConfigError where it cannot be any more."""
         with self._evolution(pipeline, ctx) as evolution:
-            evolution.books.open()
+            evolution.delivery_log.create()
             return revert_change(evolution, change_id)
 
     def drop(self, pipeline: str, ctx: Context, *, dry_run: bool = False) -> Housekeeping:
         """Remove the pipeline's table, what waits for it, and what was written down of it. Idempotent."""
-        with self._session(pipeline, ctx) as session:
-            books = Books(session)
-            tables = books.tables_of(pipeline) if books.are_there() else []
-            there = session.tables()
+        with self._connected(pipeline, ctx) as connection:
+            delivery_log = DeliveryLog(connection)
+            tables = delivery_log.tables_of(pipeline) if delivery_log.exists() else []
+            there = table_names(connection)
             actions, size_bytes, count = [], 0, 0
             for table in tables:
                 doomed = [name for name in there if name == table or run_of(name, table=table) is not None]
-                size_bytes += sum(session.size_of(name) for name in doomed)
-                actions += [f"drop table {session.place}.{name}" for name in doomed]
+                size_bytes += sum(connection.number(connection.dialect.measuring(name)) for name in doomed)
+                actions += [f"drop table {connection.dialect.namespace}.{name}" for name in doomed]
                 count += len(doomed)
                 if dry_run:
                     continue
-                with session.locked(table):
+                with connection.locked(table):
                     for name in doomed:
-                        session.execute(session.dropping(name))
-                        books.forget_parts(name)
+                        connection.execute(connection.dialect.dropping(name))
+                        delivery_log.forget_parts(name)
                         failpoint("relational.dropped")
-                    books.forget_table(table)
+                    delivery_log.forget_table(table)
         return Housekeeping(tuple(actions), object_count=count, size_bytes=size_bytes, is_dry_run=dry_run)
 
     @contextmanager
     def _publication(self, delivery: DeliveryView, ctx: Context) -> Iterator[Publication]:
         with self._evolution(delivery.pipeline, ctx, destination=delivery.destination) as evolution:
             limit = self._tables.refused_limit
-            yield Publication(evolution.session, evolution.books, evolution, delivery, limit, ctx)
+            yield Publication(evolution.connection, evolution.delivery_log, evolution, delivery, limit, ctx)
 
     @contextmanager
     def _evolution(self, pipeline: str, ctx: Context, *, destination: str = "") -> Iterator[Evolution]:
         name = table_name(self._tables.table, pipeline=pipeline)
         where = destination or self.address
-        if problem := problem_of_table(name, limits=self.session_class.limits):
+        if problem := problem_of_table(name, limits=self.connection_class.dialect_class.limits):
             raise ConfigError("config.invalid", where=f"destination {where}", detail=f"table: {problem}")
-        with self._session(pipeline, ctx, destination=destination) as session:
+        with self._connected(pipeline, ctx, destination=destination) as connection:
             yield Evolution(
-                session=session,
-                books=Books(session),
+                connection=connection,
+                delivery_log=DeliveryLog(connection),
                 table=name,
                 pipeline=pipeline,
                 marks_deletions=self._tables.deletes == "soft",
@@ -143,13 +157,30 @@ class RelationalSink(ABC):
             )
 
     @contextmanager
-    def _session(self, pipeline: str, ctx: Context, *, destination: str = "") -> Iterator[Session]:
+    def _connected(self, pipeline: str, ctx: Context, *, destination: str = "") -> Iterator[Connection]:
         """Give an open connection; the driver's errors leave as those of the engine."""
         try:
-            with closing(self.connect()) as session, session.watched(ctx):
-                yield session
-        except self.session_class.driver_errors as error:
-            trouble = self.session_class.explain(error)
-            if ctx.should_stop() and trouble.meaning in (Meaning.STOPPED, Meaning.UNAVAILABLE):
+            with closing(self.connect()) as connection, connection.watched(ctx):
+                yield connection
+        except self.connection_class.driver_errors as error:
+            diagnosis = self.connection_class.diagnose(error)
+            if ctx.should_stop() and diagnosis.error_class in (ErrorClass.STOPPED, ErrorClass.UNAVAILABLE):
                 raise Cancelled from error
-            raise as_error(trouble, destination=destination or self.address) from error
+            raise as_error(diagnosis, destination=destination or self.address) from error
+
+
+class ServerSink(RelationalSink):
+    """Writes into a database behind a network."""
+
+    config: ServerConfig
+
+    @property
+    def address(self) -> str:
+        return f"{self.config.host}:{self.config.port}/{self.config.database}"
+
+    @property
+    def user(self) -> str:
+        return self.config.user
+
+    def check_steps(self) -> tuple[Step, ...]:
+        return network_steps(self.config.host, self.config.port)

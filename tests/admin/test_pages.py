@@ -24,6 +24,8 @@ from ingestion.models import (
 from tests.admin.pages import models, page, text_of
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 WITHOUT_ADDING = {"admin:ingestion_source_add": "?kind=files", "admin:ingestion_destination_add": "?kind=catalog"}
 
 

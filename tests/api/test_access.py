@@ -37,6 +37,7 @@ TABLE: dict[str, dict[str, tuple[int, int, int]]] = {
     "destinations": {"get": USERS, "post": STAFF},
     "destination": {"get": USERS, "put": STAFF, "patch": STAFF, "delete": STAFF},
     "destination-check": {"post": USERS},
+    "destination-redeliver": {"post": STAFF},
     "destination-fill": {"post": STAFF},
     "destination-compact": {"post": STAFF},
     "destination-retain": {"post": STAFF},

@@ -70,6 +70,7 @@ def test_settings_that_do_not_validate_are_named(staff: Api, changes: dict[str, 
     assert not Source.objects.exists()
 
 
+@pytest.mark.both
 def test_name_and_kind_of_a_source(staff: Api) -> None:
     address = f"/v1/sources/{staff.post('/v1/sources', VAULT).json()['id']}"
 
@@ -78,6 +79,7 @@ def test_name_and_kind_of_a_source(staff: Api) -> None:
     assert staff.send("patch", address, {"name": "renamed"}).json()["name"] == "renamed"
 
 
+@pytest.mark.both
 def test_two_destinations_do_not_share_the_datasources_of_one_druid(staff: Api) -> None:
     config = {"url": "http://router:8888"}
     made = staff.post("/v1/destinations", {"name": "first", "kind": "druid", "config": config})
@@ -90,6 +92,7 @@ def test_two_destinations_do_not_share_the_datasources_of_one_druid(staff: Api) 
     assert (shared.json()["code"], "first" in shared.json()["detail"]) == ("destination.claimed", True)
 
 
+@pytest.mark.both
 def test_what_is_in_use_is_not_removed(staff: Api, pipeline: Pipeline) -> None:
     Run.objects.create(pipeline=pipeline, trigger="api", mode=pipeline.mode)
 
@@ -140,6 +143,7 @@ def test_a_contract_may_be_yaml(staff: Api, content_type: str) -> None:
     assert made.json()["body"]["key"] == ["id"]
 
 
+@pytest.mark.both
 def test_every_change_of_a_contract_is_a_version(staff: Api) -> None:
     first = staff.post("/v1/contracts", CONTRACT)
     same = staff.post("/v1/contracts", CONTRACT)
@@ -264,6 +268,7 @@ def test_a_pipeline_keeps_its_name(staff: Api, pipeline: Pipeline) -> None:
     assert changed.json()["contract"] == "sample"
 
 
+@pytest.mark.both
 def test_dependencies_never_close_a_circle(staff: Api, make_pipeline: Any) -> None:
     first, second = make_pipeline("first"), make_pipeline("second")
     staff.send("patch", f"/v1/pipelines/{second.pk}", {"dependencies": [{"upstream": "first"}]})

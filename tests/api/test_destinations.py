@@ -26,6 +26,7 @@ def test_a_destination_tells_what_it_can_do_and_how_it_fares(user: Api, memory: 
     assert "canary" not in str(body)
 
 
+@pytest.mark.both
 def test_a_list_of_destinations_takes_the_same_few_statements_however_long(
     user: Api, memory: Destination, django_assert_max_num_queries: Any
 ) -> None:
@@ -63,7 +64,7 @@ def test_upkeep_is_tried_dry_and_then_done(  # noqa: PLR0917 (what is asked, and
     assert [asked] == plugins.CALLS
 
 
-def test_nothing_is_dropped_that_was_not_confirmed_and_what_was_can_be_filled_again(
+def test_nothing_is_dropped_that_was_not_confirmed_and_what_was_can_be_brought_back(
     staff: Api, memory: Destination, published: Run, driver: Driver
 ) -> None:
     for confirm in ({}, {"confirm": "memory"}):
@@ -71,12 +72,12 @@ def test_nothing_is_dropped_that_was_not_confirmed_and_what_was_can_be_filled_ag
     kept = Delivery.objects.get().state
     staff.post(at(memory, "/drop"), {"pipeline": "items", "confirm": "items"})
 
-    filled = staff.post(at(memory, "/fill"), {"pipeline": "items"})
+    begun = staff.post(at(memory, "/redeliver"), {"pipeline": "items"})
     driver.drain()
-    again = staff.post(at(memory, "/fill"), {"pipeline": "items"})
+    again = staff.post(at(memory, "/redeliver"), {"pipeline": "items"})
 
-    assert (kept, filled.status_code, again.json()) == ("verified", 202, {"deliveries": []})
-    assert [row["run"] for row in filled.json()["deliveries"]] == [published.pk]
+    assert (kept, begun.status_code, again.json()) == ("verified", 202, {"deliveries": []})
+    assert [row["run"] for row in begun.json()["deliveries"]] == [published.pk]
     assert Delivery.objects.get().state == "verified"
     assert published.events.filter(kind="delivery.removed", values__by="staff").exists()
 
@@ -116,7 +117,7 @@ def test_a_kind_that_cannot_is_refused(staff: Api, make_pipeline: Any) -> None:
 
 def test_nobody_but_staff_changes_anything(user: Api, memory: Destination, published: Run) -> None:
     body = {"pipeline": "items", "confirm": "items", "change": "c1", "destination": "memory"}
-    for what in ("/fill", "/compact", "/retain", "/drop", "/schema/revert", "/tasks/hg.1/cancel"):
+    for what in ("/redeliver", "/fill", "/compact", "/retain", "/drop", "/schema/revert", "/tasks/hg.1/cancel"):
         problem(user.post(at(memory, what), body), 403, "request.forbidden")
     problem(user.post(f"/v1/runs/{published.pk}/redeliver", body), 403, "request.forbidden")
 

@@ -114,6 +114,7 @@ def test_a_page_size_beyond_the_bounds_is_refused(user: Api, limit: str) -> None
     assert body["errors"][0]["field"] == "limit"
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("after", ["1", "abc", "1!abc", "%00", "9" * 400, "1:sig"])
 @pytest.mark.parametrize("path", ["/v1/runs", "/v1/data", "/v1/sources"])
 def test_a_cursor_that_was_not_given_is_refused(user: Api, path: str, after: str) -> None:
@@ -141,11 +142,13 @@ def test_an_unknown_parameter_is_named(user: Api) -> None:
     assert "pipeline__source__secrets" in problem(response, 400, "request.invalid")["detail"]
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("query", ["name=a%00b", "name=a&name=b", "%00=1"])
 def test_a_parameter_with_nul_or_given_twice_is_refused(user: Api, query: str) -> None:
     problem(user.get(f"/v1/contracts?{query}"), 400, "request.invalid")
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("name", ["..%2F..", "x" * 300, "9" * 300, "9" * 5000, "-1", "1.5", "1e3", "../../admin"])
 def test_an_id_that_is_no_number_of_ours_is_not_found(user: Api, name: str) -> None:
     problem(user.get(f"/v1/runs/{name}"), 404, "request.not_found")

@@ -113,6 +113,7 @@ def test_lines_that_were_counted_say_where_to_go_on(user: Api, run: Run, file_fo
         assert int(rest["Headgate-First-Row"]) == broken_off - header + 1
 
 
+@pytest.mark.both
 def test_the_state_of_a_pipeline_stays_readable_as_it_was(user: Api, run: Run, send: Send) -> None:
     path = "/v1/data/export?pipeline=timed&format=jsonl&columns=id,note"
     first = user.get(path)
@@ -130,6 +131,7 @@ def test_the_state_of_a_pipeline_stays_readable_as_it_was(user: Api, run: Run, s
     assert body(pinned) == b"".join(before.splitlines(keepends=True)[2:])
 
 
+@pytest.mark.both
 def test_pages_of_the_state_are_those_of_one_publication(user: Api, run: Run, send: Send) -> None:
     first = user.get("/v1/data/export?pipeline=timed&limit=3&columns=id").json()
     send("1,new,2026-02-01")

@@ -14,6 +14,8 @@ from ingestion.models import Destination, Pipeline, Run, RunState
 from tests.api.conftest import CSV, Api, problem
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 
 def ask(api: Api, key: str | None = None, **body: Any) -> Any:
     headers = {"Idempotency-Key": key} if key is not None else {}

@@ -104,6 +104,7 @@ def parts(*, database: bool = True, broker: bool = True) -> tuple[bool, list[Par
     ]
 
 
+@pytest.mark.both
 @pytest.mark.parametrize(
     ("found", "status", "word"),
     [
@@ -125,6 +126,7 @@ def test_only_the_database_makes_it_unready(
     assert anonymous.get("/health/live").json() == {"status": "ok"}
 
 
+@pytest.mark.both
 @pytest.mark.django_db(transaction=True)
 def test_readiness_asks_the_real_parts(anonymous: Api) -> None:
     body = anonymous.get("/health/ready").json()

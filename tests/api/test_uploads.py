@@ -40,6 +40,7 @@ def test_a_datasource_name_alone_is_enough(staff: Api, lake: Path, driver: Drive
     assert staff.client.get(body["links"]["run"], headers=staff.headers).json()["id"] == run.pk
 
 
+@pytest.mark.both
 def test_the_same_file_twice_is_one_upload_and_one_run(staff: Api, lake: Path) -> None:
     first = staff.raw("/v1/uploads", form(datasource_name="items"))
     second = staff.raw("/v1/uploads", form(name="other.csv", datasource_name="items"))
@@ -86,6 +87,7 @@ def test_without_a_run_the_file_is_only_stored(user: Api) -> None:
     assert not Run.objects.exists()
 
 
+@pytest.mark.both
 def test_bytes_go_to_the_lake_while_they_arrive(user: Api, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 5 << 20
     written: list[tuple[int, int]] = []
@@ -158,6 +160,7 @@ def test_a_form_that_ends_early_leaves_nothing(user: Api, lake: Path, length: bo
     assert stored(lake) == []
 
 
+@pytest.mark.both
 def test_a_bare_body_that_ends_early_leaves_nothing(user: Api, lake: Path) -> None:
     response = user.client.generic(
         "POST", "/api/v1/uploads?name=a.csv", CSV, "text/csv", headers=user.headers, CONTENT_LENGTH="100000",

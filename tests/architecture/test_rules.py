@@ -11,8 +11,9 @@ from django.conf import settings
 
 from ingest_project import plugins
 from ingest_project.celery import app
+from ingestion import registry
 from ingestion.ports import errors
-from ingestion.ports.messages import MESSAGES, sentence
+from ingestion.ports.messages import MESSAGES, BringsMessages, sentence
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.work import states
 
@@ -30,6 +31,30 @@ def sources() -> Iterator[tuple[Path, str]]:
 
 def calls(tree: ast.AST) -> Iterator[ast.Call]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def plugin_classes() -> Iterator[tuple[Path, type]]:
+    for port, table in (("connector", plugins.CONNECTORS), ("sink", plugins.SINKS)):
+        for kind, path in table.items():
+            module = ROOT / f"{path.partition(':')[0].replace('.', '/')}.py"
+            yield module, registry.plugin_class(port, kind)
+
+
+def messages_of_plugin(source: Path) -> dict[str, str]:
+    """Return the messages of the plugins that the file may be a part of: those of its module or package."""
+    found: dict[str, str] = {}
+    for module, plugin in plugin_classes():
+        is_part = source == module if module.parent.parent == ROOT else source.is_relative_to(module.parent)
+        if is_part and isinstance(plugin, BringsMessages):
+            found |= plugin.messages
+    return found
+
+
+def all_messages() -> dict[str, str]:
+    found = dict(MESSAGES)
+    for _, plugin in plugin_classes():
+        found |= plugin.messages if isinstance(plugin, BringsMessages) else {}
+    return found
 
 
 def test_no_file_has_outgrown_its_reason() -> None:
@@ -57,18 +82,30 @@ def test_every_code_that_is_raised_has_its_sentence() -> None:
             name = getattr(call.func, "id", getattr(call.func, "attr", ""))
             first = call.args[0] if call.args else None
             code = first.value if name in kinds and isinstance(first, ast.Constant) else None
-            if isinstance(code, str) and code not in MESSAGES:
+            if isinstance(code, str) and code not in MESSAGES | messages_of_plugin(path):
                 missing.add((str(path.relative_to(ROOT)), code))
 
     assert missing == set()
 
 
-@pytest.mark.parametrize("code", sorted(MESSAGES))
+@pytest.mark.parametrize("code", sorted(all_messages()))
 def test_every_sentence_ends_as_one_and_bears_missing_values(code: str) -> None:
     text = sentence(code, {})
 
     assert text[-1] in ".?"
     assert text[0].isupper() or text[0] in "?'"
+
+
+def test_every_sentence_belongs_to_something_that_says_it() -> None:
+    said = "\n".join(text for path, text in sources() if path.name != "messages.py")
+    unsaid = [code for code in MESSAGES if f'"{code}"' not in said]
+
+    assert unsaid == []
+
+
+def test_a_plugin_leaves_the_sentences_of_the_table_alone() -> None:
+    for module, _ in plugin_classes():
+        assert not set(messages_of_plugin(module)) & set(MESSAGES)
 
 
 def test_every_kind_has_a_class_of_that_kind_and_a_test() -> None:
@@ -94,7 +131,9 @@ def test_web_and_beat_start_without_heavy_libraries() -> None:
 
     script = (
         "import django, sys; django.setup(); import ingestion.api.urls, ingestion.admin, ingestion.tasks; "
-        "print([name for name in ('pandas', 'polars', 'pyarrow', 'duckdb', 'boto3', 'fastexcel') if name in sys.modules])"
+        "from ingestion import registry; [registry.plugin_class(p, k) for p in ('connector', 'sink') "
+        "for k in registry.known_kinds(p)]; "
+        "print([name for name in ('pandas', 'polars', 'pyarrow', 'duckdb', 'boto3', 'fastexcel', 'pymysql') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 

@@ -8,6 +8,8 @@ import pytest
 from benchmarks.table import Row, render
 from tests.servers import ROOT
 
+pytestmark = pytest.mark.waits
+
 
 def bench(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(

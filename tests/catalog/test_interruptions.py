@@ -17,6 +17,8 @@ from ingestion.ports.errors import (
 from ingestion.ports.publication import WriteMode
 from tests.catalog.support import clean_part, numbered, outcome, publish, seen, stage, start_run, view
 
+pytestmark = pytest.mark.both
+
 
 class Killed(BaseException):
     """Stands for the end of the process: nothing of ours may catch it."""

@@ -13,6 +13,8 @@ from ingestion.ports.errors import (
 from ingestion.ports.publication import WriteMode
 from tests.catalog.support import KEYLESS, clean_part, numbered, outcome, publish, seen, stage, start_run, view
 
+pytestmark = pytest.mark.both
+
 
 def test_a_merge_inserts_new_keys_updates_changed_and_leaves_equal_ones(pipeline: Pipeline) -> None:
     publish(pipeline, numbered(range(100), "old"))

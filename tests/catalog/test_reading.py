@@ -15,6 +15,8 @@ from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import Column, ContractBody
 from tests.catalog.support import LOGICAL_TIME, numbered, publish, seen, stage, start_run, view
 
+pytestmark = pytest.mark.both
+
 
 def test_garbage_is_what_no_reader_sees(pipeline: Pipeline) -> None:
     publish(pipeline, numbered(range(20), "first"), mode=WriteMode.REPLACE)

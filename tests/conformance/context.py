@@ -66,6 +66,12 @@ class MemoryLake:
     def presign(self, key: str, *, expires_s: int) -> str:
         return f"memory://{key}?expires_s={expires_s}"
 
+    def local_path(self, key: str) -> None:
+        return None
+
+    def place(self, key: str) -> None:
+        return None
+
     def _data(self, key: str) -> bytes:
         if key not in self.objects:
             raise StoreCorrupt("store.missing", key=key)

@@ -1,15 +1,23 @@
-"""The whole stack as a user meets it: file in by HTTP, records out, Flower behind its password, no secret anywhere."""
+"""The whole stack as a user meets it: every service ready, file in by HTTP, records out, no secret anywhere.
 
+One stack for all of them: to start it takes longer than all of these tests together.
+"""
+
+import os
 import secrets
+import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import redis
 
 from tests.servers import wait_until
-from tests.stacks import Stack
+from tests.stacks import Stack, is_alive
 from tests.worker.material import csv_bytes
 
 pytestmark = [pytest.mark.worker, pytest.mark.timeout(180)]
@@ -41,6 +49,94 @@ _MAKE_TOKEN = (
 )
 
 
+def ask(url: str, *, method: str = "GET", auth: tuple[str, str] | None = None) -> int:
+    """Return the status of an answer."""
+    return httpx.request(method, url, auth=auth).status_code
+
+
+def flower_login(stack: Stack) -> tuple[str, str]:
+    """Return Flower's user and password."""
+    return "operator", (stack.data / "secrets" / "flower_password").read_text().strip()
+
+
+def test_every_part_says_when_it_is_ready(stack: Stack) -> None:
+    for part in ("broker", "web", "worker-control", "worker-fetch", "worker-validate", "beat", "flower", "demo"):
+        assert f"{part:<15} | ready" in stack.log
+
+
+def test_the_first_start_shows_a_login_that_works(stack: Stack) -> None:
+    line = next(line for line in stack.log.splitlines() if line.startswith("login"))
+    password = line.split("password ")[1].split()[0]
+    script = f"""
+from django.contrib.auth import authenticate
+print(authenticate(username="operator", password={password!r}) is not None)"""
+
+    answer = stack.manage("shell", "--no-imports", "--command", script)
+
+    assert answer.stdout.strip() == "True", answer.stderr
+    assert stack.log.count(password) == 1
+
+
+def test_the_web_answers(stack: Stack) -> None:
+    assert ask(f"{stack.state.web_url}admin/login/") == 200
+
+
+def test_other_commands_attach_to_the_running_broker(stack: Stack) -> None:
+    script = "from django.conf import settings; print(settings.CELERY_BROKER_URL, settings.HEADGATE_REDIS_URL)"
+
+    answer = stack.manage("shell", "--no-imports", "--command", script)
+
+    broker_url, limiter_url = answer.stdout.split()
+    assert broker_url == stack.state.broker_url
+    with closing(redis.Redis.from_url(limiter_url)) as client:
+        assert client.ping()
+
+
+def test_the_broker_asks_for_its_password(stack: Stack) -> None:
+    port = urlsplit(str(stack.state.broker_url)).port
+
+    with closing(redis.Redis(port=int(port or 0))) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+
+
+def test_what_the_stack_tells_is_readable_by_its_owner_alone(stack: Stack) -> None:
+    assert (stack.data / "run" / "stack.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_flower_answers_nothing_without_its_password(stack: Stack) -> None:
+    paths = ("", "tasks", "api/tasks", "api/workers", "metrics", "healthcheck", "static/css/flower.css", "nowhere")
+    ways: list[dict[str, Any]] = [{}, {"method": "POST"}, {"auth": ("operator", "wrong")}]
+
+    answers = {f"{path} {way}": ask(f"{stack.state.flower_url}{path}", **way) for path in paths for way in ways}
+
+    assert {place: status for place, status in answers.items() if status != 401} == {}
+
+
+def test_flower_answers_with_its_password(stack: Stack) -> None:
+    paths = ("workers", "tasks", "api/workers", "metrics", "healthcheck", "api/queues/length")
+
+    answers = {path: ask(f"{stack.state.flower_url}{path}", auth=flower_login(stack)) for path in paths}
+
+    assert {path: status for path, status in answers.items() if status != 200} == {}
+
+
+def test_where_names_the_addresses(stack: Stack) -> None:
+    answer = stack.manage("where")
+
+    assert str(stack.state.web_url) in answer.stdout
+    assert str(stack.state.flower_url) in answer.stdout
+
+
+def test_a_second_start_in_the_same_folder_is_refused(stack: Stack) -> None:
+    answer = stack.manage("up")
+
+    assert answer.returncode == 1
+    assert answer.stderr.strip().endswith(
+        f"A stack already runs in {stack.data}. Stop it with: manage.py down --data {stack.data}"
+    )
+    assert "Traceback" not in answer.stderr
+
+
 def ended(client: httpx.Client, run: int) -> dict[str, object]:
     """Return the run once it has ended."""
     wait_until(
@@ -70,15 +166,10 @@ def test_a_file_sent_by_http_is_published_and_served(stack: Stack, client: httpx
     assert client.get("api/v1/stats").json()["runs"]["by_state"]["succeeded"] >= 1
 
 
-def test_flower_asks_for_its_password_and_shows_ids_alone(stack: Stack, client: httpx.Client) -> None:
-    url = str(stack.state.flower_url).rstrip("/")
-    password = (stack.data / "secrets" / "flower_password").read_text().strip()
-
-    anonymous = [httpx.get(f"{url}{path}").status_code for path in ("/", "/api/tasks", "/metrics", "/healthcheck")]
-    tasks = httpx.get(f"{url}/api/tasks", auth=("operator", password)).json()
+def test_flower_shows_ids_alone(stack: Stack, client: httpx.Client) -> None:
+    tasks = httpx.get(f"{stack.state.flower_url}api/tasks", auth=flower_login(stack)).json()
 
     names = {task["name"] for task in tasks.values() if task["name"]}
-    assert anonymous == [401] * 4
     assert {"ingestion.plan_run", "ingestion.fetch", "ingestion.validate"} <= names
     allowed = {"run_id", "partition_id", "delivery_part_id", "delivery_id"}
     for task in tasks.values():
@@ -114,6 +205,18 @@ def test_a_secret_is_seen_nowhere(stack: Stack, client: httpx.Client) -> None:
     assert not _in_redis(CANARY, str(stack.state.broker_url))
 
 
+def test_a_killed_worker_is_started_again_and_its_pool_does_not_outlive_it(stack: Stack) -> None:
+    before = stack.state.pids["worker-validate"]
+    pool = children_of(before)
+
+    os.kill(before, signal.SIGKILL)
+
+    wait_until(lambda: not any(is_alive(pid) for pid in pool), what="the end of the pool", patience_s=5)
+    wait_until(lambda: stack.log.count("worker-validate | ready") == 2, what="the second start of the worker")
+    assert pool
+    assert stack.state.pids["worker-validate"] != before
+
+
 def _files_with(text: str, folder: Path) -> list[str]:
     needle = text.encode()
     return [str(path) for path in folder.rglob("*") if path.is_file() and needle in path.read_bytes()]
@@ -127,3 +230,8 @@ def _in_redis(text: str, url: str) -> bool:
             if needle in key or needle in (client.dump(key) or b""):
                 return True
     return False
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -35,12 +35,13 @@ class PagesConnector:
     kind: ClassVar[str] = "pages"
 
     class Config(BaseModel):
-        """How much there is, and which id comes twice."""
+        """How much there is, which id comes twice, and the total that each page announces."""
 
         lanes: int = 1
         pages: int = 3
         per_page: int = 4
         repeat_id: int | None = None
+        totals: list[int | None] = []
         token: SecretStr | None = None
 
     def __init__(self, config: Config) -> None:
@@ -83,7 +84,9 @@ class PagesConnector:
             ]
             body = json.dumps([{"id": n, "name": f"n{n}", "version": f"2026-01-{page + 1:02d}T00:00:00Z"} for n in ids])
             following = {"page": page + 1} if page + 1 < config.pages else None
-            yield Page(body.encode(), following, url=f"pages://{spec.lane}/{page}", record_count=config.per_page)
+            total = config.totals[page] if page < len(config.totals) else None
+            url = f"pages://{spec.lane}/{page}"
+            yield Page(body.encode(), following, url=url, record_count=config.per_page, total=total)
             ctx.progress()
 
     def standardize(self, records: Records, stream: Stream) -> pa.Table:

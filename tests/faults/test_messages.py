@@ -24,6 +24,7 @@ from tests.faults.harness import (
     used,
     wait_for_end,
 )
+from tests.faults.share import Share
 from tests.worker.cluster import Cluster
 from tests.worker.material import catalog_ids, csv_bytes, fingerprint, upload
 
@@ -74,11 +75,15 @@ def test_f39_two_beats_make_one_run_per_slot(make_cluster: Callable[..., Cluster
     assert all((b - a).total_seconds() == 10 for a, b in zip(slots, slots[1:], strict=False))
 
 
-def test_f44_a_cancel_at_every_boundary_publishes_nothing(make_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
-    found = _boundaries_of_an_upload(make_cluster, tmp_path / "dry")
-    rules = [{"at": f"{at.partition('#')[0]}#{n + 1}", "do": "stop"} for n, at in _once_per_run(found)]
-    points = {"dir": str(tmp_path / "f"), "rules": rules}
-    cluster = make_cluster(HEADGATE_FAILPOINTS=json.dumps(points), HEADGATE_STALL_S="30")
+def test_f44_a_cancel_at_every_boundary_publishes_nothing(
+    make_cluster: Callable[..., Cluster], tmp_path: Path, share: Share
+) -> None:
+    found = list(dict.fromkeys(at.partition("#")[0] for at in _boundaries_of_an_upload(make_cluster, tmp_path / "dry")))
+    points = share.choose("F44", found, kind=lambda at: at.partition(".")[0])
+    # The n-th run is stopped at the n-th point.
+    rules = [{"at": f"{at}#{number}", "do": "stop"} for number, at in enumerate(points, start=1)]
+    armed = {"dir": str(tmp_path / "f"), "rules": rules}
+    cluster = make_cluster(HEADGATE_FAILPOINTS=json.dumps(armed), HEADGATE_STALL_S="30")
     worker = cluster.start_worker(beat=True, concurrency=3)
     started = time.monotonic()
     cancelled = 0
@@ -110,12 +115,6 @@ def _boundaries_of_an_upload(make_cluster: Callable[..., Cluster], folder: Path)
         folder,
         of=("plan.", "fetch.", "validate.", "complete.", "deliver.", "load.", "publish.", "objects.", "catalog."),
     )
-
-
-def _once_per_run(found: list[str]) -> list[tuple[int, str]]:
-    """Return each point once, numbered: the n-th run is stopped at the n-th point."""
-    points = list(dict.fromkeys(at.partition("#")[0] for at in found))
-    return list(enumerate(points))
 
 
 def _ended(run: Run) -> bool:

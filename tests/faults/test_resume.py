@@ -11,24 +11,24 @@ import pytest
 
 from tests.fakes.paged_provider import PagedProvider
 from tests.faults.harness import check, note, pull, used, wait_for_end
+from tests.faults.share import Share
 from tests.worker.cluster import Cluster
 from tests.worker.material import fingerprint
 
 POINTS = ("fetch.before_put", "fetch.after_put", "fetch.before_commit", "fetch.after_commit", "lake.after_put")
 
 
-@pytest.mark.parametrize(
-    ("pages", "kills"),
-    [
-        pytest.param(100, 10, marks=[pytest.mark.slow, pytest.mark.timeout(200)], id="10 kills"),
-        pytest.param(1000, 100, marks=[pytest.mark.faults, pytest.mark.timeout(900)], id="100 kills"),
-    ],
-)
+@pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_a_pull_killed_at_random_points_is_the_same_as_one_that_was_not(
-    pages: int, kills: int, make_cluster: Callable[..., Cluster], tmp_path: Path
+    make_cluster: Callable[..., Cluster], tmp_path: Path, share: Share
 ) -> None:
-    chance = random.Random(20261122)
-    places = chance.sample([(point, n) for point in POINTS for n in range(1, pages)], kills)
+    pages, kills = share.times(1000, least=100), share.times(100, least=10)
+    chance = share.chance("resume") if share.seed else random.Random(20261122)
+    # One at each point, the rest anywhere.
+    places = [(point, chance.randrange(1, pages)) for point in POINTS]
+    others = [(point, n) for point in POINTS for n in range(1, pages) if (point, n) not in places]
+    places += chance.sample(others, kills - len(places))
     points = {"dir": str(tmp_path / "f"), "rules": [{"at": f"{point}#{n}", "do": "kill"} for point, n in places]}
     with PagedProvider(pages=pages, per_page=20) as provider:
         address = urlsplit(provider.url).netloc

@@ -17,6 +17,8 @@ from tests.ingest_project.machines import Machine
 from tests.servers import ROOT, free_port, product_environment, wait_until
 from tests.stacks import Stack, processes_of
 
+pytestmark = pytest.mark.waits
+
 SERVICES = ("zookeeper", "coordinator", "indexer", "historical", "druid-broker")
 
 

@@ -13,6 +13,8 @@ from ingest_project.stack.supervisor import PartFailedError, StopRequested, Supe
 from tests.servers import wait_until
 from tests.stacks import is_alive
 
+pytestmark = pytest.mark.waits
+
 SLEEP = "import time; time.sleep(60)"
 
 

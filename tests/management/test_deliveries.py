@@ -114,7 +114,7 @@ def test_a_redelivery_goes_on_when_the_person_stops_waiting(
 
 def test_what_was_begun_before_is_waited_for(ingest: Ingest, run: Run, make_pipeline: MakePipeline) -> None:
     begun = json.loads(ingest("redeliver", run.pk, "--to", "later", "--json").out)
-    filled = json.loads(ingest("fill", "later", "--pipeline", "items", "--json").out)
+    filled = json.loads(ingest("redeliver", "--everything", "items", "--to", "later", "--json").out)
 
     answer = ingest("deliveries", "--id", begun["delivery"], "--wait", "--json")
 
@@ -136,14 +136,34 @@ def test_without_a_stack_it_is_begun_and_cannot_be_waited_for(
     assert (begun.code, "manage.py up" in begun.err) == (0, True)
 
 
-def test_a_destination_is_filled_with_what_it_lacks(ingest: Ingest, run: Run) -> None:
-    planned = json.loads(ingest("fill", "later", "--pipeline", "items", "--dry-run", "--json").out)
+def test_everything_that_a_destination_lacks_is_delivered(ingest: Ingest, run: Run) -> None:
+    words = ("redeliver", "--everything", "items", "--to", "later")
+    planned = json.loads(ingest(*words, "--dry-run", "--json").out)
     assert not Delivery.objects.filter(destination__name="later").exists()
 
-    filled = ingest("fill", "later", "--pipeline", "items", "--wait", "--json")
-    again = ingest("fill", "later", "--pipeline", "items")
+    done = ingest(*words, "--wait", "--json")
+    again = ingest(*words)
 
-    told = json.loads(filled.out)
-    assert (planned["runs"], filled.code, told["exit_code"]) == ([run.pk], 0, 0)
+    told = json.loads(done.out)
+    assert (planned["runs"], done.code, told["exit_code"]) == ([run.pk], 0, 0)
     assert [(one["run"], one["state"]) for one in told["deliveries"]] == [(run.pk, "verified")]
     assert "later lacks nothing that items has published." in again.out
+
+
+@pytest.mark.parametrize("words", [(), (1, "--everything", "items"), (1, "--dry-run")])
+def test_either_a_run_or_everything_is_delivered(ingest: Ingest, run: Run, words: tuple[object, ...]) -> None:
+    answer = ingest("redeliver", *words, "--to", "later")
+
+    assert (answer.code, "--everything" in answer.err) == (2, True)
+
+
+def test_older_names_answer_and_say_the_newer_ones(ingest: Ingest, run: Run) -> None:
+    filled = ingest("fill", "later", "--pipeline", "items", "--wait", "--json")
+    shown = ingest("rejected", run.pk, "--outcome", "refused", "--json")
+    wrong = ingest("rejected", run.pk, "--outcome", "happy")
+
+    [told] = json.loads(filled.out)["deliveries"]
+    assert (filled.code, "ingest redeliver --everything" in filled.err) == (0, True)
+    assert (told["refused"], told["looks"]) == (told["rejected"], told["polls"])
+    assert (shown.code, "rejected_by_destination" in shown.err) == (0, True)
+    assert wrong.code == 2

@@ -128,7 +128,7 @@ def test_changes_of_a_table_are_shown_and_undone(ingest: Ingest, keeper: Run) ->
     assert (unknown.code, plugins.CALLS) == (2, ["revert items c1"])
 
 
-def test_refused_rows_name_the_destination_that_would_not_take_them(ingest: Ingest, keeper: Run) -> None:
+def test_rejected_rows_name_the_destination_that_would_not_take_them(ingest: Ingest, keeper: Run) -> None:
     plugins.TROUBLE["refuse.first"] = 1
     ingest("run", "items", "--wait")
 
@@ -136,7 +136,7 @@ def test_refused_rows_name_the_destination_that_would_not_take_them(ingest: Inge
     others = json.loads(ingest("rejected", keeper.pk + 1, "--outcome", "duplicate", "--json").out)
 
     shown = dict(zip(head, line, strict=True))
-    assert (shown["outcome"], shown["destination"], shown["rule"]) == ("refused", "memory", "too_long")
+    assert (shown["outcome"], shown["destination"], shown["rule"]) == ("rejected_by_destination", "memory", "too_long")
     assert others["rows"] == []
 
 
@@ -163,5 +163,5 @@ def test_every_command_stands_in_the_help_and_in_the_docs(ingest: Ingest) -> Non
     names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "}
     docs = (ROOT / "docs" / "cli.md").read_text()
 
-    assert {"deliveries", "redeliver", "fill", "drop", "compact", "retain", "schema", "tasks", "check"} <= names
+    assert {"deliveries", "redeliver", "drop", "compact", "retain", "schema", "tasks", "check"} <= names
     assert [name for name in sorted(names) if f"`{name}" not in docs] == []

@@ -15,6 +15,8 @@ from tests.fakes import plugins
 from tests.management.conftest import Ingest
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 

@@ -8,9 +8,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
+import pytest
 import redis
 
 from tests.servers import ROOT, Valkey
+
+pytestmark = pytest.mark.waits
 
 RATE, BURST, SECONDS, WORKERS = 50.0, 10, 4.0, 4
 # A process that is woken late lets its grant come close to the next one; a real server would not notice.

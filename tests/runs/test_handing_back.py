@@ -20,6 +20,8 @@ from ingestion.runs.work.attempts import Outcome
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 
@@ -151,7 +153,7 @@ def test_values_that_the_database_refuses_fail_the_work_with_an_incident(
 
     driver.drain()
     Partition.objects.update(not_before=None)
-    driver.publish(validation.validate_message(Partition.objects.select_related("run").get(run=run)))
+    driver.publish(validation.validate_message(Partition.objects.get(run=run).pk))
     driver.drain()
 
     run.refresh_from_db()

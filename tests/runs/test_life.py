@@ -27,6 +27,8 @@ from ingestion.runs.work.attempts import Outcome
 from tests.fakes import plugins
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 

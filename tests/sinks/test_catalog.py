@@ -16,6 +16,8 @@ from tests.conformance.context import MemoryLake, RecordingContext
 from tests.conformance.parts import delivery_of
 from tests.conformance.sink import SinkConformance
 
+pytestmark = pytest.mark.both
+
 
 @pytest.mark.django_db
 class TestCatalogSink(SinkConformance):

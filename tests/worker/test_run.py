@@ -9,7 +9,7 @@ from ingestion.runs.read.progress import is_balanced, summarize
 from tests.worker.cluster import Cluster
 from tests.worker.material import catalog_ids, csv_bytes, delivered_ids, published_ids, upload
 
-pytestmark = [pytest.mark.worker, pytest.mark.choice]
+pytestmark = [pytest.mark.worker, pytest.mark.both]
 
 
 def ended(run: Run) -> bool:

@@ -1,4 +1,4 @@
-"""Commands about deliveries: deliveries shows them, redeliver and fill make them from the lake."""
+"""Commands about deliveries: deliveries shows them, redeliver makes them from the lake."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +18,6 @@ from ingestion.management.cli.options import (
     Limit,
     PipelineName,
     Quiet,
-    RunNumber,
     find_destination,
     find_pipeline,
     find_run,
@@ -26,12 +25,12 @@ from ingestion.management.cli.options import (
 )
 from ingestion.management.cli.output import Output, as_text
 from ingestion.management.cli.state import STATE
-from ingestion.models import OPEN_DELIVERY_STATES, Delivery
+from ingestion.models import OPEN_DELIVERY_STATES, Delivery, Destination, Pipeline
 from ingestion.ports.errors import ConfigError, Refused, Retryable
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver import redelivery
 from ingestion.runs.operate import housekeeping
-from ingestion.runs.read.history import HistoryLine, find_deliveries, history_of, notes_of, task_of
+from ingestion.runs.read.history import HistoryLine, find_deliveries, history_of, notes_of, task_of, with_old_names
 
 COUNTS = ("inserted", "updated", "unchanged", "rejected", "counted")
 
@@ -78,17 +77,32 @@ def deliveries(
 
 @reported
 def redeliver(
-    run: RunNumber,
+    run: Annotated[int | None, typer.Argument(metavar="RUN", help="Number of the run, without --everything.")] = None,
     *,
-    to: Annotated[str, typer.Option("--to", metavar="DESTINATION", help="Where the run's rows are brought.")],
+    to: Annotated[str, typer.Option("--to", metavar="DESTINATION", help="Where the rows are brought.")],
+    everything: Annotated[
+        str | None,
+        typer.Option(metavar="PIPELINE", help="All that this pipeline has published and the destination lacks."),
+    ] = None,
     wait: Wait = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> Exit:
-    """Deliver a published run to a destination, again or for the first time, from the lake; the source is not asked."""
+    """Deliver a published run, or everything that is missing, to a destination from the lake; the source is not asked.
+
+    What was published last is delivered last. What is there, or under way, is left out of everything, and refused for
+    a run alone.
+    """
     out = Output(as_json=as_json, is_quiet=quiet)
     stack.prepare_tables()
-    made = redelivery.redeliver(run, find_destination(to), by=person())
+    if (run is None) == (everything is None) or (run is not None and dry_run):
+        detail = "give either a run, or --everything with a pipeline, which alone can be tried by --dry-run"
+        raise ConfigError("config.invalid", where="the command line", detail=detail)
+    place = find_destination(to)
+    if everything is not None:
+        return _redeliver_everything(find_pipeline(everything), place, wait=wait, dry_run=dry_run, out=out)
+    made = redelivery.redeliver(find_run(run).pk, place, by=person())
     code, trouble = _follow([made], wait=wait, out=out)
     told = told_of_delivery(made) | trouble | {"exit_code": code}
     out.answer(told, lines=lines_of_delivery(told))
@@ -106,26 +120,34 @@ def fill(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> Exit:
-    """Bring what a pipeline has published, and the destination lacks, there: from the lake, the oldest run first."""
+    """Deliver everything of a pipeline that the destination lacks: `redeliver --everything` under its older name."""
     out = Output(as_json=as_json, is_quiet=quiet)
+    out.warn_renamed("ingest fill DESTINATION --pipeline P", "ingest redeliver --everything P --to DESTINATION")
     stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
-    where: dict[str, Any] = {"destination": place.name, "pipeline": chosen.name}
+    return _redeliver_everything(chosen, place, wait=wait, dry_run=dry_run, out=out)
+
+
+def _redeliver_everything(
+    pipeline: Pipeline, destination: Destination, *, wait: bool, dry_run: bool, out: Output
+) -> Exit:
+    where: dict[str, Any] = {"destination": destination.name, "pipeline": pipeline.name}
+    nothing = f"{destination.name} lacks nothing that {pipeline.name} has published."
     if dry_run:
-        runs = [run.pk for run in redelivery.plan_fill(chosen, place)]
-        lines = [f"run {number} would be delivered to {place.name}" for number in runs]
-        out.answer(where | {"runs": runs, "exit_code": Exit.DONE}, lines=lines or [_nothing_missing(where)])
+        runs = [run.pk for run in redelivery.runs_to_redeliver(pipeline, destination)]
+        lines = [f"run {number} would be delivered to {destination.name}" for number in runs]
+        out.answer(where | {"runs": runs, "exit_code": Exit.DONE}, lines=lines or [nothing])
         return Exit.DONE
-    made = redelivery.fill_destination(chosen, place, by=person())
+    made = redelivery.redeliver_everything(pipeline, destination, by=person())
     begun = {delivery.pk for delivery in made}
     # What somebody has begun before is on its way there, too, and waited for.
-    under_way = find_deliveries(pipeline=chosen, destination=place).filter(state__in=OPEN_DELIVERY_STATES)
+    under_way = find_deliveries(pipeline=pipeline, destination=destination).filter(state__in=OPEN_DELIVERY_STATES)
     made += [delivery for delivery in under_way.order_by("run_id") if delivery.pk not in begun]
     code, trouble = _follow(made, wait=wait, out=out)
     told = [told_of_delivery(delivery) for delivery in made]
     lines = [line for one in told for line in lines_of_delivery(one)]
     value = where | {"deliveries": told} | trouble | {"exit_code": code}
-    out.answer(value, lines=lines or [_nothing_missing(where)])
+    out.answer(value, lines=lines or [nothing])
     _warn([*told, trouble], out=out)
     return code
 
@@ -133,13 +155,14 @@ def fill(
 def told_of_delivery(delivery: Delivery) -> dict[str, Any]:
     """Return the delivery as a machine reads it."""
     names = ("state", "is_redelivery", *COUNTS, "code", "message", "attempt", "polls", "created_at", "finished_at")
-    return {
+    told = {
         "delivery": delivery.pk,
         "run": delivery.run_id,
         "pipeline": delivery.run.pipeline.name,
         "destination": delivery.destination.name,
         **{name: getattr(delivery, name) for name in names},
     }
+    return with_old_names(told)
 
 
 def told_of_history(history: Sequence[HistoryLine]) -> list[dict[str, Any]]:
@@ -216,7 +239,3 @@ def _warn(told: Sequence[Mapping[str, Any]], *, out: Output) -> None:
     for one in told:
         if one.get("code"):
             out.warn(f"{one['message']} [{one['code']}]")
-
-
-def _nothing_missing(where: Mapping[str, Any]) -> str:
-    return f"{where['destination']} lacks nothing that {where['pipeline']} has published."

@@ -157,7 +157,7 @@ def describe_progress(progress: RunProgress, *, now: datetime | None = None) -> 
     """Return records, rate and time left in a few words."""
     words = [f"{progress.records:,} records"]
     if progress.expected_records:
-        words = [f"{progress.records:,} of {progress.expected_records:,} records"]
+        words = [f"{progress.records:,} of {progress.expected_records:,} records ({progress.percent} %)"]
     if progress.records_per_s:
         words.append(f"{progress.records_per_s:,.0f}/s")
     if progress.eta:

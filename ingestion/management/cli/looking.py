@@ -20,6 +20,7 @@ from ingestion.management.cli.options import (
     Quiet,
     RunNumber,
     Wait,
+    choice_with_old_names,
     contract_label,
     find_pipeline,
     find_run,
@@ -31,14 +32,13 @@ from ingestion.ports.errors import ConfigError
 from ingestion.runs.read import quarantine
 from ingestion.runs.read.destinations import address_of
 from ingestion.runs.read.history import histories_of
-from ingestion.runs.read.progress import BOOKS, measure_progress, progress_as_dict, summarize
+from ingestion.runs.read.progress import CONTROL_TOTALS, measure_progress, progress_as_dict, summarize
 from ingestion.runs.start.waiting import explain_waiting
 
 TABLE_ROWS = 100
 EVENTS = 15
 
 StateName = StrEnum("StateName", {state.name: state.value for state in RunState})  # type: ignore[misc]
-OutcomeName = StrEnum("OutcomeName", {name.upper(): name for name in quarantine.OUTCOMES})  # type: ignore[misc]
 Format = StrEnum("Format", {"TABLE": "table", **{name.upper(): name for name in quarantine.FORMATS}})  # type: ignore[misc]
 
 
@@ -59,9 +59,9 @@ def runs(
     if pipeline:
         found = found.filter(pipeline=find_pipeline(pipeline))
     shown = list(found[:limit])
-    columns = ("run", "pipeline", "state", "code", "trigger", *BOOKS, "created", "finished")
+    columns = ("run", "pipeline", "state", "code", "trigger", *CONTROL_TOTALS, "created", "finished")
     rows = [
-        (run.pk, run.pipeline.name, run.state, run.code, run.trigger, *(getattr(run, name) for name in BOOKS),
+        (run.pk, run.pipeline.name, run.state, run.code, run.trigger, *(getattr(run, name) for name in CONTROL_TOTALS),
          run.created_at, run.finished_at)
         for run in shown
     ]  # fmt: skip
@@ -93,7 +93,14 @@ def rejected(
     *,
     rule: Annotated[str | None, typer.Option(help="Only rows that broke this rule.")] = None,
     column: Annotated[str | None, typer.Option(help="Only rows with an error in this column.")] = None,
-    outcome: Annotated[OutcomeName | None, typer.Option(help="Only rows that ended in this way.")] = None,
+    outcome: Annotated[
+        str | None,
+        typer.Option(
+            parser=choice_with_old_names("--outcome", quarantine.OUTCOMES, renamed=quarantine.RENAMED_OUTCOMES),
+            metavar=f"[{'|'.join(quarantine.OUTCOMES)}]",
+            help="Only rows that ended in this way.",
+        ),
+    ] = None,
     file_format: Annotated[
         Format | None, typer.Option("--format", help="Of the output; else by the file's extension, else a table.")
     ] = None,
@@ -102,11 +109,11 @@ def rejected(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> Exit:
-    """Show or download a run's rejected, duplicate and refused rows, each with the rule it broke and as it came."""
+    """Show or download the rows that a contract or a destination rejected, and duplicates: the rule each broke, as it came."""
     out = Output(as_json=as_json, is_quiet=quiet)
     stack.prepare_tables()
     found = find_run(run)
-    wanted = {"rule": rule, "column": column, "outcome": outcome.value if outcome else None}
+    wanted = {"rule": rule, "column": column, "outcome": outcome}
     chosen = file_format.value if file_format else (_format_of(output) if output else "table")
     if chosen != "table":
         data = quarantine.download_rejected(found, file_format=chosen, **wanted)

@@ -2,6 +2,7 @@
 
 import csv
 import getpass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ingestion.management.cli.output import Output
 from ingestion.models import Contract, Destination, Pipeline, Priority, Run, Source
 from ingestion.ports.errors import ConfigError, Refused
 
@@ -21,6 +23,20 @@ PipelineName = Annotated[str, typer.Option("--pipeline", metavar="PIPELINE", hel
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
 OutFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.")]
+
+
+def choice_with_old_names(option: str, choices: Sequence[str], *, renamed: Mapping[str, str]) -> Callable[[str], str]:
+    """Return the parser of a choice of which some have older names, which are understood for one release."""
+
+    def parse(value: str) -> str:
+        new = renamed.get(value, value)
+        if new not in choices:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, choices))}.")
+        if new != value:
+            Output().warn_renamed(f"{option} {value}", f"{option} {new}")
+        return new
+
+    return parse
 
 
 class PriorityName(StrEnum):

@@ -54,6 +54,10 @@ class Output:
         """Print what went wrong, also where remarks are not wanted."""
         sys.stderr.write(f"{clean(text)}\n")
 
+    def warn_renamed(self, old: str, new: str) -> None:
+        """Say that an old name was used, which answers for one release."""
+        self.warn(f"`{old}` is now `{new}`; the old name answers until the next release.")
+
     def answer(self, value: Mapping[str, Any], *, lines: Iterable[str]) -> None:
         """Print the answer: as one JSON object, or as lines."""
         if self.as_json:

@@ -6,7 +6,7 @@ from typing import Any
 from ingestion.management.cli.exits import Exit, exit_of_run, worst
 from ingestion.management.cli.output import Output, command_line
 from ingestion.models import Run
-from ingestion.runs.read.progress import BOOKS, summarize
+from ingestion.runs.read.progress import CONTROL_TOTALS, summarize
 
 
 def told_of_run(run: Run) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def books_of(told: dict[str, Any]) -> str:
     """Return the balance of a run's books in words, empty before anything was fetched."""
     if not told["fetched"]:
         return ""
-    parts = " + ".join(f"{told[name]} {name}" for name in BOOKS[1:])
+    parts = " + ".join(f"{told[name]} {name}" for name in CONTROL_TOTALS[1:])
     places = ", ".join(f"{name} {rows}" for name, rows in told["destinations"].items())
     return f"; {told['fetched']} fetched = {parts}" + (f"; rows in {places}" if places else "")
 

@@ -34,7 +34,7 @@ class Command(TyperCommand, help=HELP, no_args_is_help=True, rich_markup_mode=No
     def begin(
         self,
         reconcile: Annotated[
-            bool, typer.Option("--reconcile", help="Wait for runs and mend what was lost meanwhile, as --local does.")
+            bool, typer.Option("--reconcile", help="Wait for runs and repair what was lost meanwhile, as --local does.")
         ] = False,
     ) -> None:
         """Take what is said before the subcommand."""
@@ -73,7 +73,6 @@ for function in (
     destinations.check,
     deliveries.deliveries,
     deliveries.redeliver,
-    deliveries.fill,
     destinations.schema,
     destinations.compact,
     destinations.retain,
@@ -84,3 +83,6 @@ for function in (
     looking.contracts,
 ):
     Command.command()(function)
+
+for renamed in (deliveries.fill,):
+    Command.command(hidden=True)(renamed)

@@ -15,7 +15,7 @@ from ingestion.management.cli.stack import prepare_tables
 from ingestion.models import Run, RunState
 from ingestion.ports.errors import IngestError
 from ingestion.runs.operate.samples import load_measurements, load_structures
-from ingestion.runs.read.progress import BOOKS, is_balanced, summarize
+from ingestion.runs.read.progress import CONTROL_TOTALS, is_balanced, summarize
 from ingestion.runs.start.pipelines import DRUID_DESTINATION
 
 
@@ -63,7 +63,7 @@ def _table(runs: Sequence[Run]) -> Iterator[str]:
     head = ["run", "pipeline", "state", "fetched", "=", "accepted", "+", "rejected", "+", "duplicate", "+", "filtered"]
     rows = [head + [f"in {place}" for place in places]]
     for one in told:
-        books = [str(one[name]) for name in BOOKS]
+        books = [str(one[name]) for name in CONTROL_TOTALS]
         sums = [books[0], "=", books[1], "+", books[2], "+", books[3], "+", books[4]]
         counts = [str(one["destinations"].get(place, "")) for place in places]
         rows.append([str(one["run"]), one["pipeline"], one["state"], *sums, *counts])
@@ -82,8 +82,8 @@ def _problems(run: Run, *, wanted: dict[str, Any]) -> Iterator[str]:
         return
     if not is_balanced(run):
         yield f"The books of run {run.pk} do not balance."
-    found = {name: getattr(run, name) for name in BOOKS}
-    if found != {name: wanted[name] for name in BOOKS}:
+    found = {name: getattr(run, name) for name in CONTROL_TOTALS}
+    if found != {name: wanted[name] for name in CONTROL_TOTALS}:
         yield f"Run {run.pk} of {run.pipeline} gave {found}, but {wanted} was expected."
     places = summarize(run)["destinations"]
     if settings.HEADGATE_DRUID is not None:

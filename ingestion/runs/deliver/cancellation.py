@@ -1,26 +1,20 @@
 """Cancelling: one compare-and-set takes the work away from everybody; what was staged is removed afterwards."""
 
-from typing import Any
-
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 
-from ingestion import dispatch, registry
+from ingestion import registry
 from ingestion.models import (
-    OPEN_DELIVERY_STATES,
-    UNFINISHED_PARTITION_STATES,
     Delivery,
     DeliveryPart,
     Partition,
-    PartitionState,
     Run,
     RunState,
 )
 from ingestion.ports.errors import Refused
-from ingestion.ports.messages import sentence
 from ingestion.ports.publication import DeliveryState
-from ingestion.runs.deliver.order import pass_on
+from ingestion.runs.deliver.deliveries import send_next, skip_unfinished, withdraw_deliveries
 from ingestion.runs.record import events
 from ingestion.runs.record.manifests import delivery_view, manifest_of
 from ingestion.runs.start import admission
@@ -50,7 +44,7 @@ def cancel_run(run_id: int, *, by: str = "") -> Run:
             if run is None:
                 raise Refused("run.not_found", run=run_id)
             raise Refused("run.not_cancellable", run=run_id, state=run.state)
-        _skip(Partition, Partition.objects.filter(run_id=run_id))
+        skip_unfinished(Partition, Partition.objects.filter(run_id=run_id))
         message = _name_what_was_taken(run_id)
         withdraw_deliveries(Delivery.objects.filter(run_id=run_id), code="run.cancelled")
         rows.update(message=message)
@@ -59,62 +53,6 @@ def cancel_run(run_id: int, *, by: str = "") -> Run:
         transaction.on_commit(admission.send_waiting_runs, robust=True)
     failpoint("cancel.after_commit")
     return Run.objects.get(pk=run_id)
-
-
-def withdraw_deliveries(deliveries: QuerySet[Delivery], *, code: str, **values: Any) -> None:
-    """End those of the deliveries that are under way, and have what they staged removed; in the caller's transaction.
-
-    Their leases stay: what is to be removed is removed after the last holder has stopped (see `let_go`).
-    """
-    ids = list(deliveries.filter(state__in=OPEN_DELIVERY_STATES).values_list("pk", flat=True))
-    _skip(DeliveryPart, DeliveryPart.objects.filter(delivery__in=ids))
-    for state in OPEN_DELIVERY_STATES:
-        move(
-            Delivery.objects.filter(pk__in=ids),
-            expected=state,
-            to=DeliveryState.FAILED,
-            fence=F("fence") + 1,
-            needs_abort=True,
-            code=code,
-            message=sentence(code, values),
-            not_before=None,
-            attempt=0,
-            finished_at=Now(),
-        )
-    for delivery in Delivery.objects.filter(pk__in=ids).select_related("destination"):
-        events.record(
-            delivery.run_id,
-            "delivery.failed",
-            level="warning",
-            message=delivery.message,
-            code=code,
-            destination=delivery.destination.name,
-            delivery=delivery.pk,
-        )
-        dispatch.send_after_commit(abort_message(delivery.pk))
-
-
-def _skip(model: type[Partition | DeliveryPart], rows: QuerySet[Any]) -> None:
-    for state in UNFINISHED_PARTITION_STATES:
-        # The ids first: an update over a join is a subquery that some databases cannot take.
-        ids = list(rows.filter(state=state).values_list("pk", flat=True))
-        move(
-            model._default_manager.filter(pk__in=ids),
-            expected=state,
-            to=PartitionState.SKIPPED,
-            fence=F("fence") + 1,
-        )
-
-
-def let_go(lease: Lease, delivery_id: int) -> None:
-    """Say that this worker has stopped, where its delivery was withdrawn: what it staged need not wait for the lease.
-
-    Nobody claims a withdrawn row before its lease has ended, so the fence is one above ours exactly then.
-    """
-    withdrawn = Delivery.objects.filter(pk=delivery_id, state=DeliveryState.FAILED, needs_abort=True)
-    rows = withdrawn if lease.model is Delivery else DeliveryPart.objects.filter(state=PartitionState.SKIPPED)
-    if rows.filter(pk=lease.pk, fence=lease.fence + 1).update(lease_until=None) and withdrawn.exists():
-        dispatch.send(abort_message(delivery_id))
 
 
 def abort_delivery(delivery_id: int) -> Outcome:
@@ -132,7 +70,7 @@ def abort_delivery(delivery_id: int) -> Outcome:
         fail=_give_up,
     )
     if outcome in (Outcome.DONE, Outcome.FAILED):
-        pass_on(Delivery.objects.select_related("run").get(pk=delivery_id))
+        send_next(Delivery.objects.select_related("run").get(pk=delivery_id))
     return outcome
 
 

@@ -1,6 +1,10 @@
-"""The load stage: a delivery's staged parts are committed, awaited and counted; then the run can be published."""
+"""The load stage: a delivery's staged parts are committed, awaited and counted; then the run can be published.
 
-from collections.abc import Mapping
+Rows that the destination would not take go to quarantine one by one, with the record and the reason.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,19 +19,30 @@ from ingestion.models import (
     UNFINISHED_PARTITION_STATES,
     Delivery,
     DeliveryPart,
+    Part,
     PartitionState,
     Run,
     RunState,
 )
 from ingestion.ports.context import Context
-from ingestion.ports.errors import count_mismatch
+from ingestion.ports.errors import SinkRejected, count_mismatch
 from ingestion.ports.messages import sentence
-from ingestion.ports.publication import DeliveryState, Receipt
+from ingestion.ports.publication import DeliveryState, Receipt, Rejection
 from ingestion.ports.sink import CommitStep, PollingSink, Sink
-from ingestion.runs.deliver import cancellation, rejections
-from ingestion.runs.deliver.order import LOADING_STATES, begin, is_under_way, pass_on, take_turn
-from ingestion.runs.record import events
-from ingestion.runs.record.manifests import delivery_view, manifest_of
+from ingestion.runs.deliver.deliveries import (
+    LOADING_STATES,
+    end_delivery,
+    fail_delivery,
+    is_under_way,
+    let_go,
+    note_staged,
+    record_event,
+    send_next,
+    take_lock,
+)
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.record.manifests import delivery_view, manifest_of, part_view
+from ingestion.runs.record.parts import make_part
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.leases import Lease, claim, is_due, is_free
@@ -36,25 +51,25 @@ from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
 _COMMITTED = frozenset({DeliveryState.PUBLISHED, DeliveryState.AVAILABLE})
-_LOOKED_AT = (DeliveryState.SUBMITTED, DeliveryState.PUBLISHED)
+_POLLED_STATES = (DeliveryState.SUBMITTED, DeliveryState.PUBLISHED)
 _TOGETHER = 100
-"""Deliveries of one destination that are looked at with one question."""
+"""Deliveries of one destination that are polled with one question."""
 
 Polled = dict[int, Mapping[str, Any]]
 
 
 def load_if_staged(delivery_id: int, *, priority: int) -> None:
-    """Nudge the load if no part of the delivery is left to stage; checked after the part's commit."""
+    """Send the load if no part of the delivery is left to stage; checked after the part's commit."""
     unfinished = DeliveryPart.objects.filter(delivery_id=delivery_id, state__in=UNFINISHED_PARTITION_STATES)
     if not unfinished.exists():
         dispatch.send(load_message(delivery_id, priority=priority))
 
 
 def load_delivery(delivery_id: int) -> Outcome:
-    """Take the delivery one step further: commit, look, count; the last one publishes the run.
+    """Take the delivery one step further: commit, poll, count; the last one publishes the run.
 
-    Safe to call twice, at once and late. Between two looks nobody waits: the row says when the next is due. Others of
-    the same destination whose next look is due as well are taken along, where one question answers for all of them.
+    Safe to call twice, at once and late. Between two polls nobody waits: the row says when the next is due. Others of
+    the same destination whose next poll is due as well are taken along, where one question answers for all of them.
     """
     lease = _claim(delivery_id)
     if lease is None:
@@ -89,11 +104,11 @@ def _advance(delivery: Delivery, lease: Lease, *, polled: Polled) -> Outcome:
     # What a delivery has reached it keeps: its commit goes on from there.
     outcome = attempt(lease, call, lambda: _load(delivery, lease, polled=polled), back_to=None, fail=fail_delivery)
     if outcome is Outcome.STOPPED:
-        cancellation.let_go(lease, delivery.pk)
+        let_go(lease, delivery.pk)
     if outcome in (Outcome.DONE, Outcome.FAILED):
         go_on_if_loaded(delivery.run)
         if lease.state not in OPEN_DELIVERY_STATES:
-            pass_on(delivery)
+            send_next(delivery)
     return outcome
 
 
@@ -105,27 +120,7 @@ def go_on_if_loaded(run: Run) -> None:
     move(rows.filter(~Exists(planned)), expected=RunState.DELIVERING, to=RunState.LOADING)
     for state in LOADING_STATES:
         if move(rows.filter(~Exists(unfinished)), expected=state, to=RunState.PUBLISHING, attempt=0, sent_at=Now()):
-            dispatch.send(publish_message(run))
-
-
-def fail_delivery(lease: Lease, code: str, message: str) -> None:
-    """End the delivery as failed; the run goes on without it and a retry delivers again from the lake."""
-    _end(lease, DeliveryState.FAILED, code=code, message=message)
-
-
-def _end(lease: Lease, state: DeliveryState, *, code: str, message: str) -> None:
-    with transaction.atomic():
-        lease.release(to=state, code=code, message=message, finished_at=Now(), lock=None)
-        name = Delivery.objects.filter(pk=lease.pk).values_list("destination__name", flat=True).get()
-        events.record(
-            lease.run_id,
-            f"delivery.{state}",
-            level="error",
-            message=message,
-            code=code,
-            destination=name,
-            delivery=lease.pk,
-        )
+            dispatch.send(publish_message(run.pk, priority=run.priority))
 
 
 def _load(delivery: Delivery, lease: Lease, *, polled: Polled) -> None:
@@ -136,20 +131,20 @@ def _load(delivery: Delivery, lease: Lease, *, polled: Polled) -> None:
     sink = registry.build_sink(delivery.destination)
     if delivery.state == DeliveryState.PLANNED:
         if sink.capabilities.orders_runs:
-            begin(delivery, lease)
+            note_staged(delivery, lease)
         else:
-            take_turn(delivery, lease)
+            take_lock(delivery, lease)
         go_on_if_loaded(delivery.run)
     with sink_context(lease, is_resumed=sink.capabilities.resumes_commit) as ctx:
-        if delivery.pk not in polled and delivery.state in _LOOKED_AT and isinstance(sink, PollingSink):
+        if delivery.pk not in polled and delivery.state in _POLLED_STATES and isinstance(sink, PollingSink):
             polled.update(_poll(sink, delivery, ctx))
         _commit(sink, delivery, lease, ctx, seen=polled.get(delivery.pk))
 
 
 def _poll(sink: PollingSink, delivery: Delivery, ctx: Context) -> Polled:
-    """Return what the destination says of this delivery and of all others whose next look is due."""
+    """Return what the destination says of this delivery and of all others whose next poll is due."""
     others = Delivery.objects.filter(
-        is_under_way(LOADING_STATES), is_free(), is_due(), destination=delivery.destination_id, state__in=_LOOKED_AT
+        is_under_way(LOADING_STATES), is_free(), is_due(), destination=delivery.destination_id, state__in=_POLLED_STATES
     ).exclude(pk=delivery.pk)
     rows = [
         delivery,
@@ -170,7 +165,7 @@ def _commit(sink: Sink, delivery: Delivery, lease: Lease, ctx: Context, *, seen:
         if step.state == DeliveryState.PUBLISHED_NOT_LOADED:
             name = delivery.destination.name
             message = step.note or sentence("sink.not_loaded", {"destination": name})
-            _end(lease, DeliveryState.PUBLISHED_NOT_LOADED, code="sink.not_loaded", message=message)
+            end_delivery(lease, DeliveryState.PUBLISHED_NOT_LOADED, code="sink.not_loaded", message=message)
             return
         _note(delivery, lease, step)
         if step.next_poll_s:
@@ -189,9 +184,7 @@ def _commit(sink: Sink, delivery: Delivery, lease: Lease, ctx: Context, *, seen:
     _verify(delivery, step.receipt, counted=counted, accepted=manifest.rows)
     with transaction.atomic():
         lease.release(to=DeliveryState.VERIFIED, counted=counted, finished_at=Now(), attempt=0, lock=None)
-        events.record(
-            run.pk, "delivery.verified", destination=delivery.destination.name, delivery=delivery.pk, rows=counted
-        )
+        record_event(delivery, "delivery.verified", rows=counted)
         failpoint("load.before_commit")
     failpoint("load.after_commit")
 
@@ -200,20 +193,14 @@ def _note(delivery: Delivery, lease: Lease, step: CommitStep) -> None:
     """Write what the step reached before anything is done on the strength of it (rule R8)."""
     refs = {**delivery.refs, **step.refs}
     counts = {}
-    refused = rejections.store_rejected(delivery, step.receipt) if step.receipt is not None else []
+    rejected = _store_rejected(delivery, step.receipt) if step.receipt is not None else []
     if step.receipt is not None:
         counts = {name: getattr(step.receipt, name) for name in ("inserted", "updated", "unchanged", "rejected")}
     with transaction.atomic():
         lease.change(to=step.state, refs=refs, **counts)
-        rejections.replace_rejected(delivery, refused)
+        _replace_rejected(delivery, rejected)
         if step.state != delivery.state or step.note:
-            events.record(
-                delivery.run_id,
-                f"delivery.{step.state}",
-                message=step.note,
-                destination=delivery.destination.name,
-                delivery=delivery.pk,
-            )
+            record_event(delivery, f"delivery.{step.state}", message=step.note)
     delivery.refs, delivery.state = refs, step.state
 
 
@@ -223,3 +210,57 @@ def _verify(delivery: Delivery, receipt: Receipt, *, counted: int, accepted: int
     for stage, found, expected in (("staging", accounted, accepted), ("loading", counted, receipt.visible)):
         if found != expected:
             raise count_mismatch(delivery.destination.name, stage=stage, found=found, expected=expected)
+
+
+def _store_rejected(delivery: Delivery, receipt: Receipt) -> list[Part]:
+    """Return the unsaved rows of the parts that hold the rejected records, their objects stored.
+
+    SinkRejected where the receipt counts other rows than it names: each rejected row must be found again.
+    """
+    if len(receipt.rejections) != receipt.rejected:
+        raise SinkRejected(
+            "sink.refusals_unnamed",
+            destination=delivery.destination.name,
+            named=len(receipt.rejections),
+            rejected=receipt.rejected,
+        )
+    by_part: dict[str, list[Rejection]] = defaultdict(list)
+    for rejection in receipt.rejections:
+        by_part[rejection.part].append(rejection)
+    if not by_part:
+        return []
+    clean = Part.objects.filter(run=delivery.run, zone=Part.Zone.CLEAN).order_by("lane", "link", "seq")
+    return [
+        _make_rejected_part(delivery, part, by_part[part_view(part).name])
+        for part in clean
+        if part_view(part).name in by_part
+    ]
+
+
+def _replace_rejected(delivery: Delivery, parts: Sequence[Part]) -> None:
+    """Let `parts` be what the delivery's destination rejected, in the caller's transaction."""
+    stored = Part.objects.filter(delivery=delivery)
+    if parts or stored.exists():
+        stored.delete()
+        Part.objects.bulk_create(parts)
+
+
+def _make_rejected_part(delivery: Delivery, part: Part, rejections: Sequence[Rejection]) -> Part:
+    from ingestion.quality.parts import write_rejected  # noqa: PLC0415 (heavy, and few deliveries have any)
+    from ingestion.quality.rejects import reject_rows  # noqa: PLC0415
+    from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415
+
+    ordered = sorted(rejections, key=lambda rejection: rejection.index)
+    with open_part(open_lake(), part_view(part)) as file:
+        table = file.take([rejection.index for rejection in ordered])
+    made = make_part(
+        delivery.run,
+        Part.Zone.REFUSED,
+        lane=part.lane,
+        link=part.link,
+        seq=part.seq,
+        table=reject_rows(table, ordered),
+        write=write_rejected,
+    )
+    made.delivery = delivery
+    return made

@@ -26,9 +26,8 @@ def publish_run(run_id: int) -> Outcome:
         return Outcome.NOT_MINE
     failpoint("publish.claimed")
     run = Run.objects.select_related("pipeline__source", "contract").get(pk=run_id)
-    return attempt(
-        lease, publish_message(run), lambda: _publish(run, lease), back_to=RunState.PUBLISHING, fail=admission.fail_run
-    )
+    message = publish_message(run_id, priority=run.priority)
+    return attempt(lease, message, lambda: _publish(run, lease), back_to=RunState.PUBLISHING, fail=admission.fail_run)
 
 
 def _publish(run: Run, lease: Lease) -> None:

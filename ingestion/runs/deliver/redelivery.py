@@ -18,8 +18,13 @@ from ingestion.models import (
 )
 from ingestion.ports.errors import Refused
 from ingestion.ports.publication import WriteMode
-from ingestion.runs.deliver.deliveries import note_begun_again, plan_delivery, reopen_deliveries, send_delivery
-from ingestion.runs.deliver.order import newer_run_there
+from ingestion.runs.deliver.deliveries import (
+    newer_run_at,
+    plan_delivery,
+    record_event,
+    reopen_deliveries,
+    send_delivery,
+)
 from ingestion.runs.record.manifests import write_mode
 from ingestion.runs.record.published import published_runs
 
@@ -40,23 +45,23 @@ def redeliver(run_id: int, destination: Destination, *, by: str = "") -> Deliver
         found = Delivery.objects.filter(run=run, destination=destination).first()
         if found is not None and found.state not in UNDELIVERED_STATES:
             raise Refused("delivery.exists", run=run_id, destination=destination.name, state=found.state)
-        later = newer_run_there(run, destination.pk)
+        later = newer_run_at(run, destination.pk)
         if later is not None:
             raise Refused("delivery.superseded", destination=destination.name, later=later)
         return _begin(run, destination, by=by)
 
 
-def fill_destination(pipeline: Pipeline, destination: Destination, *, by: str = "") -> list[Delivery]:
+def redeliver_everything(pipeline: Pipeline, destination: Destination, *, by: str = "") -> list[Delivery]:
     """Return the deliveries that bring the pipeline's published state into a destination, begun now, oldest run first.
 
     What the destination has already is left out, and so is what is under way.
     """
     with transaction.atomic():
-        return [_begin(run, destination, by=by) for run in plan_fill(pipeline, destination)]
+        return [_begin(run, destination, by=by) for run in runs_to_redeliver(pipeline, destination)]
 
 
-def plan_fill(pipeline: Pipeline, destination: Destination) -> list[Run]:
-    """Return the runs that filling the destination would deliver, oldest first; empty where it has all of them."""
+def runs_to_redeliver(pipeline: Pipeline, destination: Destination) -> list[Run]:
+    """Return the runs that the destination lacks, oldest first; empty where it has all of them."""
     return missing_runs(published_runs(pipeline), destination)
 
 
@@ -68,10 +73,11 @@ def missing_runs(runs: Iterable[Run], destination: Destination) -> list[Run]:
     return [run for run in runs if run.pk not in known]
 
 
-def fill_new_destinations(run: Run) -> None:
-    """Begin to fill those of the run's destinations that know nothing of its pipeline; in the caller's transaction.
+def deliver_to_new_destinations(run: Run) -> None:
+    """Begin the deliveries of what those of the run's destinations lack that know nothing of its pipeline.
 
-    A run that only adds to what was published before would leave such a destination with a part of the state.
+    A run that only adds to what was published before would leave such a destination with a part of the state. In the
+    caller's transaction.
     """
     if write_mode(run) == WriteMode.REPLACE:
         return
@@ -86,7 +92,7 @@ def fill_new_destinations(run: Run) -> None:
 def _begin(run: Run, destination: Destination, *, by: str = "") -> Delivery:
     reopen_deliveries(Delivery.objects.filter(run=run, destination=destination), is_redelivery=True)
     delivery = plan_delivery(run, destination, is_redelivery=True)
-    note_begun_again(delivery, by=by)
+    record_event(delivery, "delivery.again", by=by)
     transaction.on_commit(lambda: send_delivery(delivery.pk, priority=run.priority), robust=True)
     delivery.refresh_from_db()
     return delivery

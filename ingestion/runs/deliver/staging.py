@@ -4,10 +4,9 @@ from django.db import transaction
 
 from ingestion import dispatch, registry
 from ingestion.models import Delivery, DeliveryPart, PartitionState, Run, RunState
-from ingestion.runs.deliver import cancellation, loading
-from ingestion.runs.deliver.deliveries import plan_delivery
-from ingestion.runs.deliver.order import is_under_way
-from ingestion.runs.deliver.redelivery import fill_new_destinations
+from ingestion.runs.deliver import loading
+from ingestion.runs.deliver.deliveries import is_under_way, let_go, plan_delivery
+from ingestion.runs.deliver.redelivery import deliver_to_new_destinations
 from ingestion.runs.record.manifests import delivery_view, part_view
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
@@ -25,7 +24,7 @@ def prepare_deliveries(run: Run) -> RunState:
     destinations = list(run.pipeline.destinations.order_by("pk"))
     for destination in destinations:
         plan_delivery(run, destination)
-    fill_new_destinations(run)
+    deliver_to_new_destinations(run)
     return RunState.DELIVERING if destinations else RunState.PUBLISHING
 
 
@@ -33,7 +32,7 @@ def start_deliveries(run_id: int) -> None:
     """Send the tasks of every delivery that has not begun: its parts, then its load; without any, the publication."""
     run = Run.objects.get(pk=run_id)
     if run.state == RunState.PUBLISHING:
-        dispatch.send(publish_message(run))
+        dispatch.send(publish_message(run_id, priority=run.priority))
         return
     deliveries = Delivery.objects.filter(run=run, state=Delivery.State.PLANNED).order_by("pk")
     for delivery in deliveries if run.state == RunState.DELIVERING else ():
@@ -70,7 +69,7 @@ def deliver_part(delivery_part_id: int) -> Outcome:
         fail=_fail_part,
     )
     if outcome is Outcome.STOPPED:
-        cancellation.let_go(lease, row.delivery_id)
+        let_go(lease, row.delivery_id)
     if outcome in (Outcome.DONE, Outcome.FAILED):
         loading.load_if_staged(row.delivery_id, priority=priority)
     return outcome

@@ -10,7 +10,6 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Now
 
 from ingestion import dispatch
-from ingestion.dispatch import TaskMessage
 from ingestion.models import UNFINISHED_PARTITION_STATES, Partition, PartitionState, Run, RunState
 from ingestion.ports.messages import sentence
 from ingestion.runs.deliver import staging
@@ -19,7 +18,7 @@ from ingestion.runs.record import events
 from ingestion.runs.start import admission
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.leases import Lease, claim
-from ingestion.runs.work.task_messages import complete_message
+from ingestion.runs.work.task_messages import complete_message, fetch_message, validate_message
 from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
@@ -76,13 +75,7 @@ def send_next_partitions(run_id: int) -> int:
     mine = _stamp(run_id, ids)
     if mine:
         dispatch.send_chord(
-            [
-                [
-                    TaskMessage("ingestion.fetch", {"partition_id": pk}, run.priority),
-                    TaskMessage("ingestion.validate", {"partition_id": pk}, run.priority),
-                ]
-                for pk in mine
-            ],
+            [[fetch_message(pk, priority=run.priority), validate_message(pk, priority=run.priority)] for pk in mine],
             complete_message(run_id, priority=run.priority),
         )
     return len(mine)

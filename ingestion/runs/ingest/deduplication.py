@@ -1,9 +1,9 @@
-"""Duplicates across partitions: found by merging sorted key hashes, confirmed by the keys, taken out of their parts."""
+"""Deduplication across partitions: found by merging sorted key hashes, confirmed by the keys, taken out of the parts."""
 
 import io
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import F, Max
@@ -23,12 +23,17 @@ from ingestion.quality.keys import (
 from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import open_lake
+from ingestion.runs.record.manifests import part_view
 from ingestion.runs.record.parts import make_part, put_hashes
 from ingestion.runs.work.leases import Lease
 from ingestion.toolkit.failpoints import failpoint
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import pyarrow as pa
+
+    from ingestion.toolkit.clean.reader import PartFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ def deduplicate(run: Run, lease: Lease) -> int:
     """Take the rows out whose key stays in another partition, rewriting only their parts; return how many.
 
     In files the first row stays, from APIs the one with the greatest cursor_field value, then the last; order is
-    (lane, link, row), never arrival. A second call finds nothing. The books of the partitions follow.
+    (lane, link, row), never arrival. A second call finds nothing. The control totals of the partitions follow.
     """
     if run.contract is None or run.republishes_id:
         return 0
@@ -76,7 +81,8 @@ def deduplicate(run: Run, lease: Lease) -> int:
 def _rewrite(run: Run, part: Part, positions: Any, contract: ContractBody) -> _Rewritten:
     from ingestion.quality.rejects import reject_duplicates  # noqa: PLC0415 (polars, only where there is work for it)
 
-    kept, dropped = drop_rows(_read_clean(part), positions)
+    with _open_clean(part) as file:
+        kept, dropped = drop_rows(file.table(), positions)
     clean = make_part(run, Part.Zone.CLEAN, lane=part.lane, link=part.link, seq=part.seq, table=kept, write=write_clean)
     clean.hashes_key = put_hashes(clean, hash_keys(kept, contract.key))
     rejected = make_part(
@@ -93,7 +99,7 @@ def _rewrite(run: Run, part: Part, positions: Any, contract: ContractBody) -> _R
 
 
 def _next_rejected_seq(part: Part) -> int:
-    """Return the number of the partition's next rejected part: a retried run may settle the same part again."""
+    """Return the number of the partition's next rejected part: a retried run may deduplicate the same part again."""
     rejected = Part.objects.filter(run_id=part.run_id, zone=Part.Zone.REJECTED, lane=part.lane, link=part.link)
     last = rejected.aggregate(last=Max("seq"))["last"]
     return 1 if last is None else int(last) + 1
@@ -125,32 +131,24 @@ def _hashed(part: Part, contract: ContractBody) -> HashedPart:
     with open_lake().open(part.hashes_key) as stored:
         is_ours = read_scheme(stored) == hash_scheme()
     if is_ours:
-        return HashedPart(part.lane, part.link, partial(_open, part.hashes_key), part.seq)
-    fresh = hash_keys(_read_clean(part, columns=list(contract.key)), contract.key)
+        return HashedPart(part.lane, part.link, partial(open_lake().open, part.hashes_key), part.seq)
+    with _open_clean(part) as file:
+        fresh = hash_keys(file.table(contract.key), contract.key)
     return HashedPart(part.lane, part.link, lambda: io.BytesIO(fresh), part.seq)
 
 
-def _open(key: str) -> BinaryIO:
-    return open_lake().open(key)
+def _open_clean(part: Part) -> "AbstractContextManager[PartFile]":
+    from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415 (heavy)
 
-
-def _read_clean(part: Part, *, columns: list[str] | None = None) -> "pa.Table":
-    import pyarrow.parquet as pq  # noqa: PLC0415 (heavy)
-
-    with open_lake().open(part.key) as stored:
-        return pq.read_table(stored, columns=columns)
+    return open_part(open_lake(), part_view(part))
 
 
 def _read_keys(parts: list[Part], columns: list[str], index: int, positions: Any) -> "pa.Table":
-    import polars as pl  # noqa: PLC0415 (heavy)
-
-    # As an Arrow array made by polars: pyarrow loads pandas to take a numpy array.
-    return _read_clean(parts[index], columns=columns).take(pl.Series(positions).to_arrow())
+    with _open_clean(parts[index]) as file:
+        return file.take(positions, columns)
 
 
 def _stored_cursor(part: Part, cursor_field: str | None) -> str | None:
     """Return the cursor field if the clean parts carry it; a contract may have discarded it."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 (heavy)
-
-    with open_lake().open(part.key) as stored:
-        return cursor_field if cursor_field in pq.read_schema(stored).names else None
+    with _open_clean(part) as file:
+        return cursor_field if cursor_field in file.schema.names else None

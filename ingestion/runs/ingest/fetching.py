@@ -1,10 +1,12 @@
-"""The fetch stage: what arrives becomes raw parts, committed together with the cursor, page by page."""
+"""The fetch stage: pages become raw parts, committed together with the cursor, page by page."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Count, Sum
 from django.db.models.functions import Now
 
 from ingestion import dispatch, registry
@@ -22,6 +24,8 @@ from ingestion.runs.work.task_messages import fetch_message, validate_message
 from ingestion.toolkit.failpoints import failpoint
 
 _ZSTD_LEVEL = 3
+_MOST_RECORDS = 10**15
+"""No source is believed that announces more; sums of such numbers still fit their column."""
 
 
 def fetch_partition(partition_id: int, *, is_chained: bool) -> Outcome:
@@ -34,13 +38,14 @@ def fetch_partition(partition_id: int, *, is_chained: bool) -> Outcome:
         return Outcome.NOT_MINE
     failpoint("fetch.claimed")
     partition = Partition.objects.select_related("run__pipeline__source").get(pk=partition_id)
-    call = fetch_message(partition)
+    priority = partition.run.priority
+    call = fetch_message(partition_id, priority=priority)
     outcome = attempt(
         lease, call, lambda: _fetch(partition, lease), back_to=PartitionState.PENDING, fail=completion.fail_partition
     )
     failpoint("fetch.before_successor")
     if outcome is Outcome.DONE and not is_chained:
-        dispatch.send(validate_message(partition))
+        dispatch.send(validate_message(partition_id, priority=priority))
     if outcome is Outcome.FAILED:
         completion.complete_if_last(partition.run_id)
     return outcome
@@ -57,6 +62,7 @@ def _store_pages(partition: Partition, lease: Lease, pages: Iterator[Page]) -> N
     """Store every page and commit it with the cursor; close the partition at its end, or where it is cut."""
     run = partition.run
     seq, raw_bytes = partition.next_seq, partition.raw_bytes
+    expected = _expectation(partition)
     for page in pages:
         lease.beat(is_resumed=False)
         part = _store(run, partition, page, seq=seq)
@@ -65,14 +71,21 @@ def _store_pages(partition: Partition, lease: Lease, pages: Iterator[Page]) -> N
             events.record(run.pk, "source.warning", level="warning", message=warning, lane=partition.lane)
         is_last = page.next_cursor is None
         is_cut = not is_last and raw_bytes >= settings.HEADGATE_PARTITION_BYTES
+        expected.take(page)
         with transaction.atomic():
             if is_last or is_cut:
-                _close(lease, seq=seq, raw_bytes=raw_bytes)
+                _close(lease, seq=seq, raw_bytes=raw_bytes, expected_records=expected.at_end)
             else:
-                lease.change(cursor=page.next_cursor, next_seq=seq, raw_bytes=raw_bytes, attempt=0)
+                lease.change(
+                    cursor=page.next_cursor,
+                    next_seq=seq,
+                    raw_bytes=raw_bytes,
+                    expected_records=expected.records,
+                    attempt=0,
+                )
             part.save(force_insert=True)
             if is_cut:
-                _continue(partition, page)
+                _continue(partition, page, expected_records=expected.beyond)
             failpoint("fetch.before_commit")
         failpoint("fetch.after_commit")
         if is_last or is_cut:
@@ -83,7 +96,54 @@ def _store_pages(partition: Partition, lease: Lease, pages: Iterator[Page]) -> N
     lease.beat()
     if seq:
         raise SourceChanged("source.ended_early", pages=seq)
-    _close(lease, seq=seq, raw_bytes=raw_bytes)
+    _close(lease, seq=seq, raw_bytes=raw_bytes, expected_records=expected.at_end)
+
+
+@dataclass
+class _Expectation:
+    """The records a partition will have, by what the source announces for its lane; never fewer than were read.
+
+    `before` were read by the lane's earlier links. None: not known, as a page did not say how many it holds.
+    """
+
+    before: int | None
+    read: int | None
+    records: int | None
+
+    def take(self, page: Page) -> None:
+        """Count the page, and believe the newest total it tells."""
+        if page.record_count is None or self.read is None:
+            self.read = None
+            return
+        self.read += page.record_count
+        if page.total is not None and self.before is not None:
+            self.records = min(page.total, _MOST_RECORDS) - self.before
+        if self.records is not None:
+            self.records = max(self.records, self.read)
+
+    @property
+    def at_end(self) -> int | None:
+        """Return what the partition has now that nothing more is read into it."""
+        return self.records if self.read is None else self.read
+
+    @property
+    def beyond(self) -> int | None:
+        """Return what is left for the lane's next link."""
+        return None if self.read is None or self.records is None else self.records - self.read
+
+
+def _expectation(partition: Partition) -> _Expectation:
+    earlier = Partition.objects.filter(run_id=partition.run_id, lane=partition.lane, link__lt=partition.link)
+    counted = earlier.aggregate(
+        links=Count("pk"), known=Count("expected_records"), sum=Sum("expected_records", default=0)
+    )
+    own = Part.objects.filter(run_id=partition.run_id, zone=Part.Zone.RAW, lane=partition.lane, link=partition.link)
+    read = [page.get("records") for pages in own.values_list("pages", flat=True) for page in pages]
+    return _Expectation(
+        before=counted["sum"] if counted["links"] == counted["known"] else None,
+        read=None if None in read else sum(read),
+        records=partition.expected_records,
+    )
 
 
 def _store(run: Run, partition: Partition, page: Page, *, seq: int) -> Part:
@@ -115,19 +175,20 @@ def _store(run: Run, partition: Partition, page: Page, *, seq: int) -> Part:
     return Part(key=key, size_bytes=len(body), sha256=digest, pages=[index], **where)
 
 
-def _close(lease: Lease, *, seq: int, raw_bytes: int) -> None:
+def _close(lease: Lease, *, seq: int, raw_bytes: int, expected_records: int | None) -> None:
     lease.release(
         to=PartitionState.PENDING,
         stage=Partition.Stage.VALIDATE,
         next_seq=seq,
         raw_bytes=raw_bytes,
+        expected_records=expected_records,
         attempt=0,
         not_before=None,
         sent_at=Now(),
     )
 
 
-def _continue(partition: Partition, page: Page) -> None:
+def _continue(partition: Partition, page: Page, *, expected_records: int | None) -> None:
     """Insert the next link of the lane, which begins where this one was cut."""
     following = Partition.objects.create(
         run_id=partition.run_id,
@@ -136,7 +197,7 @@ def _continue(partition: Partition, page: Page) -> None:
         spec=partition.spec,
         label=partition.label,
         cursor=page.next_cursor,
+        expected_records=expected_records,
         sent_at=Now(),
     )
-    following.run = partition.run
-    dispatch.send_after_commit(fetch_message(following))
+    dispatch.send_after_commit(fetch_message(following.pk, priority=partition.run.priority))

@@ -49,7 +49,7 @@ def validate_partition(partition_id: int) -> Outcome:
     partition = Partition.objects.select_related("run__pipeline__source", "run__contract").get(pk=partition_id)
     outcome = attempt(
         lease,
-        validate_message(partition),
+        validate_message(partition_id, priority=partition.run.priority),
         lambda: _validate(partition, lease),
         back_to=PartitionState.PENDING,
         fail=completion.fail_partition,

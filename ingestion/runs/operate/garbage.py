@@ -1,6 +1,5 @@
 """Removing what nothing refers to: objects that no row names, unfinished uploads, retired records."""
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,11 +8,11 @@ from django.conf import settings
 from ingestion.catalog import collect_garbage
 from ingestion.models import TERMINAL_RUN_STATES, Part, Run, Upload
 from ingestion.runs.record.lake import open_lake
+from ingestion.toolkit.scratch import sweep_scratch
 
 _GRACE = timedelta(days=1)
 """An object younger than this may belong to work that has not committed its row yet."""
 _RECORDS_AT_ONCE = 100_000
-_SCRATCH_NAMES = ("query-*", "workbook-*")
 _STAGED = "staged"
 """Where sinks keep what they write for a destination; they remove it themselves when they get so far."""
 _ZONES = (Part.Zone.RAW, Part.Zone.CLEAN, Part.Zone.REJECTED, Part.Zone.REFUSED, _STAGED)
@@ -27,7 +26,7 @@ def clean_up(*, now: datetime | None = None, grace: timedelta = _GRACE) -> dict[
         "uploads": _remove_unfinished_uploads(now - grace),
         "multipart_uploads": open_lake().abort_stale_uploads(now - grace),
         "catalog_records": collect_garbage(_RECORDS_AT_ONCE),
-        "scratch": _clear_scratch(now - grace),
+        "scratch": sweep_scratch(Path(settings.HEADGATE_DATA_DIR) / "scratch", before=now - grace),
     }
 
 
@@ -66,16 +65,6 @@ def _run_id(key: str) -> int:
     """Return the run that a part's key names, 0 where it names none."""
     run = key.split("/")[2:3]
     return int(run[0]) if run and run[0].isdecimal() else 0
-
-
-def _clear_scratch(before: datetime) -> int:
-    """Remove what queries and workbooks left behind whose process was killed."""
-    scratch, removed = Path(settings.HEADGATE_DATA_DIR) / "scratch", 0
-    for folder in (found for name in _SCRATCH_NAMES for found in scratch.glob(name)):
-        if folder.stat().st_mtime < before.timestamp():
-            shutil.rmtree(folder, ignore_errors=True)
-            removed += 1
-    return removed
 
 
 def _remove_unfinished_uploads(before: datetime) -> int:

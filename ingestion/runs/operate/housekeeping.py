@@ -22,7 +22,7 @@ from ingestion.ports.housekeeping import (
 )
 from ingestion.ports.publication import DeliveryState
 from ingestion.ports.schema import ContractBody
-from ingestion.runs.deliver.order import LOADING_STATES, is_under_way
+from ingestion.runs.deliver.deliveries import LOADING_STATES, is_under_way
 from ingestion.runs.record import events
 from ingestion.runs.start import contracts
 from ingestion.runs.work.contexts import sink_context
@@ -50,7 +50,7 @@ def operations_of(kind: str) -> list[str]:
     if kind not in registry.known_kinds("sink"):
         return []
     sink_class = registry.plugin_class("sink", kind)
-    return [name for name, port in OPERATIONS.items() if _has(sink_class, port)]
+    return [name for name, port in OPERATIONS.items() if isinstance(sink_class, port)]
 
 
 def compact(destination: Destination, pipeline: Pipeline, *, dry_run: bool = False) -> Housekeeping:
@@ -163,11 +163,6 @@ def _sink(
             raise Refused("delivery.under_way", destination=destination.name, run=first)
     with sink_context() as ctx:
         yield sink, ctx
-
-
-def _has(sink_class: type[Any], port: type[Any]) -> bool:
-    methods = [name for name, value in vars(port).items() if callable(value) and not name.startswith("_")]
-    return all(callable(getattr(sink_class, name, None)) for name in methods)
 
 
 def _note_removed(destination: Destination, pipeline: Pipeline, *, by: str) -> None:

@@ -1,4 +1,4 @@
-"""The reconciler: compares what the tables say is to be done with what is being done, and mends the difference.
+"""The reconciler: compares what the tables say is to be done with what is being done, and repairs the difference.
 
 It is the only way back for lost messages and dead workers. Every repair is a compare-and-set or a message that may
 come twice, so that two reconcilers at once do no harm.
@@ -31,8 +31,8 @@ from ingestion.models import (
     RunState,
 )
 from ingestion.ports.messages import sentence
-from ingestion.runs.deliver import cancellation, loading
-from ingestion.runs.deliver.order import LOADING_STATES, is_under_way
+from ingestion.runs.deliver import loading
+from ingestion.runs.deliver.deliveries import LOADING_STATES, is_under_way, withdraw_deliveries
 from ingestion.runs.ingest import completion
 from ingestion.runs.record import events
 from ingestion.runs.start import admission, dependents
@@ -55,11 +55,16 @@ _AGEING_COPIES = 2
 """Partitions of one long-waiting run that are sent a step higher."""
 
 _WOKEN_AT_ONCE = 20
+_MESSAGE_OF_STAGE: dict[str, Callable[..., TaskMessage]] = {
+    Partition.Stage.FETCH: fetch_message,
+    Partition.Stage.VALIDATE: validate_message,
+}
+"""A stage's queue has its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One difference that was found and mended: what it was, and of which run."""
+    """One difference that was found and repaired: what it was, and of which run."""
 
     kind: str
     run_id: int
@@ -67,7 +72,7 @@ class Repair:
 
 
 def reconcile() -> list[Repair]:
-    """Mend every difference that can be seen now and return what was mended; an empty list means all is well."""
+    """Repair every difference that can be seen now and return the repairs; an empty list means all is well."""
     repairs: list[Repair] = []
     for step in (
         _end_overdue_runs,
@@ -122,7 +127,7 @@ def _end_overdue_runs() -> Iterator[Repair]:
             Partition.objects.filter(run=run, lease_until__isnull=False).update(fence=F("fence") + 1)
             # What a destination does for a run that is over must end, or it would keep later runs out.
             deliveries = Delivery.objects.filter(run=run)
-            cancellation.withdraw_deliveries(deliveries, code="run.deadline", seconds=run.pipeline.run_timeout_s)
+            withdraw_deliveries(deliveries, code="run.deadline", seconds=run.pipeline.run_timeout_s)
             events.record(run.pk, "run.failed", level="error", code="run.deadline", message=message)
         yield Repair("overdue", run.pk)
 
@@ -137,15 +142,14 @@ def _wake_pending_runs() -> Iterator[Repair]:
 
 
 def _resume_run_stages() -> Iterator[Repair]:
-    calls: tuple[tuple[str, str, Callable[[Run], TaskMessage]], ...] = (
-        (RunState.PLANNING, "plan", lambda run: plan_message(run.pk, priority=run.priority)),
-        (RunState.COMPLETING, "plan", lambda run: complete_message(run.pk, priority=run.priority)),
+    for state, queue, make in (
+        (RunState.PLANNING, "plan", plan_message),
+        (RunState.COMPLETING, "plan", complete_message),
         (RunState.PUBLISHING, "load", publish_message),
-    )
-    for state, queue, call in calls:
+    ):
         for run in _short_of(_stale(Run.objects.filter(state=state)), queue):
             Run.objects.filter(pk=run.pk).update(sent_at=Now())
-            dispatch.send(call(run))
+            dispatch.send(make(run.pk, priority=run.priority))
             yield Repair(state, run.pk)
     unfinished = Partition.objects.filter(run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
     for run in _short_of(Run.objects.filter(~Exists(unfinished), state=RunState.RUNNING), "plan"):
@@ -175,12 +179,9 @@ def _resend_partitions() -> Iterator[Repair]:
     open_rows = Partition.objects.filter(
         run__state=RunState.RUNNING, state__in=UNFINISHED_PARTITION_STATES, sent_at__isnull=False
     )
-    for stage, queue, call in (
-        (Partition.Stage.FETCH, "fetch", fetch_message),
-        (Partition.Stage.VALIDATE, "validate", validate_message),
-    ):
+    for stage, make in _MESSAGE_OF_STAGE.items():
         rows = _stale(open_rows.filter(stage=stage)).select_related("run").order_by("-run__priority", "pk")
-        yield from _resend(rows, queue, call)
+        yield from _resend(rows, stage, make)
 
 
 def _resend_delivery_parts() -> Iterator[Repair]:
@@ -189,11 +190,8 @@ def _resend_delivery_parts() -> Iterator[Repair]:
             is_under_way((RunState.DELIVERING,), through="delivery__"), state__in=UNFINISHED_PARTITION_STATES
         )
     )
-    yield from _resend(
-        rows.select_related("delivery__run").order_by("-delivery__run__priority", "pk"),
-        "deliver",
-        lambda row: deliver_message(row.pk, priority=row.delivery.run.priority),
-    )
+    ordered = rows.select_related("delivery__run").order_by("-delivery__run__priority", "pk")
+    yield from _resend(ordered, "deliver", deliver_message)
 
 
 def _resend_deliveries() -> Iterator[Repair]:
@@ -201,21 +199,18 @@ def _resend_deliveries() -> Iterator[Repair]:
     rows = _stale(
         Delivery.objects.filter(is_under_way(LOADING_STATES), ~Exists(unfinished), state__in=OPEN_DELIVERY_STATES)
     )
-    yield from _resend(
-        rows.select_related("run").order_by("pk"),
-        "load",
-        lambda row: load_message(row.pk, priority=row.run.priority),
-    )
+    yield from _resend(rows.select_related("run").order_by("pk"), "load", load_message)
 
 
-def _resend(rows: "QuerySet[Any]", queue: str, call: Callable[..., TaskMessage]) -> Iterator[Repair]:
+def _resend(rows: "QuerySet[Any]", queue: str, make: Callable[..., TaskMessage]) -> Iterator[Repair]:
     """Send again what is stale."""
     for row in _short_of(rows, queue):
+        run = row.delivery.run if isinstance(row, DeliveryPart) else row.run
         lease_lost = row.lease_until is not None
         row._meta.default_manager.filter(pk=row.pk).update(sent_at=Now())
-        if dispatch.send(call(row)):
+        if dispatch.send(make(row.pk, priority=run.priority)):
             detail = f"{row._meta.model_name} {row.pk}{' (its worker is gone)' if lease_lost else ''}"
-            yield Repair("lease" if lease_lost else "message", _run_id(row), detail)
+            yield Repair("lease" if lease_lost else "message", run.pk, detail)
 
 
 def _short_of(rows: "QuerySet[Any]", queue: str) -> "QuerySet[Any]":
@@ -228,11 +223,6 @@ def _room(count: int, queue: str) -> int:
     return max(0, min(count - dispatch.queue_depth(queue), settings.HEADGATE_CHORD_SIZE)) if count else 0
 
 
-def _run_id(row: Any) -> int:
-    run_id: int = row.delivery.run_id if isinstance(row, DeliveryPart) else row.run_id
-    return run_id
-
-
 def _age_waiting_runs() -> Iterator[Repair]:
     """Send a long-waiting run's next partitions once more for every HEADGATE_AGEING_S it waited, a step higher."""
     leased = Partition.objects.filter(run=OuterRef("pk"), lease_until__gte=Now())
@@ -242,11 +232,11 @@ def _age_waiting_runs() -> Iterator[Repair]:
     before = Now() - timedelta(seconds=settings.HEADGATE_AGEING_S)
     for run in waiting.filter(moved_at__lt=before):
         rows = Partition.objects.filter(is_free(), is_due(), run=run, state=PartitionState.PENDING)
-        for row in rows.filter(sent_at__isnull=False).select_related("run").order_by("lane", "link")[:_AGEING_COPIES]:
+        for row in rows.filter(sent_at__isnull=False).order_by("lane", "link")[:_AGEING_COPIES]:
             if not Partition.objects.filter(pk=row.pk, sent_at__lt=before).update(sent_at=Now()):
                 continue
-            make = fetch_message if row.stage == Partition.Stage.FETCH else validate_message
-            dispatch.send(make(row, step=_steps(run.moved_at)))
+            message = _MESSAGE_OF_STAGE[row.stage](row.pk, priority=run.priority, step=_steps(run.moved_at))
+            dispatch.send(message)
     return iter(())
 
 

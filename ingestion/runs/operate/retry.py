@@ -19,7 +19,7 @@ from ingestion.models import (
 )
 from ingestion.ports.errors import Refused
 from ingestion.ports.publication import DeliveryState
-from ingestion.runs.deliver.deliveries import note_begun_again, reopen_deliveries, send_delivery
+from ingestion.runs.deliver.deliveries import record_event, reopen_deliveries, send_delivery
 from ingestion.runs.record import events
 from ingestion.runs.start import creation
 from ingestion.runs.work.task_messages import complete_message, plan_message
@@ -93,7 +93,7 @@ def _reopen(run: Run, *, by: str) -> RunState:
 def _reopen_deliveries(run: Run, *, by: str) -> None:
     ids = reopen_deliveries(Delivery.objects.filter(run=run, state__in=GIVEN_UP_STATES))
     for delivery in Delivery.objects.filter(pk__in=ids).select_related("destination"):
-        note_begun_again(delivery, by=by)
+        record_event(delivery, "delivery.again", by=by)
 
 
 def _go_on(run_id: int) -> None:

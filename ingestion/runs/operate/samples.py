@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ingestion import registry
 from ingestion.models import PUBLISHED_RUN_STATES, Delivery, Pipeline, Run, RunState, Source
 from ingestion.ports.errors import Refused
 from ingestion.runs.operate.retry import retry_run, roll_back
@@ -42,7 +43,7 @@ def load_structures(*, port: int) -> Run:
 
 def move_demo_source(*, port: int) -> None:
     """Tell the demo source, if it was made, on which port of this machine its provider listens now."""
-    for source in Source.objects.filter(name=SOURCE, kind="optimade"):
+    for source in Source.objects.filter(name=SOURCE, kind=registry.own_kind(SOURCE)):
         config = {**source.config, "base_url": _address(port)}
         if config != source.config:
             source.config = config
@@ -52,7 +53,7 @@ def move_demo_source(*, port: int) -> None:
 def _demo_pipeline(*, port: int) -> Pipeline:
     move_demo_source(port=port)
     source, _ = Source.objects.get_or_create(
-        name=SOURCE, defaults={"kind": "optimade", "config": {"base_url": _address(port)}}
+        name=SOURCE, defaults={"kind": registry.own_kind(SOURCE), "config": {"base_url": _address(port)}}
     )
     pipeline, is_new = Pipeline.objects.get_or_create(
         name=PIPELINE,

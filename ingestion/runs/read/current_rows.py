@@ -1,4 +1,4 @@
-"""Which rows of a published state a later run has replaced, where a pipeline merges by key."""
+"""Current rows of a published state: those that no later run has replaced, where a pipeline merges by key."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -65,26 +65,18 @@ def _hashed(part: PartView, number: int, *, hashes: str, shape: PartShape, kinds
             is_ours = read_scheme(stored) == hash_scheme()
         if is_ours:
             return HashedPart(number, 0, partial(open_lake().open, hashes))
-    fresh = hash_keys(_keys_of(part, kinds), list(kinds))
+    from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415 (heavy)
+
+    with open_part(open_lake(), part) as file:
+        fresh = hash_keys(file.table(kinds), list(kinds))
     return HashedPart(number, 0, lambda: io.BytesIO(fresh))
 
 
 def _read_keys(parts: Sequence[PartView], kinds: Mapping[str, Kind], index: int, positions: Any) -> "pa.Table":
-    import polars as pl  # noqa: PLC0415 (heavy)
+    from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415 (heavy)
 
-    # As an Arrow array made by polars: pyarrow loads pandas to take a numpy array.
-    return _keys_of(parts[index], kinds).take(pl.Series(positions).to_arrow())
-
-
-def _keys_of(part: PartView, kinds: Mapping[str, Kind]) -> "pa.Table":
-    import pyarrow as pa  # noqa: PLC0415 (heavy)
-    import pyarrow.parquet as pq  # noqa: PLC0415 (heavy)
-
-    from ingestion.toolkit.clean.shapes import arrow_schema, conform  # noqa: PLC0415 (heavy)
-
-    with open_lake().open(part.key) as stored:
-        batches = [conform(batch, kinds) for batch in pq.ParquetFile(stored).iter_batches(columns=list(kinds))]
-    return pa.Table.from_batches(batches, schema=arrow_schema(kinds))
+    with open_part(open_lake(), parts[index]) as file:
+        return file.take(positions, kinds)
 
 
 def _stored_hashes(parts: Sequence[PartView]) -> dict[str, str]:

@@ -13,6 +13,8 @@ from ingestion.toolkit.redact import HIDDEN, is_secret_name, redact
 
 MOST_LINES = 1000
 """Lines of the log that are looked through; of a longer one the newest."""
+RENAMED_FIELDS = {"looks": "polls", "refused": "rejected"}
+"""Older names of a delivery's fields, which machines are still told beside the newer ones, for one release."""
 _NOTES_SHOWN = 20
 _TEXT_SHOWN = 500
 _AGAIN = "delivery.again"
@@ -30,6 +32,11 @@ SAID = {
     DeliveryState.REMOVED: "A person had the rows removed from the destination.",
 }
 """What each state means, where the log has no sentence of its own."""
+
+
+def with_old_names(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what a machine is told of a delivery, with the older names of its fields beside the newer ones."""
+    return told | {old: told[new] for old, new in RENAMED_FIELDS.items() if new in told}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""How far a run is: the books, the rate, and when it will be done."""
+"""Progress of a run: the books, the rate, and when it will be done."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.utils import timezone
 
 from ingestion.models import (
@@ -18,8 +18,10 @@ from ingestion.models import (
     Run,
 )
 from ingestion.ports.publication import DeliveryState
+from ingestion.runs.read.history import with_old_names
 
-BOOKS = ("fetched", "accepted", "rejected", "duplicate", "filtered")
+_LONGEST_LEFT_S = 10 * 366 * 86_400
+CONTROL_TOTALS = ("fetched", "accepted", "rejected", "duplicate", "filtered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,16 @@ class StageProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is; `records_per_s` and `eta` are None as long as nothing can be said."""
+    """The place where a run is; what cannot be said yet is None.
+
+    `records` were read so far, `percent` of those that its sources announce; at that rate the last is read at `eta`.
+    """
 
     state: str
     stages: tuple[StageProgress, ...]
     records: int
     expected_records: int | None
+    percent: int | None
     raw_bytes: int
     elapsed_s: float | None
     records_per_s: float | None
@@ -57,7 +63,7 @@ def measure_progress(run: Run) -> Progress:
         fetch_failed=Count("pk", filter=Q(state=PartitionState.FAILED, stage=Partition.Stage.FETCH)),
         records=Sum("fetched", default=0),
         stored_bytes=Sum("raw_bytes", default=0),
-        open_expected=Sum("expected_records", filter=Q(state__in=UNFINISHED_PARTITION_STATES), default=0),
+        open_expected=Sum("expected_records", filter=~Q(state=PartitionState.DONE), default=0),
         unknown=Count("pk", filter=Q(state__in=UNFINISHED_PARTITION_STATES, expected_records__isnull=True)),
     )
     parts = Delivery.objects.filter(run=run).aggregate(
@@ -70,10 +76,10 @@ def measure_progress(run: Run) -> Progress:
         done=Count("pk", filter=Q(state=DeliveryState.VERIFIED)),
         failed=Count("pk", filter=Q(state__in=GIVEN_UP_STATES)),
     )
-    records = counts["records"] or _records_fetched(run)
+    records = counts["records"] + _records_waiting(run)
     elapsed_s = _elapsed_s(run)
     rate = records / elapsed_s if records and elapsed_s else None
-    expected = None if counts["unknown"] else counts["records"] + counts["open_expected"]
+    expected = None if counts["unknown"] else max(records, counts["records"] + counts["open_expected"])
     return Progress(
         state=run.state,
         stages=(
@@ -84,6 +90,7 @@ def measure_progress(run: Run) -> Progress:
         ),
         records=records,
         expected_records=expected,
+        percent=100 * records // expected if expected else None,
         raw_bytes=counts["stored_bytes"],
         elapsed_s=elapsed_s,
         records_per_s=rate,
@@ -103,7 +110,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "state": run.state,
         "code": run.code,
         "message": run.message,
-        **{name: getattr(run, name) for name in BOOKS},
+        **{name: getattr(run, name) for name in CONTROL_TOTALS},
         "destinations": {
             delivery.destination.name: 0
             if delivery.state == DeliveryState.REMOVED
@@ -111,19 +118,20 @@ def summarize(run: Run) -> dict[str, Any]:
             for delivery in deliveries
         },
         "deliveries": [
-            {
-                "delivery": delivery.pk,
-                "destination": delivery.destination.name,
-                "state": delivery.state,
-                "code": delivery.code,
-                "message": delivery.message,
-                "inserted": delivery.inserted,
-                "updated": delivery.updated,
-                "unchanged": delivery.unchanged,
-                "rejected": delivery.rejected,
-                "refused": delivery.rejected,
-                "counted": delivery.counted,
-            }
+            with_old_names(
+                {
+                    "delivery": delivery.pk,
+                    "destination": delivery.destination.name,
+                    "state": delivery.state,
+                    "code": delivery.code,
+                    "message": delivery.message,
+                    "inserted": delivery.inserted,
+                    "updated": delivery.updated,
+                    "unchanged": delivery.unchanged,
+                    "rejected": delivery.rejected,
+                    "counted": delivery.counted,
+                }
+            )
             for delivery in deliveries
         ],
     }
@@ -135,20 +143,25 @@ def progress_as_dict(progress: Progress) -> dict[str, Any]:
 
 
 def percent_done(run: Run, progress: Progress) -> int:
-    """Return how much of the run is done, from 0 to 100, its stages counting alike; 100 once it was published."""
+    """Return how much of the run is done, from 0 to 100, its stages counting alike; 100 once it was published.
+
+    Reading counts by records where their number is known: a source of one lane has a partition or two.
+    """
     if run.state in PUBLISHED_RUN_STATES:
         return 100
-    shares = [(stage.done + stage.failed) / stage.total for stage in progress.stages if stage.total]
-    return min(99, int(100 * sum(shares) / len(progress.stages)))
+    shares = {stage.stage: (stage.done + stage.failed) / stage.total for stage in progress.stages if stage.total}
+    if progress.percent is not None:
+        shares["fetch"] = progress.percent / 100
+    return min(99, int(100 * sum(shares.values()) / len(progress.stages)))
 
 
 def count_rows(run: Run) -> dict[str, int]:
     """Return the run's books as they stand now; before its partitions are settled those of the partitions so far."""
     if run.fetched:
-        return {name: getattr(run, name) for name in BOOKS}
-    sums = {f"sum_{name}": Sum(name, default=0) for name in BOOKS}
+        return {name: getattr(run, name) for name in CONTROL_TOTALS}
+    sums = {f"sum_{name}": Sum(name, default=0) for name in CONTROL_TOTALS}
     found = Partition.objects.filter(run=run).aggregate(**sums)
-    return {name: found[f"sum_{name}"] for name in BOOKS}
+    return {name: found[f"sum_{name}"] for name in CONTROL_TOTALS}
 
 
 def is_balanced(run: Run) -> bool:
@@ -156,12 +169,11 @@ def is_balanced(run: Run) -> bool:
     return run.fetched == run.accepted + run.rejected + run.duplicate + run.filtered
 
 
-def _records_fetched(run: Run) -> int:
-    """Return the records that the page index of the raw parts tells of, before they are validated."""
-    total = 0
-    for pages in Part.objects.filter(run=run, zone=Part.Zone.RAW).values_list("pages", flat=True):
-        total += sum(page.get("records") or 0 for page in pages)
-    return total
+def _records_waiting(run: Run) -> int:
+    """Return the records of partitions that are not validated, by the page index of their raw parts."""
+    place = Partition.objects.filter(run=run, lane=OuterRef("lane"), link=OuterRef("link"))
+    parts = Part.objects.filter(~Exists(place.filter(state=PartitionState.DONE)), run=run, zone=Part.Zone.RAW)
+    return sum(page.get("records") or 0 for pages in parts.values_list("pages", flat=True) for page in pages)
 
 
 def _elapsed_s(run: Run) -> float | None:
@@ -174,4 +186,6 @@ def _elapsed_s(run: Run) -> float | None:
 def _eta(run: Run, *, records: int, expected: int | None, rate: float | None) -> datetime | None:
     if run.is_terminal or expected is None or not rate or expected <= records:
         return None
-    return timezone.now() + timedelta(seconds=(expected - records) / rate)
+    # a total that is a lie may lead beyond the end of the calendar
+    left_s = (expected - records) / rate
+    return timezone.now() + timedelta(seconds=left_s) if left_s < _LONGEST_LEFT_S else None

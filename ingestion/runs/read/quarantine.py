@@ -18,7 +18,9 @@ FORMATS = {
     "jsonl": "application/x-ndjson",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-OUTCOMES = ("rejected", "duplicate", "refused")
+OUTCOMES = ("rejected", "duplicate", "rejected_by_destination")
+RENAMED_OUTCOMES = {"refused": "rejected_by_destination"}
+"""Outcomes as they are stored, and were shown before."""
 _CSV_COLUMNS = ("part", "row", "page", "outcome", "destination", "column", "rule", "value", "message", "raw")
 _XLSX_ROWS = 1_000_000
 
@@ -28,7 +30,7 @@ def iterate_rejected(
 ) -> Iterator[dict[str, Any]]:
     """Yield the run's rows in quarantine in (lane, link, row) order: part, row, page, outcome, errors, raw.
 
-    Rows were rejected by the contract, are duplicates, or were refused by a destination, which is named then.
+    Rows were rejected by the contract, are duplicates, or were rejected by a destination, which is named then.
     """
     for row in _walk(run, after=None, rule=rule, column=column, outcome=outcome, block=1000):
         del row["position"]
@@ -70,6 +72,7 @@ def _walk(
                 rows = read_rejected(stored, rule=rule, column=column, after=last, limit=block)
                 for row in rows:
                     last = row.pop("position")
+                    row["outcome"] = RENAMED_OUTCOMES.get(row["outcome"], row["outcome"])
                     if outcome is None or row["outcome"] == outcome:
                         destination = part.delivery.destination.name if part.delivery else None
                         where = {"part": f"{part.lane}-{part.link}", "destination": destination}

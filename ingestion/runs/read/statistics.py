@@ -9,7 +9,7 @@ from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from ingestion.models import GIVEN_UP_STATES, PUBLISHED_RUN_STATES, Delivery, Run, RunState
-from ingestion.runs.read.progress import BOOKS
+from ingestion.runs.read.progress import CONTROL_TOTALS
 
 _TAKEN = ("inserted", "updated", "unchanged", "rejected")
 
@@ -24,7 +24,7 @@ def collect_statistics(*, days: int = 30) -> dict[str, Any]:
     by_state = dict(runs.order_by().values_list("state").annotate(count=Count("pk")))
     ended = sum(by_state.get(state, 0) for state in (*PUBLISHED_RUN_STATES, RunState.FAILED))
     # An annotation may not have a field's name, so the sums carry their own until they are read.
-    sums = {f"sum_{name}": Sum(name, default=0) for name in BOOKS}
+    sums = {f"sum_{name}": Sum(name, default=0) for name in CONTROL_TOTALS}
     published = runs.filter(state__in=PUBLISHED_RUN_STATES)
     deliveries = Delivery.objects.filter(run__in=published).order_by()
     taken = {f"sum_{name}": Sum(name, default=0) for name in _TAKEN}

@@ -11,14 +11,15 @@ from django.db import IntegrityError, transaction
 
 from ingestion import registry
 from ingestion.models import Contract, Destination, Pipeline, PipelineDependency, Source
+from ingestion.ports.connector import TakesUploads
 from ingestion.ports.errors import ConfigError, Refused
+from ingestion.ports.sink import ClaimingConfig
 from ingestion.runs.start.dependencies import check_dependency
 
 UPLOAD_SOURCE = "uploads"
 LAKE_DESTINATION = "lake"
 CATALOG_DESTINATION = "catalog"
 DRUID_DESTINATION = "druid"
-DRUID_KIND = "druid"
 _SET_BY_SETTINGS = frozenset({"url", "broker_url", "username", "password", "shares_disk"})
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
 _NAME_ROOM = 57
@@ -52,7 +53,8 @@ def check_destination_config(
 
 
 def _claim_of(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, name: str) -> str:
-    return str(getattr(registry.validate_config("sink", kind, config, secrets, where=name), "claim", ""))
+    validated = registry.validate_config("sink", kind, config, secrets, where=name)
+    return validated.claim if isinstance(validated, ClaimingConfig) else ""
 
 
 def check_pipeline(*, source: Source, stream: str, mode: str) -> None:
@@ -91,8 +93,13 @@ def upload_pipeline(name: str, *, contract: Contract | None = None) -> Pipeline:
         return pipeline
     try:
         with transaction.atomic():
+            source = upload_source()
             pipeline = Pipeline.objects.create(
-                name=name, source=upload_source(), stream="rows", contract=contract, mode=_upload_mode(contract)
+                name=name,
+                source=source,
+                stream=registry.plugin_class("connector", source.kind).upload_stream,
+                contract=contract,
+                mode=_upload_mode(contract),
             )
             pipeline.destinations.set(default_destinations())
     except IntegrityError:
@@ -141,26 +148,35 @@ def adopt_contract(pipeline: Pipeline, contract: Contract) -> None:
     """Check the pipeline's next runs against the contract."""
     pipeline.contract = contract
     fields = ["contract", "updated_at"]
-    if pipeline.source.kind == "files":
+    if pipeline.source.kind in upload_kinds():
         pipeline.mode = _upload_mode(contract)
         fields.append("mode")
     pipeline.save(update_fields=fields)
 
 
+def upload_kinds() -> list[str]:
+    """Return the kinds of sources whose pipelines take uploads."""
+    return registry.kinds_offering("connector", TakesUploads)
+
+
 def upload_source() -> Source:
     """Return the source that uploads belong to."""
-    source, _ = Source.objects.get_or_create(name=UPLOAD_SOURCE, defaults={"kind": "files"})
+    source, _ = Source.objects.get_or_create(name=UPLOAD_SOURCE, defaults={"kind": registry.own_kind(UPLOAD_SOURCE)})
     return source
 
 
 def default_destinations() -> list[Destination]:
     """Return where a pipeline delivers that was made by an upload: published objects, catalog, and Druid if there is one."""
-    catalog, _ = Destination.objects.get_or_create(name=CATALOG_DESTINATION, defaults={"kind": "catalog"})
-    lake, _ = Destination.objects.get_or_create(
-        name=LAKE_DESTINATION, defaults={"kind": "objects", "config": {"url": registry.published_url()}}
-    )
+    catalog = _own_destination(CATALOG_DESTINATION)
+    lake = _own_destination(LAKE_DESTINATION, config={"url": registry.published_url()})
     druid = druid_destination()
     return [lake, catalog] if druid is None else [lake, catalog, druid]
+
+
+def _own_destination(name: str, **settings_of_new: Any) -> Destination:
+    made = {"kind": registry.own_kind(name), **settings_of_new}
+    destination, _ = Destination.objects.get_or_create(name=name, defaults=made)
+    return destination
 
 
 def druid_destination() -> Destination | None:
@@ -173,14 +189,13 @@ def druid_destination() -> Destination | None:
         return None
     secrets: Mapping[str, str] = settings.HEADGATE_DRUID_SECRETS
     move_druid_destination(config, secrets=secrets)
-    made: dict[str, Any] = {"kind": DRUID_KIND, "config": dict(config), "secrets": dict(secrets)}
-    druid, _ = Destination.objects.get_or_create(name=DRUID_DESTINATION, defaults=made)
-    return druid if druid.kind == DRUID_KIND else None
+    druid = _own_destination(DRUID_DESTINATION, config=dict(config), secrets=dict(secrets))
+    return druid if druid.kind == registry.own_kind(DRUID_DESTINATION) else None
 
 
 def move_druid_destination(config: Mapping[str, Any], *, secrets: Mapping[str, str]) -> None:
     """Tell the default Druid destination, if it was made, where Druid is now; what people set besides stays."""
-    for druid in Destination.objects.filter(name=DRUID_DESTINATION, kind=DRUID_KIND):
+    for druid in Destination.objects.filter(name=DRUID_DESTINATION, kind=registry.own_kind(DRUID_DESTINATION)):
         kept = {name: value for name, value in druid.config.items() if name not in _SET_BY_SETTINGS}
         kept_secrets = {name: value for name, value in druid.secrets.items() if name not in _SET_BY_SETTINGS}
         wanted, wanted_secrets = {**kept, **config}, {**kept_secrets, **secrets}

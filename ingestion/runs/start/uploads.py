@@ -100,7 +100,7 @@ def ingest_upload(
         pipeline = pipelines.upload_pipeline(_pipeline_name(datasource_name, saved, upload), contract=saved)
     elif saved is not None and pipeline.contract_id != saved.pk:
         pipelines.adopt_contract(pipeline, saved)
-    if pipeline.source.kind != "files":
+    if pipeline.source.kind not in pipelines.upload_kinds():
         raise ConfigError("upload.wrong_source", pipeline=pipeline.name, kind=pipeline.source.kind)
     query = {"options": {**(pipeline.query.get("options") or {}), **(options or {})}} if options else None
     version = contract_for(pipeline)

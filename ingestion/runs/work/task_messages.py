@@ -1,7 +1,6 @@
-"""The messages that start a piece of work: one constructor for each task that takes an id."""
+"""The messages that start a piece of work: one constructor for each task, from the id of the row it works on."""
 
 from ingestion.dispatch import TaskMessage
-from ingestion.models import Partition, Run
 
 
 def plan_message(run_id: int, *, priority: int = 5, step: int = 0) -> TaskMessage:
@@ -9,14 +8,14 @@ def plan_message(run_id: int, *, priority: int = 5, step: int = 0) -> TaskMessag
     return TaskMessage("ingestion.plan_run", {"run_id": run_id}, priority, step)
 
 
-def fetch_message(partition: Partition, *, step: int = 0) -> TaskMessage:
+def fetch_message(partition_id: int, *, priority: int = 5, step: int = 0) -> TaskMessage:
     """Return the message that fetches the partition."""
-    return TaskMessage("ingestion.fetch", {"partition_id": partition.pk}, partition.run.priority, step)
+    return TaskMessage("ingestion.fetch", {"partition_id": partition_id}, priority, step)
 
 
-def validate_message(partition: Partition, *, step: int = 0) -> TaskMessage:
+def validate_message(partition_id: int, *, priority: int = 5, step: int = 0) -> TaskMessage:
     """Return the message that validates the partition."""
-    return TaskMessage("ingestion.validate", {"partition_id": partition.pk}, partition.run.priority, step)
+    return TaskMessage("ingestion.validate", {"partition_id": partition_id}, priority, step)
 
 
 def complete_message(run_id: int, *, priority: int = 5, step: int = 0) -> TaskMessage:
@@ -34,11 +33,11 @@ def load_message(delivery_id: int, *, priority: int = 5, step: int = 0) -> TaskM
     return TaskMessage("ingestion.load", {"delivery_id": delivery_id}, priority, step)
 
 
-def publish_message(run: Run, *, step: int = 0) -> TaskMessage:
+def publish_message(run_id: int, *, priority: int = 5, step: int = 0) -> TaskMessage:
     """Return the message that publishes the run."""
-    return TaskMessage("ingestion.publish_run", {"run_id": run.pk}, run.priority, step)
+    return TaskMessage("ingestion.publish_run", {"run_id": run_id}, priority, step)
 
 
-def abort_message(delivery_id: int, *, step: int = 0) -> TaskMessage:
+def abort_message(delivery_id: int, *, priority: int = 5, step: int = 0) -> TaskMessage:
     """Return the message that removes what the delivery staged."""
-    return TaskMessage("ingestion.abort_delivery", {"delivery_id": delivery_id}, 5, step)
+    return TaskMessage("ingestion.abort_delivery", {"delivery_id": delivery_id}, priority, step)

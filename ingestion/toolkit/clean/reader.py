@@ -3,11 +3,11 @@
 Imports pyarrow; so it is imported by functions that read parts, never at start.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import polars as pl
 import pyarrow as pa
@@ -18,6 +18,9 @@ from ingestion.ports.errors import StoreCorrupt
 from ingestion.ports.publication import PartView
 from ingestion.toolkit.clean.kinds import Kind, PartShape
 from ingestion.toolkit.clean.shapes import arrow_schema, conform, shape_of
+
+Columns: TypeAlias = Mapping[str, Kind] | Sequence[str] | None
+"""Columns to read: names as they are stored; with kinds each in its own, in that order, null where there is none; all."""
 
 BATCH_ROWS = 10_000
 BATCH_BYTES = 8 << 20
@@ -74,54 +77,42 @@ class PartFile:
         return self._file.schema_arrow
 
     def batches(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        rows: int = BATCH_ROWS,
-        size_bytes: int = BATCH_BYTES,
-        first: int = 0,
+        self, columns: Columns = None, *, rows: int = BATCH_ROWS, size_bytes: int = BATCH_BYTES, first: int = 0
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the rows from position `first` on in batches, each with the position of its first row.
 
-        A batch has at most so many rows and, once decoded, about so many bytes. Of `columns` those come that are
-        there; where there are none, one other comes instead, since the rows are there. Row groups that lie before
-        `first` are not read.
+        A batch has at most so many rows and, once decoded, about so many bytes. Row groups that lie before `first` are
+        not read. Where the file has none of the columns that are named, one other comes: the rows are there.
         """
         waiting: list[pa.RecordBatch] = []
         begin, held_rows, held_bytes = first, 0, 0
         for step in self._steps(columns, rows=min(_STEP_ROWS, rows), first=first):
             if waiting and (held_rows + step.num_rows > rows or held_bytes + step.nbytes > size_bytes):
-                yield begin, pa.concat_batches(waiting)
+                yield begin, _joined(waiting, columns)
                 begin += held_rows
                 waiting, held_rows, held_bytes = [], 0, 0
                 pa.default_memory_pool().release_unused()
             waiting.append(step)
             held_rows, held_bytes = held_rows + step.num_rows, held_bytes + step.nbytes
         if waiting:
-            yield begin, pa.concat_batches(waiting)
+            yield begin, _joined(waiting, columns)
 
-    def conformed(self, kinds: Mapping[str, Kind], *, first: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield batches with exactly these columns, each in its agreed type; a column that is not there is null."""
-        for begin, batch in self.batches(list(kinds), first=first):
-            yield begin, conform(batch, kinds)
-
-    def take(self, positions: Any, kinds: Mapping[str, Kind]) -> pa.Table:
-        """Return the rows at these positions, an ascending array, in these columns as `conformed` gives them."""
+    def take(self, positions: Any, columns: Columns = None) -> pa.Table:
+        """Return the rows at these positions, an ascending array; memory holds them and one batch."""
         wanted = pl.Series(positions, dtype=pl.Int64)
         found: list[pa.RecordBatch] = []
         if len(wanted):
-            for begin, batch in self.conformed(kinds, first=int(wanted[0])):
+            for begin, batch in self.batches(columns, first=int(wanted[0])):
                 inside = wanted.filter((wanted >= begin) & (wanted < begin + batch.num_rows)) - begin
                 # As an Arrow array made by polars: pyarrow loads pandas to take a numpy array.
                 found.append(batch.take(inside.to_arrow()))
                 if begin + batch.num_rows > int(wanted[-1]):
                     break
-        return pa.Table.from_batches(found, schema=arrow_schema(kinds))
+        return pa.Table.from_batches(found, schema=self._schema_of(columns))
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return all rows at once, for who writes them anew."""
-        with _readable(self._key):
-            return self._file.read(columns=None if columns is None else list(columns), use_threads=False)
+    def table(self, columns: Columns = None) -> pa.Table:
+        """Return all rows at once."""
+        return pa.Table.from_batches([batch for _, batch in self.batches(columns)], schema=self._schema_of(columns))
 
     def repeating_columns(self) -> list[str]:
         """Return the columns that have a dictionary: whoever wrote the file saw that their values repeat."""
@@ -132,16 +123,25 @@ class PartFile:
         columns = [group.column(index) for index in range(group.num_columns)]
         return [column.path_in_schema for column in columns if "RLE_DICTIONARY" in column.encodings]
 
-    def _steps(self, columns: Sequence[str] | None, *, rows: int, first: int) -> Iterator[pa.RecordBatch]:
+    def _stored(self, columns: Iterable[str]) -> list[str]:
+        wanted = set(columns)
+        return [name for name in self.schema.names if name in wanted]
+
+    def _schema_of(self, columns: Columns) -> pa.Schema:
+        if isinstance(columns, Mapping):
+            return arrow_schema(columns)
+        return (
+            self.schema if columns is None else pa.schema([self.schema.field(name) for name in self._stored(columns)])
+        )
+
+    def _steps(self, columns: Columns, *, rows: int, first: int) -> Iterator[pa.RecordBatch]:
         metadata = self._file.metadata
         start, groups = 0, list(range(metadata.num_row_groups))
         while groups and start + (size := metadata.row_group(groups[0]).num_rows) <= first:
             start, groups = start + size, groups[1:]
         if not groups:
             return
-        names = self.schema.names
-        wanted = None if columns is None else set(columns)
-        present = None if wanted is None else [name for name in names if name in wanted] or names[:1]
+        present = None if columns is None else self._stored(columns) or self.schema.names[:1]
         with _readable(self._key):
             # In small steps: how large rows are once they are decoded cannot be told beforehand. And in one thread:
             # the allocator keeps what each has used.
@@ -150,6 +150,11 @@ class PartFile:
                 start += step.num_rows
                 if passed < step.num_rows:
                     yield step.slice(passed)
+
+
+def _joined(steps: list[pa.RecordBatch], columns: Columns) -> pa.RecordBatch:
+    batch: pa.RecordBatch = steps[0] if len(steps) == 1 else pa.concat_batches(steps)  # type: ignore[attr-defined] # the stubs lack it
+    return conform(batch, columns) if isinstance(columns, Mapping) else batch
 
 
 def _check_rows(key: str, found: int, recorded: int) -> None:

@@ -99,7 +99,7 @@ class RowSequence:
         mask = self._mask(piece)
         first = skipped if mask is None else int(np.flatnonzero(mask)[skipped])
         with open_part(self._lake, piece.part) as file:
-            for start, batch in file.conformed(self.kinds, first=first):
+            for start, batch in file.batches(self.kinds, first=first):
                 chosen = batch
                 if mask is not None:
                     chosen = batch.filter(pl.Series(mask[start : start + batch.num_rows]).to_arrow())
@@ -118,7 +118,7 @@ class RowSequence:
 
     def _times_within(self, piece: Piece, window: Window) -> "Mask":
         with open_part(self._lake, piece.part) as file:
-            found = [batch.column(0) for _, batch in file.conformed({window.column: Kind.TIMESTAMP})]
+            found = [batch.column(0) for _, batch in file.batches({window.column: Kind.TIMESTAMP})]
         times = pl.Series(pa.chunked_array(found))
         chosen = times.is_not_null()
         if window.since is not None:

@@ -9,6 +9,7 @@ from ingestion.ports.errors import ConfigError, StoreCorrupt
 from ingestion.ports.publication import PartView
 from ingestion.toolkit.lake.keys import blocks, sha256_of
 from ingestion.toolkit.lake.opening import ObjectStore
+from ingestion.toolkit.scratch import scratch_folder
 
 IN_USE_S = 900
 """A copy that was asked for within that time is not removed: somebody may be reading it."""
@@ -41,15 +42,13 @@ def _copy(lake: ObjectStore, part: PartView, *, folder: Path) -> Path:
     try:
         os.utime(target)
     except FileNotFoundError:
-        partial = folder / f".{part.sha256}.{os.getpid()}.{time.monotonic_ns()}"
-        try:
-            with lake.open(part.key) as stored, partial.open("wb") as file:
+        with scratch_folder(folder.parent, "copy") as made:
+            copy = made / target.name
+            with lake.open(part.key) as stored, copy.open("wb") as file:
                 file.writelines(blocks(stored))
-            if sha256_of(partial) != part.sha256:
+            if sha256_of(copy) != part.sha256:
                 raise StoreCorrupt("store.corrupt", key=part.key, detail="its SHA-256 is another one") from None
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+            copy.replace(target)
     return target
 
 

@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from ingestion.ports.errors import ConfigError, StoreCorrupt
 from ingestion.toolkit.duck.child import GRACE_S
+from ingestion.toolkit.scratch import scratch_folder
 
 MAX_SQL_CHARACTERS = 20_000
 _ROOT = Path(__file__).resolve().parents[3]
@@ -51,13 +51,12 @@ def run_query(sql: str, *, setup: Sequence[str], files: Sequence[Path], limits: 
     if len(sql) > MAX_SQL_CHARACTERS:
         detail = f"it has {len(sql)} characters, {MAX_SQL_CHARACTERS} are allowed"
         raise ConfigError("query.invalid", detail=detail)
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="query-", ignore_cleanup_errors=True) as folder:
+    with scratch_folder(scratch, "query") as folder:
         job = {
             "sql": sql,
             "setup": list(setup),
             "files": [str(path) for path in files],
-            "scratch": folder,
+            "scratch": str(folder),
             **asdict(limits),
         }
         return _answer_of(_run(job, limits=limits), limits=limits)

@@ -155,6 +155,10 @@ class LocalLake:
         """Return the file's own address: who may read the folder may read it, at any time."""
         return self._path(key).absolute().as_uri()
 
+    def place(self, key: str) -> None:
+        """Return None: a folder is no bucket."""
+        self._path(key)
+
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds the object."""
         return self._path(key)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from ingestion.ports.context import Lake, LakeWriter, ObjectInfo
+from ingestion.ports.context import BucketPlace, Lake, LakeWriter, ObjectInfo
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake.local import LocalLake
-from ingestion.toolkit.lake.s3_options import BucketPlace, StorageOptions, parse_s3_url
+from ingestion.toolkit.lake.s3_options import StorageOptions, parse_s3_url
 
 
 class ObjectWriter(LakeWriter, Protocol):
@@ -32,10 +32,6 @@ class ObjectStore(Lake, Protocol):
 
     def writer(self, key: str, *, sha256: str | None = None) -> ObjectWriter:
         """Return a writer as the port says; with the expected hash, other bytes are StoreCorrupt at `commit`."""
-        ...
-
-    def local_path(self, key: str) -> Path | None:
-        """Return the local file that holds the object, or None where the store is elsewhere."""
         ...
 
     def abort_stale_uploads(self, older_than: datetime, *, prefix: str = "", dry_run: bool = False) -> int:
@@ -77,11 +73,9 @@ def open_lake(
 
 def local_path(lake: Lake, key: str) -> Path | None:
     """Return the local file that holds the object, or None: then read it through `lake.open`."""
-    return lake.local_path(key) if isinstance(lake, LocalLake) else None
+    return lake.local_path(key)
 
 
 def bucket_place(lake: Lake, key: str) -> BucketPlace | None:
     """Return where in a bucket the object lies, or None where the lake is no bucket."""
-    locate = getattr(lake, "place", None)  # asked for by name: importing the S3 lake takes a second
-    place: BucketPlace | None = locate(key) if locate is not None else None
-    return place
+    return lake.place(key)

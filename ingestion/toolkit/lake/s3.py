@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from ingestion.ports.context import ObjectInfo
+from ingestion.ports.context import BucketPlace, ObjectInfo
 from ingestion.ports.errors import SinkUnavailable, StoreCorrupt
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake.keys import (
@@ -36,7 +36,7 @@ from ingestion.toolkit.lake.s3_errors import (
     code_of,
     translate,
 )
-from ingestion.toolkit.lake.s3_options import BucketPlace, S3Options
+from ingestion.toolkit.lake.s3_options import S3Options
 from ingestion.toolkit.lake.s3_reader import open_ranges, read_range
 from ingestion.toolkit.lake.s3_upload import PART_BYTES, MultipartUpload, send_parts
 from ingestion.toolkit.lake.s3_writer import S3Writer

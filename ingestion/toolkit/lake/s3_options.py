@@ -50,17 +50,6 @@ class S3Options:
     storage: StorageOptions = StorageOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class BucketPlace:
-    """Where one object of a bucket lies, for another system that reads it."""
-
-    bucket: str
-    path: str
-    endpoint: str | None
-    region: str | None
-    path_style: bool
-
-
 def parse_s3_url(
     url: str,
     *,

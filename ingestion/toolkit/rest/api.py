@@ -10,7 +10,7 @@ from pydantic import AfterValidator, SecretStr
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query
 from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context, HttpResponse
-from ingestion.ports.errors import Cancelled, ConfigError
+from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.http.egress import is_same_origin
 from ingestion.toolkit.http.probe import Steps
 from ingestion.toolkit.redact import redact_url, register_secret
@@ -121,11 +121,8 @@ class Api:
         walk = Walk(url=spec.data["url"]) if cursor is None else Walk.from_cursor(cursor)
         limit = spec.data.get("limit")
         while True:
-            if ctx.should_stop():
-                # raised, so that a stop never looks like the end of the pages
-                raise Cancelled
+            ctx.beat()
             response, url = ask(walk.url) if ask else (self.get(walk.url, ctx), walk.url)
-            ctx.progress()
             listing = read(response)
             step = take_step(walk, listing, paginator, limit=limit, allowed_hosts=self._allowed_hosts)
             if step.fault is not None and walk.is_recheck:

@@ -4,7 +4,6 @@ Imports pandas; so it is imported by functions that write workbooks, never at st
 """
 
 import math
-import tempfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -17,6 +16,7 @@ from ingestion.toolkit.clean.kinds import EXACT_INTEGER, as_text
 from ingestion.toolkit.clean.sequence import RowSequence
 from ingestion.toolkit.rows.spreadsheets import defuse
 from ingestion.toolkit.rows.writers import python_rows
+from ingestion.toolkit.scratch import scratch_folder
 
 MAX_ROWS = 1_048_575
 """Without the header."""
@@ -36,9 +36,8 @@ def write_xlsx(rows: RowSequence, *, scratch: Path, after: int = 0, limit: int |
         raise ConfigError("export.too_many_rows", rows=count, limit=MAX_ROWS)
     if len(rows.kinds) > MAX_COLUMNS:
         raise ConfigError("export.too_many_columns", columns=len(rows.kinds), limit=MAX_COLUMNS)
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="workbook-") as folder:
-        path = Path(folder) / "rows.xlsx"
+    with scratch_folder(scratch, "workbook") as folder:
+        path = folder / "rows.xlsx"
         _write(rows, path, after=after, limit=limit)
         with path.open("rb") as file:
             while block := file.read(_BLOCK_BYTES):

@@ -14,6 +14,8 @@ from ingestion.runs.operate import reconcile, retry
 from ingestion.runs.start.creation import create_run
 from tests.runs.driver import TASKS, Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 

@@ -18,6 +18,8 @@ from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import TASKS, Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 
@@ -204,8 +206,8 @@ def test_refused_rows_are_counted_and_go_to_quarantine_one_by_one(
 
     rows = list(iterate_rejected(run))
     assert [(row["outcome"], row["destination"], row["_row"]) for row in rows] == [
-        ("refused", "memory", 1),
-        ("refused", "memory", 3),
+        ("rejected_by_destination", "memory", 1),
+        ("rejected_by_destination", "memory", 3),
     ]
     assert rows[0]["errors"] == [{"column": "name", "rule": "23514", "value": "n1", "message": "Row 1 is too heavy."}]
     assert '"id":1' in rows[0]["raw"]

@@ -8,11 +8,13 @@ import pytest
 from ingestion.models import Delivery, DeliveryPart, Destination, Pipeline, Run, RunState
 from ingestion.ports.errors import Refused
 from ingestion.ports.publication import DeliveryState
-from ingestion.runs.deliver.redelivery import fill_destination, redeliver
+from ingestion.runs.deliver.redelivery import redeliver, redeliver_everything
 from ingestion.runs.operate import reconcile
 from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
+
+pytestmark = pytest.mark.both
 
 MakePipeline = Callable[..., Pipeline]
 
@@ -127,14 +129,14 @@ def test_a_destination_is_filled_from_the_last_full_refresh_on_in_the_order_of_r
     third = publish(driver, pipeline)
     plugins.CALLS.clear()
 
-    made = fill_destination(pipeline, Destination.objects.create(name="later", kind="memory"))
+    made = redeliver_everything(pipeline, Destination.objects.create(name="later", kind="memory"))
     driver.waiting.reverse()
     resolve_duplicates(driver)
 
     assert [delivery.run_id for delivery in made] == [base.pk, second.pk, third.pk]
     assert committed_order() == [base.pk, second.pk, third.pk]
     assert set(Delivery.objects.filter(destination__name="later").values_list("state", flat=True)) == {"verified"}
-    assert fill_destination(pipeline, Destination.objects.get(name="later")) == []
+    assert redeliver_everything(pipeline, Destination.objects.get(name="later")) == []
 
 
 def test_a_run_that_adds_fills_a_new_destination_first(driver: Driver, make_pipeline: MakePipeline) -> None:
@@ -175,7 +177,7 @@ def test_nothing_is_added_where_the_full_refresh_before_it_is_missing(
     added: Any = publish(driver, pipeline, mode=Pipeline.Mode.INCREMENTAL)
 
     assert (added.state, added.code) == (RunState.PARTIAL, "delivery.incomplete")
-    fill_destination(pipeline, Destination.objects.get(name="memory"))
+    redeliver_everything(pipeline, Destination.objects.get(name="memory"))
     resolve_duplicates(driver)
     states = Delivery.objects.filter(run__in=(base, added)).values_list("state", flat=True)
     assert list(states) == ["verified", "verified"]

@@ -15,6 +15,8 @@ from ingestion.runs.start.creation import create_run
 from tests.runs.driver import Driver
 from tests.servers import Postgres
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 

@@ -16,8 +16,11 @@ from ingestion.runs.record.lake import open_lake
 from ingestion.runs.start.creation import create_run
 from ingestion.runs.work.attempts import Outcome
 from ingestion.runs.work.leases import claim
+from ingestion.toolkit.scratch import scratch_folder
 from tests.fakes import plugins
 from tests.runs.driver import Driver
+
+pytestmark = pytest.mark.both
 
 MakePipeline = Callable[..., Pipeline]
 LATER = timedelta(days=3)
@@ -81,15 +84,17 @@ def test_a_cancelled_delivery_is_cleared_away_after_its_last_worker_has_stopped(
     assert plugins.CALLS.count(f"abort {run.pk}") == 1
 
 
-def test_what_a_killed_query_left_behind_goes_and_the_rest_of_the_scratch_stays(
+def test_what_a_killed_process_left_behind_goes_and_the_rest_of_the_scratch_stays(
     db: None, settings: Any, tmp_path: Path
 ) -> None:
     settings.HEADGATE_DATA_DIR = tmp_path
-    for name in ("query-a1", "workbook-b2", "parts", "of-a-sink"):
+    for name in ("query-a1b2c3d4", "druid-merge-b2c3d4e5", "parts", "of-a-sink"):
         (tmp_path / "scratch" / name).mkdir(parents=True)
         (tmp_path / "scratch" / name / "file").write_bytes(b"x")
 
-    assert garbage.clean_up()["scratch"] == 0
-    assert garbage.clean_up(now=datetime.now(UTC) + LATER)["scratch"] == 2
+    with scratch_folder(tmp_path / "scratch", "objects") as in_use:
+        assert garbage.clean_up()["scratch"] == 0
+        assert garbage.clean_up(now=datetime.now(UTC) + LATER)["scratch"] == 2
+        assert in_use.exists()
 
     assert {path.name for path in (tmp_path / "scratch").iterdir()} == {"parts", "of-a-sink"}

@@ -9,7 +9,7 @@ from ingestion.models import Delivery, Destination, Pipeline, Run
 from ingestion.ports.errors import Refused
 from ingestion.ports.housekeeping import Housekeeping
 from ingestion.ports.publication import DeliveryState
-from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.deliver.redelivery import redeliver_everything
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.read.progress import summarize
 from ingestion.runs.start.creation import create_run
@@ -77,12 +77,13 @@ def test_a_dry_run_needs_no_confirmation_and_changes_nothing(pipeline: Pipeline,
     assert Delivery.objects.get().state == DeliveryState.VERIFIED
 
 
+@pytest.mark.both
 def test_what_was_dropped_can_be_filled_again(driver: Driver, pipeline: Pipeline, can_drop: list[str]) -> None:
     housekeeping.drop(memory(), pipeline, confirm="items", by="tester")
     removed = Delivery.objects.get().state
     shown = summarize(Run.objects.get())["destinations"]
 
-    fill_destination(pipeline, memory())
+    redeliver_everything(pipeline, memory())
     begun = Delivery.objects.get()
     driver.drain()
 
@@ -92,6 +93,7 @@ def test_what_was_dropped_can_be_filled_again(driver: Driver, pipeline: Pipeline
     assert Run.objects.get().events.filter(kind="delivery.removed", values__by="tester").count() == 1
 
 
+@pytest.mark.both
 def test_nothing_is_dropped_under_a_delivery(driver: Driver, pipeline: Pipeline, can_drop: list[str]) -> None:
     plugins.TROUBLE["commit.later"] = 1
     create_run(pipeline, trigger=Run.Trigger.API)

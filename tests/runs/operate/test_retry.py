@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.utils import timezone
 
 from ingestion.models import Destination, Partition, PartitionState, Pipeline, Run, RunState
@@ -12,6 +13,8 @@ from ingestion.runs.start.creation import create_run
 from ingestion.runs.work.leases import claim
 from tests.fakes import plugins
 from tests.runs.driver import Driver
+
+pytestmark = pytest.mark.both
 
 MakePipeline = Callable[..., Pipeline]
 

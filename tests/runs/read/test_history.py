@@ -8,7 +8,7 @@ import pytest
 from ingestion.models import Delivery, Destination, Pipeline, Run
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.cancellation import cancel_run
-from ingestion.runs.deliver.redelivery import fill_destination
+from ingestion.runs.deliver.redelivery import redeliver_everything
 from ingestion.runs.operate import housekeeping
 from ingestion.runs.operate.retry import retry_run
 from ingestion.runs.read import history
@@ -64,7 +64,7 @@ def test_what_a_person_removed_and_filled_again_is_told(
     memory = Destination.objects.get()
 
     housekeeping.drop(memory, pipeline, confirm="items", by="tester")
-    fill_destination(pipeline, memory, by="tester")
+    redeliver_everything(pipeline, memory, by="tester")
 
     assert states(Delivery.objects.get()) == ["planned", "staged", "available", "verified", "removed", "planned"]
 
@@ -107,6 +107,7 @@ def test_a_state_that_no_line_of_the_log_tells_is_told_all_the_same(
     assert states(Delivery.objects.get()) == ["planned", "verified"]
 
 
+@pytest.mark.both
 def test_the_histories_of_many_deliveries_take_one_question(
     driver: Driver, make_pipeline: MakePipeline, django_assert_num_queries: Any
 ) -> None:

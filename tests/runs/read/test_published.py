@@ -122,6 +122,7 @@ def test_a_roll_back_is_a_publication_like_any_other(merging: Story) -> None:
     assert merging.state() == [(first.pk, number) for number in range(8)]
 
 
+@pytest.mark.both
 def test_a_run_that_did_not_publish_is_no_part_of_it(merging: Story) -> None:
     first = merging.run(pages=1)
     plugins.TROUBLE["fetch.rejected"] = 1
@@ -144,6 +145,7 @@ def test_a_partial_run_that_is_retried_goes_on_being_seen(merging: Story) -> Non
     assert pairs(rows_of_run(run, with_lineage=True)) == merging.state()
 
 
+@pytest.mark.both
 def test_a_publication_is_the_same_state_for_ever(merging: Story) -> None:
     first = merging.run(pages=2)
     before = merging.state()
@@ -159,6 +161,7 @@ def test_a_publication_is_the_same_state_for_ever(merging: Story) -> None:
     assert rows_of_pipeline(merging.pipeline).publication == late.pk
 
 
+@pytest.mark.both
 def test_a_publication_at_a_full_second_belongs_to_its_own_state(merging: Story) -> None:
     run = merging.run(pages=1)
     with connection.cursor() as cursor:

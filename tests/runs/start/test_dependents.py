@@ -14,6 +14,8 @@ from ingestion.runs.start import admission
 from ingestion.runs.start.creation import create_run
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 

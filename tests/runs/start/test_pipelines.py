@@ -43,6 +43,7 @@ def test_an_upload_goes_to_the_druid_that_is_known(settings: Any) -> None:
     assert druid in pipeline.destinations.all()
 
 
+@pytest.mark.both
 def test_it_is_made_once(settings: Any) -> None:
     settings.HEADGATE_DRUID = EMBEDDED
 
@@ -76,6 +77,7 @@ def test_a_password_that_is_not_set_any_more_is_forgotten(settings: Any) -> None
     assert (druid.config, druid.secrets) == ({"url": "http://router:8888"}, {})
 
 
+@pytest.mark.both
 def test_what_did_not_move_is_not_written(settings: Any) -> None:
     settings.HEADGATE_DRUID = EMBEDDED
     default_destinations()

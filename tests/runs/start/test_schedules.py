@@ -12,6 +12,8 @@ from ingestion.ports.errors import ConfigError
 from ingestion.runs.start import schedules
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -59,6 +59,7 @@ def test_a_bad_file_fails_its_run_with_a_code_and_stays_stored(
     assert open_lake().read(upload.key) == content
 
 
+@pytest.mark.both
 @pytest.mark.django_db(transaction=True)
 def test_a_mended_contract_runs_the_same_file_again(driver: Driver) -> None:
     failed = ingest(driver, b"number,name\n1,a\n", "a.csv", CONTRACT)
@@ -73,6 +74,7 @@ def test_a_mended_contract_runs_the_same_file_again(driver: Driver) -> None:
     assert Upload.objects.count() == 1
 
 
+@pytest.mark.both
 @pytest.mark.django_db(transaction=True)
 def test_an_empty_file_is_refused_and_leaves_nothing(driver: Driver) -> None:
     with pytest.raises(ConfigError) as refusal:
@@ -161,6 +163,7 @@ def test_a_run_without_a_file_takes_the_last_ones_or_is_refused(driver: Driver) 
     assert (run.state, run.accepted) == (RunState.SUCCEEDED, 1)
 
 
+@pytest.mark.both
 @pytest.mark.django_db(transaction=True)
 def test_rows_that_were_published_without_a_key_do_not_stay_beside_keyed_ones(driver: Driver) -> None:
     ingest(driver, b"number,name\n1,a\n1,b\n", "a.csv")

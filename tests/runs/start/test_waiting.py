@@ -15,6 +15,8 @@ from ingestion.runs.start.creation import create_run
 from ingestion.runs.start.waiting import explain_waiting
 from tests.runs.driver import Driver
 
+pytestmark = pytest.mark.both
+
 MakePipeline = Callable[..., Pipeline]
 
 

@@ -12,6 +12,8 @@ from ingestion.ports.errors import Cancelled, DeadlineReached, LeaseLost
 from ingestion.runs.work.leases import Lease, claim, renew_or_stop
 from ingestion.runs.work.transitions import ForbiddenMove
 
+pytestmark = pytest.mark.both
+
 EXPECTED = (PartitionState.PENDING, PartitionState.LEASED)
 
 

@@ -176,7 +176,7 @@ def test_without_a_key_every_row_of_every_run_is_there_once(history: list[tuple[
     play(Model(key=()), history)
 
 
-@pytest.mark.slow
+@pytest.mark.drill  # `make test` tries 40
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(HISTORIES, GRANULARITIES, st.sampled_from([("id",), ()]))
 def test_after_each_of_many_merges_the_datasource_holds_the_state(

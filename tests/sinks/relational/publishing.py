@@ -312,9 +312,9 @@ class Publishing(RelationalPlace):
 
     def test_a_commit_whose_answer_is_lost_is_found_by_the_next_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begin()
-        session_class: Any = self.make_relational().session_class
+        connection_class: Any = self.make_relational().connection_class
         manifest = self.manifest(1, priced((1, 1.0), (2, 2.0)), mode=WriteMode.APPEND, contract=KEYLESS)
-        plain, is_lost = session_class.end, [False]
+        plain, is_lost = connection_class.end, [False]
 
         def end(session: Any, *, commits: bool) -> None:
             plain(session, commits=commits)
@@ -324,7 +324,7 @@ class Publishing(RelationalPlace):
 
         delivery, sink = delivery_of(manifest), self.make_relational()
         sink.stage(manifest.parts[0], delivery, self.ctx)
-        monkeypatch.setattr(session_class, "end", end)
+        monkeypatch.setattr(connection_class, "end", end)
         with pytest.raises(SinkUnavailable) as caught:
             sink.commit(manifest, delivery, self.ctx)
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from ingestion.ports.errors import AuthError, Cancelled, ConfigError, SinkUnavailable
 from ingestion.ports.publication import WriteMode
-from sinks.relational import watching
+from sinks.relational import watchdog
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import PRICED, RelationalPlace, priced
 
@@ -119,7 +119,7 @@ class Serving(RelationalPlace):
         looks = []
         ctx = replace(
             self.ctx,
-            should_stop=lambda: threading.current_thread().name == "statement-watcher" and bool(looks.append(1) or 1),
+            should_stop=lambda: threading.current_thread().name == "statement-watchdog" and bool(looks.append(1) or 1),
         )
 
         with self.table_held(), pytest.raises((Cancelled, SinkUnavailable)) as caught:
@@ -168,8 +168,8 @@ class Serving(RelationalPlace):
         raise NotImplementedError
 
     def test_a_statement_that_the_server_works_on_shows_progress(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(watching, "LOOK_S", 0.01)
-        monkeypatch.setattr(watching, "ASK_S", 0.05)
+        monkeypatch.setattr(watchdog, "POLL_S", 0.01)
+        monkeypatch.setattr(watchdog, "SERVER_POLL_S", 0.05)
         self.begin()
         beats: list[str] = []
         ctx = replace(self.ctx, progress=lambda: beats.append(threading.current_thread().name))
@@ -179,7 +179,7 @@ class Serving(RelationalPlace):
             session.rows(self.slow_query())
         session.close()
 
-        assert "statement-watcher" in beats
+        assert "statement-watchdog" in beats
 
     def slow_query(self) -> Any:
         """Return a query that takes a second."""

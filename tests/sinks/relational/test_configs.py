@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from ingestion.admin.config_fields import make_fields
-from sinks.relational.mysql_sink import MySQLConfig
-from sinks.relational.postgres_sink import PostgresConfig
-from sinks.relational.sqlite_sink import SqliteConfig
+from sinks.relational.mysql.sink import MySQLConfig
+from sinks.relational.postgres.sink import PostgresConfig
+from sinks.relational.sqlite.sink import SqliteConfig
 from tests.conformance.connector import secret_fields
 from tests.servers import ROOT
 
@@ -53,7 +53,7 @@ def test_a_certificate_is_checked_only_against_some_that_are_named(tls: str) -> 
 
 def test_the_drivers_are_loaded_by_those_who_connect() -> None:
     script = (
-        "import sys, sinks.relational.postgres_sink, sinks.relational.mysql_sink, sinks.relational.sqlite_sink; "
+        "import sys, sinks.relational.postgres.sink, sinks.relational.mysql.sink, sinks.relational.sqlite.sink; "
         "print([name for name in ('psycopg', 'pymysql', 'polars', 'pyarrow', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -10,11 +10,13 @@ import pytest
 from pymysql.constants import CR, ER
 
 from ingestion.ports.errors import AuthError, ConfigError, IngestError, SinkRejected, SinkUnavailable
-from sinks.relational import mysql_errors, postgres_errors, sqlite_errors
-from sinks.relational.troubles import LONGEST_MESSAGE, Meaning, Trouble, as_error, first_line
+from sinks.relational.diagnosis import LONGEST_MESSAGE, Diagnosis, ErrorClass, as_error, first_line
+from sinks.relational.mysql import connection as mysql
+from sinks.relational.postgres import connection as postgres
+from sinks.relational.sqlite import connection as sqlite
 
-ROW, UNAVAILABLE, BUSY = Meaning.ROW, Meaning.UNAVAILABLE, Meaning.BUSY
-AUTH, CONFIG, REJECTED, STOPPED = Meaning.AUTH, Meaning.CONFIG, Meaning.REJECTED, Meaning.STOPPED
+ROW, UNAVAILABLE, BUSY = ErrorClass.ROW, ErrorClass.UNAVAILABLE, ErrorClass.BUSY
+AUTH, CONFIG, REJECTED, STOPPED = ErrorClass.AUTH, ErrorClass.CONFIG, ErrorClass.REJECTED, ErrorClass.STOPPED
 
 
 @pytest.mark.parametrize(
@@ -53,8 +55,8 @@ AUTH, CONFIG, REJECTED, STOPPED = Meaning.AUTH, Meaning.CONFIG, Meaning.REJECTED
         ("RaiseException", ROW),
     ],
 )
-def test_conditions_of_postgresql(name: str, meaning: Meaning) -> None:
-    assert postgres_errors.explain(getattr(psycopg.errors, name)("told")).meaning is meaning
+def test_conditions_of_postgresql(name: str, meaning: ErrorClass) -> None:
+    assert postgres.diagnose(getattr(psycopg.errors, name)("told")).error_class is meaning
 
 
 def test_every_condition_of_postgresql_has_a_meaning() -> None:
@@ -66,10 +68,10 @@ def test_every_condition_of_postgresql_has_a_meaning() -> None:
 
     assert len(classes) > 200
     for kind in classes:
-        trouble = postgres_errors.explain(kind("told"))
-        assert isinstance(trouble.meaning, Meaning)
-        assert isinstance(as_error(trouble, destination="lab"), IngestError)
-        assert (trouble.meaning is ROW) == bool(trouble.rule), kind
+        diagnosis = postgres.diagnose(kind("told"))
+        assert isinstance(diagnosis.error_class, ErrorClass)
+        assert isinstance(as_error(diagnosis, destination="lab"), IngestError)
+        assert (diagnosis.error_class is ROW) == bool(diagnosis.rule), kind
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,11 @@ def test_every_condition_of_postgresql_has_a_meaning() -> None:
         ('root certificate file "/x" does not exist', CONFIG),
     ],
 )
-def test_connections_to_postgresql_that_fail(text: str, meaning: Meaning) -> None:
-    trouble = postgres_errors.explain(psycopg.OperationalError(text))
+def test_connections_to_postgresql_that_fail(text: str, meaning: ErrorClass) -> None:
+    diagnosis = postgres.diagnose(psycopg.OperationalError(text))
 
-    assert trouble.meaning is meaning
-    assert "\n" not in trouble.message
+    assert diagnosis.error_class is meaning
+    assert "\n" not in diagnosis.message
 
 
 @pytest.mark.parametrize(
@@ -129,8 +131,8 @@ def test_connections_to_postgresql_that_fail(text: str, meaning: Meaning) -> Non
         (3819, ROW),
     ],
 )
-def test_errors_of_mysql(number: int, meaning: Meaning) -> None:
-    assert mysql_errors.explain(pymysql.err.OperationalError(number, "told")).meaning is meaning
+def test_errors_of_mysql(number: int, meaning: ErrorClass) -> None:
+    assert mysql.diagnose(pymysql.err.OperationalError(number, "told")).error_class is meaning
 
 
 def test_every_error_of_mysql_has_a_meaning() -> None:
@@ -138,9 +140,9 @@ def test_every_error_of_mysql_has_a_meaning() -> None:
 
     assert len(numbers) > 400
     for number in numbers:
-        trouble = mysql_errors.explain(pymysql.err.OperationalError(number, "told"))
-        assert isinstance(as_error(trouble, destination="lab"), IngestError)
-        assert (trouble.meaning is ROW) == bool(trouble.rule)
+        diagnosis = mysql.diagnose(pymysql.err.OperationalError(number, "told"))
+        assert isinstance(as_error(diagnosis, destination="lab"), IngestError)
+        assert (diagnosis.error_class is ROW) == bool(diagnosis.rule)
 
 
 def test_every_class_of_pymysql_has_a_meaning() -> None:
@@ -150,9 +152,9 @@ def test_every_class_of_pymysql_has_a_meaning() -> None:
 
     assert len(classes) > 8
     for kind in classes:
-        assert isinstance(mysql_errors.explain(kind("told")).meaning, Meaning)
-    assert mysql_errors.explain(pymysql.err.InterfaceError(0, "")).meaning is UNAVAILABLE
-    assert mysql_errors.explain(ConnectionResetError("gone")).meaning is UNAVAILABLE
+        assert isinstance(mysql.diagnose(kind("told")).error_class, ErrorClass)
+    assert mysql.diagnose(pymysql.err.InterfaceError(0, "")).error_class is UNAVAILABLE
+    assert mysql.diagnose(ConnectionResetError("gone")).error_class is UNAVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -168,9 +170,9 @@ def test_every_class_of_pymysql_has_a_meaning() -> None:
     ],
 )
 def test_refusals_of_mysql_name_rule_and_column(number: int, text: str, rule: str, column: str) -> None:
-    trouble = mysql_errors.explain(pymysql.err.IntegrityError(number, text))
+    diagnosis = mysql.diagnose(pymysql.err.IntegrityError(number, text))
 
-    assert (trouble.meaning, trouble.rule, trouble.column) == (ROW, rule, column)
+    assert (diagnosis.error_class, diagnosis.rule, diagnosis.column) == (ROW, rule, column)
 
 
 def sqlite_error(name: str, text: str = "told") -> sqlite3.Error:
@@ -199,8 +201,8 @@ def sqlite_error(name: str, text: str = "told") -> sqlite3.Error:
         ("", REJECTED),
     ],
 )
-def test_errors_of_sqlite(name: str, meaning: Meaning) -> None:
-    assert sqlite_errors.explain(sqlite_error(name)).meaning is meaning
+def test_errors_of_sqlite(name: str, meaning: ErrorClass) -> None:
+    assert sqlite.diagnose(sqlite_error(name)).error_class is meaning
 
 
 def test_every_error_of_sqlite_has_a_meaning() -> None:
@@ -208,7 +210,7 @@ def test_every_error_of_sqlite_has_a_meaning() -> None:
 
     assert len(names) > 90
     for name in names:
-        assert isinstance(as_error(sqlite_errors.explain(sqlite_error(name)), destination="lab"), IngestError)
+        assert isinstance(as_error(sqlite.diagnose(sqlite_error(name)), destination="lab"), IngestError)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +225,8 @@ def test_every_error_of_sqlite_has_a_meaning() -> None:
         (CONFIG, ConfigError, "config.invalid"),
     ],
 )
-def test_a_meaning_is_an_error_of_the_engine(meaning: Meaning, kind: type[IngestError], code: str) -> None:
-    error = as_error(Trouble(meaning, "it broke"), destination="lab")
+def test_a_meaning_is_an_error_of_the_engine(meaning: ErrorClass, kind: type[IngestError], code: str) -> None:
+    error = as_error(Diagnosis(meaning, "it broke"), destination="lab")
 
     assert type(error) is kind
     assert error.code == code

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from ingestion.ports.schema import Column, ColumnType
 from ingestion.ports.sink import Sink
-from sinks.relational import mysql as mysql_dialect
-from sinks.relational.mysql_sink import MySQLConfig, MySQLSink
+from sinks.relational.mysql import dialect as mysql_dialect
+from sinks.relational.mysql.sink import MySQLConfig, MySQLSink
 from sinks.relational.sink import RelationalSink
 from sinks.relational.statements import sql as sql_text
 from tests.conformance.sink import SinkConformance
@@ -204,8 +204,8 @@ class TestMySQLServing(MySQLPlace, Serving):
             yield
 
     def shorten_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        shorter = mysql_dialect._SETTINGS.replace("lock_wait_timeout = 10", "lock_wait_timeout = 1")
-        monkeypatch.setattr(mysql_dialect, "_SETTINGS", shorter)
+        shorter = mysql_dialect.SETTINGS.replace("lock_wait_timeout = 10", "lock_wait_timeout = 1")
+        monkeypatch.setattr(mysql_dialect, "SETTINGS", shorter)
 
     def new_server(self) -> MariaDB:
         return MariaDB()

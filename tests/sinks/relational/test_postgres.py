@@ -18,8 +18,8 @@ from ingestion.ports.errors import ConfigError
 from ingestion.ports.publication import WriteMode
 from ingestion.ports.schema import Column, ColumnType
 from ingestion.ports.sink import Sink
-from sinks.relational import postgres as postgres_dialect
-from sinks.relational.postgres_sink import PostgresConfig, PostgresSink
+from sinks.relational.postgres import dialect as postgres_dialect
+from sinks.relational.postgres.sink import PostgresConfig, PostgresSink
 from sinks.relational.sink import RelationalSink
 from sinks.relational.statements import sql as sql_text
 from tests.conformance.parts import delivery_of
@@ -296,7 +296,7 @@ class TestPostgresWays(PostgresPlace):
 
     def test_a_run_larger_than_one_range_is_merged_range_by_range(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begin()
-        monkeypatch.setattr(postgres_dialect.PostgresSession, "merge_rows", 200)
+        monkeypatch.setattr(postgres_dialect.PostgresDialect, "merge_rows", 200)
         rows = priced(*((n, 1.0) for n in range(2000)), name="x" * 50)
         self.deliver(1, rows[:1000], mode=WriteMode.REPLACE)
 

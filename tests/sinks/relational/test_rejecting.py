@@ -7,8 +7,8 @@ import pytest
 
 from ingestion.ports.errors import SinkRejected
 from ingestion.ports.publication import Rejection
+from sinks.relational.diagnosis import Diagnosis, ErrorClass
 from sinks.relational.rejecting import Rejections, take_rows
-from sinks.relational.troubles import Meaning, Trouble
 
 
 class BrokenError(Exception):
@@ -23,7 +23,8 @@ class Table:
     hint: str = "none"
     taken: list[int] = field(default_factory=list)
     tries: int = 0
-    meaning: Meaning = Meaning.ROW
+    error_class: ErrorClass = ErrorClass.ROW
+    driver_errors = (BrokenError,)
 
     def attempt(self, first: int, end: int) -> int:
         self.tries += 1
@@ -33,8 +34,8 @@ class Table:
         self.taken += range(first, end)
         return end - first
 
-    def explain(self, error: Exception) -> Trouble:
-        return Trouble(self.meaning, "bad", rule="rule", at=error.args[0])
+    def diagnose(self, error: Exception) -> Diagnosis:
+        return Diagnosis(self.error_class, "bad", rule="rule", at=error.args[0])
 
 
 def take(table: Table, row_count: int, *, is_tried: bool = False) -> list[int]:
@@ -43,9 +44,8 @@ def take(table: Table, row_count: int, *, is_tried: bool = False) -> list[int]:
         take_rows(
             row_count,
             table.attempt,
-            errors=(BrokenError,),
-            explain=table.explain,
-            refuse=lambda index, _: refused.append(index),
+            connection=table,
+            reject=lambda index, _: refused.append(index),
             is_tried=is_tried,
         )
     )
@@ -88,7 +88,7 @@ def test_a_place_that_is_named_spares_the_search() -> None:
 
 def test_an_error_that_is_no_rows_fault_is_let_through() -> None:
     with pytest.raises(BrokenError):
-        take(Table({3}, meaning=Meaning.UNAVAILABLE), 10)
+        take(Table({3}, error_class=ErrorClass.UNAVAILABLE), 10)
 
 
 def test_one_refusal_too_many_ends_the_delivery() -> None:

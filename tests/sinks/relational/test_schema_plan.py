@@ -7,18 +7,18 @@ from typing import Any
 from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.naming import LINEAGE, Limits
 from sinks.relational.schema_plan import (
+    ActualColumn,
     AddColumn,
     ChangeKey,
     CreateTable,
-    Found,
-    Known,
+    MappedColumn,
     NewColumn,
     Plan,
     RelaxColumn,
     ReplaceColumn,
+    RequiredColumn,
     RetypeColumn,
     Table,
-    Wanted,
     plan_changes,
 )
 from sinks.relational.table_kinds import Content
@@ -27,26 +27,31 @@ LIMITS = Limits(longest=63)
 INTEGER, NUMBER, TEXT = Content(Kind.INTEGER), Content(Kind.NUMBER), Content(Kind.TEXT)
 
 
-def declared(source: str, content: Content = INTEGER, **changes: Any) -> Wanted:
-    return Wanted(source, content, is_declared=True, **changes)
+def declared(source: str, content: Content = INTEGER, **changes: Any) -> RequiredColumn:
+    return RequiredColumn(source, content, is_declared=True, **changes)
 
 
 def table(
-    key: tuple[str, ...] = (), *, asides: frozenset[str] = frozenset(), is_empty: bool = False, **columns: Known
+    key: tuple[str, ...] = (), *, asides: frozenset[str] = frozenset(), is_empty: bool = False, **columns: MappedColumn
 ) -> Table:
     """Return a table with these columns of the data, and ours."""
-    found = {entry.column: Found(entry.kind.value, not entry.is_required) for entry in columns.values()}
+    found = {entry.column: ActualColumn(entry.kind.value, not entry.is_required) for entry in columns.values()}
     return Table(
-        "t", {**found, **dict.fromkeys(LINEAGE, Found("integer"))}, columns, key=key, asides=asides, is_empty=is_empty
+        "t",
+        {**found, **dict.fromkeys(LINEAGE, ActualColumn("integer"))},
+        columns,
+        key=key,
+        asides=asides,
+        is_empty=is_empty,
     )
 
 
-def known(column: str, kind: Kind = Kind.INTEGER, **changes: Any) -> Known:
-    return Known(column, kind, **changes)
+def known(column: str, kind: Kind = Kind.INTEGER, **changes: Any) -> MappedColumn:
+    return MappedColumn(column, kind, **changes)
 
 
 def plan(
-    before: Table, *wanted: Wanted, key: tuple[str, ...] = (), fits: Mapping[str, bool] | None = None, **of: Any
+    before: Table, *wanted: RequiredColumn, key: tuple[str, ...] = (), fits: Mapping[str, bool] | None = None, **of: Any
 ) -> Plan:
     return plan_changes(
         before,
@@ -60,15 +65,17 @@ def plan(
 
 
 def test_a_missing_table_is_created_in_the_order_of_the_contract_with_ours_behind() -> None:
-    made = plan(Table("t"), declared("b", nullable=False), declared("a", TEXT), Wanted("extra", NUMBER), key=("b",))
+    made = plan(
+        Table("t"), declared("b", nullable=False), declared("a", TEXT), RequiredColumn("extra", NUMBER), key=("b",)
+    )
 
     (created,) = made.changes
     assert isinstance(created, CreateTable)
     assert [column.column for column in created.columns] == ["b", "a", "extra", *LINEAGE]
     assert created.columns[0] == NewColumn("b", Kind.INTEGER, nullable=False, is_key=True)
     assert created.key == ("b",)
-    assert made.known["b"] == Known("b", Kind.INTEGER, was_declared=True, is_required=True)
-    assert made.known["extra"] == Known("extra", Kind.NUMBER)
+    assert made.mapped["b"] == MappedColumn("b", Kind.INTEGER, was_declared=True, is_required=True)
+    assert made.mapped["extra"] == MappedColumn("extra", Kind.NUMBER)
 
 
 def test_a_table_that_fits_needs_nothing() -> None:
@@ -88,7 +95,7 @@ def test_a_missing_column_is_added_and_may_be_null_though_the_contract_forbids_i
 
 def test_a_column_that_a_person_dropped_comes_back() -> None:
     before = table(a=known("a"), b=known("b"))
-    before = replace(before, found={name: found for name, found in before.found.items() if name != "b"})
+    before = replace(before, actual={name: found for name, found in before.actual.items() if name != "b"})
 
     assert plan(before, declared("a"), declared("b")).changes == (AddColumn(NewColumn("b", Kind.INTEGER)),)
 
@@ -97,7 +104,7 @@ def test_a_declared_column_of_another_kind_is_set_aside() -> None:
     made = plan(table(a=known("a", Kind.TEXT)), declared("a"))
 
     assert made.changes == (ReplaceColumn(NewColumn("a", Kind.INTEGER), Kind.TEXT, aside="a__old_20260102"),)
-    assert made.known["a"].kind is Kind.INTEGER
+    assert made.mapped["a"].kind is Kind.INTEGER
 
 
 def test_a_column_of_a_table_without_rows_is_retyped() -> None:
@@ -109,7 +116,9 @@ def test_a_column_of_a_table_without_rows_is_retyped() -> None:
 def test_an_extra_column_only_ever_widens() -> None:
     before = table(a=known("a", Kind.TEXT), b=known("b"), c=known("c"))
 
-    made = plan(before, Wanted("a", INTEGER), Wanted("b", TEXT), Wanted("c", NUMBER), fits={"c": True})
+    made = plan(
+        before, RequiredColumn("a", INTEGER), RequiredColumn("b", TEXT), RequiredColumn("c", NUMBER), fits={"c": True}
+    )
 
     assert [
         (type(change), change.new.column, change.new.kind)
@@ -122,7 +131,7 @@ def test_an_extra_column_only_ever_widens() -> None:
 
 
 def test_whole_numbers_that_a_float_does_not_hold_become_text_beside_floats() -> None:
-    made = plan(table(c=known("c")), Wanted("c", NUMBER), fits={"c": False})
+    made = plan(table(c=known("c")), RequiredColumn("c", NUMBER), fits={"c": False})
 
     (change,) = made.changes
     assert isinstance(change, ReplaceColumn)
@@ -132,7 +141,7 @@ def test_whole_numbers_that_a_float_does_not_hold_become_text_beside_floats() ->
 def test_an_extra_column_without_values_asks_for_nothing() -> None:
     before = table(a=known("a"))
 
-    assert not plan(before, Wanted("a", Content(None)), Wanted("b", Content(None))).is_needed_by(before)
+    assert not plan(before, RequiredColumn("a", Content(None)), RequiredColumn("b", Content(None))).is_needed_by(before)
 
 
 def test_what_a_contract_declares_anew_is_noted_without_a_change() -> None:
@@ -142,27 +151,27 @@ def test_what_a_contract_declares_anew_is_noted_without_a_change() -> None:
 
     assert made.changes == ()
     assert made.is_needed_by(before)
-    assert made.known["a"].was_declared
+    assert made.mapped["a"].was_declared
 
 
 def test_only_our_own_not_null_is_lifted_while_the_contract_names_the_column() -> None:
     before = table(ours=known("ours", was_declared=True, is_required=True), theirs=known("theirs", was_declared=True))
-    before = replace(before, found={**before.found, "theirs": Found("integer", nullable=False)})
+    before = replace(before, actual={**before.actual, "theirs": ActualColumn("integer", nullable=False)})
 
     made = plan(before, declared("ours"), declared("theirs"))
 
     assert made.changes == (RelaxColumn("ours", "integer"),)
-    assert not made.known["ours"].is_required
+    assert not made.mapped["ours"].is_required
 
 
 def test_a_column_that_the_contract_gave_up_stays_and_may_be_null() -> None:
     before = table(a=known("a"), b=known("b", was_declared=True))
-    before = replace(before, found={**before.found, "b": Found("text", nullable=False)})
+    before = replace(before, actual={**before.actual, "b": ActualColumn("text", nullable=False)})
 
     made = plan(before, declared("a"))
 
     assert made.changes == (RelaxColumn("b", "text"),)
-    assert "b" in made.known
+    assert "b" in made.mapped
 
 
 def test_another_key_replaces_the_old_one() -> None:
@@ -182,17 +191,24 @@ def test_a_key_is_lifted_while_a_column_of_it_is_replaced() -> None:
 def test_deletions_get_their_column_once_they_are_marked() -> None:
     before = table(a=known("a"))
 
-    (change,) = plan(before, Wanted("a", INTEGER), marks_deletions=True).changes
+    (change,) = plan(before, RequiredColumn("a", INTEGER), marks_deletions=True).changes
 
     assert isinstance(change, AddColumn)
     assert change.new.column == "_deleted_at"
 
 
 def test_a_column_of_somebody_else_is_taken_over_but_none_that_was_set_aside() -> None:
-    before = replace(table(), found={"Note": Found("varchar(9)"), "a__old": Found("text"), **table().found})
+    before = replace(
+        table(), actual={"Note": ActualColumn("varchar(9)"), "a__old": ActualColumn("text"), **table().actual}
+    )
     before = replace(before, asides=frozenset({"a__old"}))
 
-    made = plan(before, Wanted("note", TEXT), Wanted("a__old", TEXT), limits=Limits(longest=63, ignores_case=True))
+    made = plan(
+        before,
+        RequiredColumn("note", TEXT),
+        RequiredColumn("a__old", TEXT),
+        limits=Limits(longest=63, ignores_case=True),
+    )
 
-    assert made.known["note"].column == "Note"
+    assert made.mapped["note"].column == "Note"
     assert made.changes == (AddColumn(NewColumn("a__old_2", Kind.TEXT)),)

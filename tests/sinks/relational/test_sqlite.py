@@ -10,12 +10,11 @@ from pydantic import ValidationError
 
 from ingestion.ports.errors import ConfigError, SinkUnavailable
 from ingestion.ports.sink import Sink
+from sinks.relational.diagnosis import ErrorClass
 from sinks.relational.sink import RelationalSink
-from sinks.relational.sqlite import SqliteSession
-from sinks.relational.sqlite_errors import explain
-from sinks.relational.sqlite_sink import SqliteConfig, SqliteSink
+from sinks.relational.sqlite.connection import SqliteConnection, diagnose
+from sinks.relational.sqlite.sink import SqliteConfig, SqliteSink
 from sinks.relational.statements import sql
-from sinks.relational.troubles import Meaning
 from tests.conformance.parts import delivery_of
 from tests.conformance.sink import SinkConformance
 from tests.sinks.relational.evolving import Evolving
@@ -172,7 +171,7 @@ class TestSqliteFile(SqlitePlace):
         self.deliver(1, priced((1, 1.0)))
         manifest = self.manifest(2, priced((1, 2.0)))
         sink = self.make_relational()
-        monkeypatch.setattr(sink, "connect", lambda: SqliteSession(self.path, timeout_s=0.1))
+        monkeypatch.setattr(sink, "connect", lambda: SqliteConnection(self.path, timeout_s=0.1))
 
         with closing(sqlite3.connect(self.path)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -188,10 +187,10 @@ class TestSqliteFile(SqlitePlace):
         endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
         with (
-            closing(SqliteSession(self.path)) as session,
+            closing(SqliteConnection(self.path)) as session,
             session.watched(self.ctx),
             pytest.raises(sqlite3.OperationalError) as caught,
         ):
             session.rows(sql(endless))
 
-        assert explain(caught.value).meaning is Meaning.STOPPED
+        assert diagnose(caught.value).error_class is ErrorClass.STOPPED

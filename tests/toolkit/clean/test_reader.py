@@ -41,7 +41,7 @@ def test_every_row_comes_once_with_its_position_in_batches_that_keep_to_their_bo
     assert all(batch["id"][0].as_py() == begin for begin, batch in batches)
     assert max(batch.num_rows for _, batch in batches) <= bounds.get("rows", 10_000)
     # One step of the reader is the least that a batch can hold.
-    assert max(batch.nbytes for _, batch in batches) <= max(bounds.get("size_bytes", 8 << 20), 1_024 * 112)
+    assert max(batch.nbytes for _, batch in batches) <= max(bounds.get("size_bytes", 8 << 20), 1_024 * 128)
 
 
 def test_nothing_comes_from_behind_the_last_row_nor_from_a_part_without_rows() -> None:

@@ -1,17 +1,18 @@
 """Publishes a run into a table of a SQLite file."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from ingestion.ports.check import CheckReport
-from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
-from sinks.relational.checks import DatabaseCheck, Step
+from sinks.relational.checks import Step
 from sinks.relational.config import TableConfig
-from sinks.relational.database import Session
-from sinks.relational.sink import RelationalSink
+from sinks.relational.connection import Connection
+from sinks.relational.sink import CONNECT_TIMEOUT_S, RelationalSink
+
+if TYPE_CHECKING:
+    from sinks.relational.sqlite.connection import SqliteConnection
 
 
 class SqliteConfig(TableConfig):
@@ -39,28 +40,25 @@ class SqliteSink(RelationalSink):
         self.config = config
 
     @property
-    def session_class(self) -> type[Session]:
-        from sinks.relational.sqlite import SqliteSession  # noqa: PLC0415 - as the others
+    def connection_class(self) -> "type[SqliteConnection]":
+        from sinks.relational.sqlite.connection import SqliteConnection  # noqa: PLC0415 - as the others
 
-        return SqliteSession
+        return SqliteConnection
+
+    def connect(self, timeout_s: int = CONNECT_TIMEOUT_S) -> Connection:
+        return self.connection_class(Path(self.config.path), timeout_s=timeout_s)
 
     @property
     def address(self) -> str:
         return self.config.path
 
-    def connect(self, *, timeout_s: int = 10) -> Session:
-        from sinks.relational.sqlite import SqliteSession  # noqa: PLC0415 - as the others
+    @property
+    def user(self) -> str:
+        return "this service"
 
-        return SqliteSession(Path(self.config.path), timeout_s=timeout_s)
-
-    def check(self, ctx: Context) -> CheckReport:
-        """Return whether the file can be written, each finding with its fix."""
-        check = DatabaseCheck(
-            lambda timeout_s: self.connect(timeout_s=timeout_s), self.session_class, self.address, "this service"
-        )
+    def check_steps(self) -> tuple[Step, ...]:
         folder = Path(self.config.path).parent
-        step = Step("folder", lambda: self._folder(folder), f"Make the folder {folder}, or correct the path.")
-        return CheckReport(tuple(check.findings((step,))))
+        return (Step("folder", lambda: self._folder(folder), f"Make the folder {folder}, or correct the path."),)
 
     def _folder(self, folder: Path) -> str:
         if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What an error of a database means for us, whichever driver it came from."""
+"""The meaning of a database's error for a delivery, whichever driver it came from."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,11 +10,11 @@ LONGEST_MESSAGE = 300
 BUSY_RETRY_S = 1.0
 
 
-class Meaning(Enum):
-    """What to do about an error."""
+class ErrorClass(Enum):
+    """The ways to go on after an error."""
 
     ROW = "row"
-    """A row is refused; the others may land."""
+    """A row is rejected; the others may land."""
     UNAVAILABLE = "unavailable"
     """Try again later."""
     BUSY = "busy"
@@ -30,14 +30,14 @@ class Meaning(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Diagnosis:
     """An error of a database.
 
-    For a refused row `rule` is the constraint or condition that it broke, `column` the column where the database names
+    For a rejected row `rule` is the constraint or condition that it broke, `column` the column where the database names
     one, and `at` the row's place within what was written, where it tells.
     """
 
-    meaning: Meaning
+    error_class: ErrorClass
     message: str
     rule: str = ""
     column: str = ""
@@ -50,16 +50,16 @@ def first_line(text: str) -> str:
     return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 3]}..."
 
 
-def as_error(trouble: Trouble, *, destination: str) -> IngestError:
+def as_error(diagnosis: Diagnosis, *, destination: str) -> IngestError:
     """Return the error that the engine understands."""
-    values = {"destination": destination, "detail": trouble.message}
-    match trouble.meaning:
-        case Meaning.UNAVAILABLE | Meaning.STOPPED:
+    values = {"destination": destination, "detail": diagnosis.message}
+    match diagnosis.error_class:
+        case ErrorClass.UNAVAILABLE | ErrorClass.STOPPED:
             return SinkUnavailable("sink.unavailable", **values)
-        case Meaning.BUSY:
+        case ErrorClass.BUSY:
             return SinkUnavailable("sink.busy", **values, retry_after_s=BUSY_RETRY_S)
-        case Meaning.AUTH:
+        case ErrorClass.AUTH:
             return AuthError("sink.auth", **values)
-        case Meaning.CONFIG:
-            return ConfigError("config.invalid", where=f"destination {destination}", detail=trouble.message)
+        case ErrorClass.CONFIG:
+            return ConfigError("config.invalid", where=f"destination {destination}", detail=diagnosis.message)
     return SinkRejected("sink.rejected", **values)

@@ -1,15 +1,15 @@
 """Publishes a run into a table of a PostgreSQL database."""
 
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from ingestion.ports.check import CheckReport
-from ingestion.ports.context import Context
-from sinks.relational.checks import DatabaseCheck, network_steps
 from sinks.relational.config import ServerConfig, TableConfig
-from sinks.relational.database import Session
-from sinks.relational.sink import CONNECT_TIMEOUT_S, RelationalSink
+from sinks.relational.connection import Connection
+from sinks.relational.sink import CONNECT_TIMEOUT_S, ServerSink
+
+if TYPE_CHECKING:
+    from sinks.relational.postgres.connection import PostgresConnection
 
 
 class PostgresConfig(TableConfig, ServerConfig):
@@ -31,31 +31,26 @@ class PostgresConfig(TableConfig, ServerConfig):
         return self
 
 
-class PostgresSink(RelationalSink):
+class PostgresSink(ServerSink):
     """Rows by COPY and MERGE, with the delivery's own record in the same transaction."""
 
     kind: ClassVar[str] = "postgres"
     Config: ClassVar[type[BaseModel]] = PostgresConfig
+    config: PostgresConfig
 
     def __init__(self, config: PostgresConfig) -> None:
         super().__init__(config)
         self.config = config
 
     @property
-    def address(self) -> str:
-        return f"{self.config.host}:{self.config.port}/{self.config.database}"
+    def connection_class(self) -> "type[PostgresConnection]":
+        from sinks.relational.postgres.connection import PostgresConnection  # noqa: PLC0415 - the driver
 
-    @property
-    def session_class(self) -> type[Session]:
-        from sinks.relational.postgres import PostgresSession  # noqa: PLC0415 - the driver
+        return PostgresConnection
 
-        return PostgresSession
-
-    def connect(self, *, timeout_s: int = CONNECT_TIMEOUT_S) -> Session:
-        from sinks.relational.postgres import PostgresSession  # noqa: PLC0415 - the driver
-
+    def connect(self, timeout_s: int = CONNECT_TIMEOUT_S) -> Connection:
         config = self.config
-        return PostgresSession(
+        return self.connection_class(
             schema=config.schema_name,
             host=config.host,
             port=config.port,
@@ -66,11 +61,3 @@ class PostgresSink(RelationalSink):
             sslrootcert=config.ca_file,
             connect_timeout=timeout_s,
         )
-
-    def check(self, ctx: Context) -> CheckReport:
-        """Return which layer between here and a written row fails, each finding with its fix."""
-        config = self.config
-        check = DatabaseCheck(
-            lambda timeout_s: self.connect(timeout_s=timeout_s), self.session_class, self.address, config.user
-        )
-        return CheckReport(tuple(check.findings(network_steps(config.host, config.port))))

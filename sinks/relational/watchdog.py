@@ -1,7 +1,7 @@
 """A statement that takes long: broken off when the work must stop, and not taken for hung while the server works.
 
 Statements are cut so that one lasts seconds. On a table of a billion rows one may still last minutes, and while it does
-this thread can neither look whether the run was cancelled nor show progress. So another one does: it breaks the
+this thread can neither ask whether the run was cancelled nor show progress. So another one does: it breaks the
 statement off within a second of a cancel, and shows progress only if the server, asked over a connection of its own,
 says that it works on our statement. A server that hangs gives no such answer and so looks hung, as it should.
 """
@@ -12,29 +12,29 @@ from contextlib import contextmanager
 
 from ingestion.ports.context import Context
 
-LOOK_S = 0.5
-ASK_S = 30.0
+POLL_S = 0.5
+SERVER_POLL_S = 30.0
 
 
 @contextmanager
-def watched(ctx: Context, *, interrupt: Callable[[], None], is_working: Callable[[], bool]) -> Iterator[None]:
+def watchdog(ctx: Context, *, cancel: Callable[[], None], is_working: Callable[[], bool]) -> Iterator[None]:
     """Watch over the block from another thread, as above."""
     end = threading.Event()
 
     def watch() -> None:
-        looks = 0
-        while not end.wait(LOOK_S):
-            looks += 1
+        polls = 0
+        while not end.wait(POLL_S):
+            polls += 1
             # What goes wrong here shows in the statement itself, if it matters.
             try:
                 if ctx.should_stop():
-                    interrupt()
-                elif looks % int(ASK_S / LOOK_S) == 0 and is_working():
+                    cancel()
+                elif polls % int(SERVER_POLL_S / POLL_S) == 0 and is_working():
                     ctx.progress()
             except Exception:  # noqa: BLE001, S112 - drivers raise what they like at a connection that just closed
                 continue
 
-    thread = threading.Thread(target=watch, name="statement-watcher", daemon=True)
+    thread = threading.Thread(target=watch, name="statement-watchdog", daemon=True)
     thread.start()
     try:
         yield

@@ -1,17 +1,17 @@
 """Publishes a run into a table of a MySQL or MariaDB database."""
 
 import ssl
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from ingestion.ports.check import CheckReport
-from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
-from sinks.relational.checks import DatabaseCheck, network_steps
 from sinks.relational.config import ServerConfig, TableConfig
-from sinks.relational.database import Session
-from sinks.relational.sink import CONNECT_TIMEOUT_S, RelationalSink
+from sinks.relational.connection import Connection
+from sinks.relational.sink import CONNECT_TIMEOUT_S, ServerSink
+
+if TYPE_CHECKING:
+    from sinks.relational.mysql.connection import MySQLConnection
 
 
 class MySQLConfig(TableConfig, ServerConfig):
@@ -24,31 +24,26 @@ class MySQLConfig(TableConfig, ServerConfig):
     )
 
 
-class MySQLSink(RelationalSink):
+class MySQLSink(ServerSink):
     """Rows by INSERT of many, with the delivery's own record in the same transaction."""
 
     kind: ClassVar[str] = "mysql"
     Config: ClassVar[type[BaseModel]] = MySQLConfig
+    config: MySQLConfig
 
     def __init__(self, config: MySQLConfig) -> None:
         super().__init__(config)
         self.config = config
 
     @property
-    def session_class(self) -> type[Session]:
-        from sinks.relational.mysql import MySQLSession  # noqa: PLC0415 - the driver
+    def connection_class(self) -> "type[MySQLConnection]":
+        from sinks.relational.mysql.connection import MySQLConnection  # noqa: PLC0415 - the driver
 
-        return MySQLSession
+        return MySQLConnection
 
-    @property
-    def address(self) -> str:
-        return f"{self.config.host}:{self.config.port}/{self.config.database}"
-
-    def connect(self, *, timeout_s: int = CONNECT_TIMEOUT_S) -> Session:
-        from sinks.relational.mysql import MySQLSession  # noqa: PLC0415 - the driver
-
+    def connect(self, timeout_s: int = CONNECT_TIMEOUT_S) -> Connection:
         config = self.config
-        return MySQLSession(
+        return self.connection_class(
             host=config.host,
             port=config.port,
             database=config.database,
@@ -57,14 +52,6 @@ class MySQLSink(RelationalSink):
             timeout_s=timeout_s,
             tls=self._tls(),
         )
-
-    def check(self, ctx: Context) -> CheckReport:
-        """Return which layer between here and a written row fails, each finding with its fix."""
-        config = self.config
-        check = DatabaseCheck(
-            lambda timeout_s: self.connect(timeout_s=timeout_s), self.session_class, self.address, config.user
-        )
-        return CheckReport(tuple(check.findings(network_steps(config.host, config.port))))
 
     def _tls(self) -> ssl.SSLContext | bool:
         if self.config.tls in ("disable", "prefer"):
