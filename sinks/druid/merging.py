@@ -28,13 +28,11 @@ from ingestion.toolkit.scratch import scratch_folder
 from sinks.druid.columns import RESERVED, DruidColumn, DruidType, types_of_part
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import Interval, chunk_of, merge_intervals, milliseconds, widen
-from sinks.druid.rows import PartStats, frame_as_json, frame_of, milliseconds_of, read_stats
+from sinks.druid.rows import WIDE_BATCH_ROWS, PartStats, frame_as_json, milliseconds_of, read_stats
 
 MEMORY_LIMIT = "1GB"
 TIME_KEY = f"{RESERVED}_time"
 """Name under which a merged row carries the time that Druid is to give it."""
-_BATCH_ROWS = 100_000
-_BATCH_BYTES = 64 << 20
 _KEY_TYPE = "VARCHAR"
 """Keys meet as text: a type that changed between two runs must not keep equal keys apart."""
 _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
@@ -153,10 +151,10 @@ class Merge:
         with open_part(self._ctx.lake, part) as file:
             present = set(file.schema.names)
             wanted = [column for column in columns if column.source in present and column.source != TIME_KEY]
-            for start, batch in _batches(file, [column.source for column in wanted]):
+            for start, batch in file.batches([column.source for column in wanted], rows=WIDE_BATCH_ROWS):
                 inside = chosen.filter((chosen["row"] >= start) & (chosen["row"] < start + batch.num_rows))
                 if inside.height:
-                    rows = frame_of(batch)[inside["row"] - start].with_columns(
+                    rows = pl.DataFrame(batch)[inside["row"] - start].with_columns(
                         pl.lit(manifest.run_id, dtype=pl.Int64).alias(RUN), inside["moment"].alias(TIME_KEY)
                     )
                     yield frame_as_json(rows, [*wanted, columns[-1]]), rows
@@ -203,7 +201,7 @@ class Merge:
         own = [pa.field(name, pa.int64()) for name in ("row", "number", "moment")]
         fields = [pa.field(places[field.name], field.type) for field in file.schema]
         schema = pa.schema(fields + own)
-        for start, batch in _batches(file, None):
+        for start, batch in file.batches(rows=WIDE_BATCH_ROWS):
             row = pl.int_range(start, start + batch.num_rows, dtype=pl.Int64, eager=True)
             moment = pl.repeat(logical, batch.num_rows, dtype=pl.Int64, eager=True)
             if time is not None and time in places:
@@ -259,10 +257,6 @@ class Merge:
     def _one(self, query: str, *values: Any) -> int:
         row = self._connection.execute(query, list(values)).fetchone()
         return int(row[0]) if row else 0
-
-
-def _batches(file: PartFile, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
-    yield from file.batches(columns, rows=_BATCH_ROWS, size_bytes=_BATCH_BYTES)
 
 
 def _start(granularity: Granularity) -> str:
