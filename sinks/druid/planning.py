@@ -46,7 +46,7 @@ class Planner:
     delivery: DeliveryView
     ctx: Context
     previous: Load | None
-    """What an earlier attempt has planned."""
+    """Load that an earlier attempt has planned."""
 
     def plan(self, *, attempt: int, is_late: bool) -> Load:
         """Return the load that brings the run's rows in, under the id of this attempt; one without a task if none has to.

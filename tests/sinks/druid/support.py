@@ -129,7 +129,7 @@ class Runs:
 
 @dataclass
 class Outcome:
-    """How a delivery ended: its last step or the error that ended it, its notes, states and what was said on the way."""
+    """Outcome of a delivery: its last step or the error that ended it, its notes, states and what was said on the way."""
 
     delivery: DeliveryView
     step: CommitStep | None = None

@@ -1,4 +1,4 @@
-"""What is written for Druid to read: once, found again after a kill, written anew where it was lost, removed at the end."""
+"""Rows that are written for Druid to read: once, found again after a kill, written anew where it was lost, removed at the end."""
 
 import gzip
 import json
