@@ -39,7 +39,7 @@ class StoredInput:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The question to a source."""
+    """A question to a source."""
 
     stream: str
     filter: str | None = None

@@ -88,7 +88,7 @@ def _put_off(run: Run, waiting: Waiting) -> None:
             return
     # Whatever it waits for has it sent when it happens; this time is only for the case that the message is lost.
     rows.filter(state=RunState.PENDING).update(
-        not_before=Now() + timedelta(seconds=settings.HEADGATE_NUDGE_AGAIN_S), sent_at=Now()
+        not_before=Now() + timedelta(seconds=settings.HEADGATE_RESEND_AFTER_S), sent_at=Now()
     )
 
 

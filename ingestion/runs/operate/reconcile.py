@@ -93,7 +93,7 @@ def reconcile() -> list[Repair]:
 
 
 def _not_sent_lately() -> Q:
-    again = Now() - timedelta(seconds=settings.HEADGATE_NUDGE_AGAIN_S)
+    again = Now() - timedelta(seconds=settings.HEADGATE_RESEND_AFTER_S)
     return Q(sent_at__isnull=True) | Q(sent_at__lt=again)
 
 

@@ -1,4 +1,4 @@
-"""Why a run waits; dependencies, limits, priorities."""
+"""Reasons why a run waits: dependencies, limits, priorities."""
 
 from collections.abc import Callable
 from datetime import timedelta
