@@ -32,7 +32,7 @@ STAGES = {
     "F01 kill at every boundary of fetch": ("plan.", "fetch."),
     "F02 kill at every boundary of validate": ("validate.",),
     "F03 kill at every boundary of deliver": ("deliver.", "lake.", "objects.", "catalog.", "load."),
-    "F05 kill at every boundary of finalize": ("complete.", "settle.", "publish.", "dispatch."),
+    "F05 kill at every boundary of finalize": ("complete.", "deduplicate.", "publish.", "dispatch."),
 }
 
 
@@ -130,7 +130,7 @@ def test_the_checker_sees_what_happens_without_fences(make_cluster: Callable[...
     """The control: without fences a worker that was asleep publishes a run that was cancelled meanwhile."""
     points = {
         "dir": str(tmp_path / "f"),
-        "rules": [{"at": "complete.settled#1", "do": "stop"}],
+        "rules": [{"at": "complete.deduplicated#1", "do": "stop"}],
         "switches": ["unfenced"],
     }
     cluster = make_cluster(HEADGATE_FAILPOINTS=json.dumps(points))

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from ingest_project.management.renamed import Renamed
 from ingest_project.stack.background import INTERRUPTED, start_in_background
 from ingest_project.stack.druid.place import druid_home
 from ingest_project.stack.druid.run import DRUID, EmbeddedDruid
@@ -30,12 +31,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take which services run and whether the command stays."""
         known = ", ".join((*ALL_SERVICES, *OTHER_SERVICES))
-        parser.add_argument(
-            "--services",
-            "--parts",  # its former name
-            default="",
-            help=f"only these, by commas: {known}; ends with its parent",
-        )
+        parser.add_argument("--services", default="", help=f"only these, by commas: {known}; ends with its parent")
+        parser.add_argument("--parts", action=Renamed, dest="services", now="--services")
         parser.add_argument("--with-druid", action="store_true", help="a Druid of its own besides (needs Java 17)")
         parser.add_argument("--detach", action="store_true", help="return when everything is ready; `down` stops it")
         parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
@@ -43,9 +40,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Run the stack."""
         data: Path = settings.HEADGATE_DATA_DIR
-        services = (
-            tuple(service.strip() for service in options["services"].split(",") if service.strip()) or ALL_SERVICES
-        )
+        services = tuple(name.strip() for name in options["services"].split(",") if name.strip()) or ALL_SERVICES
         if options["with_druid"] and DRUID not in services:
             services = (*services, DRUID)
         if unknown := set(services) - {*ALL_SERVICES, *OTHER_SERVICES}:
