@@ -125,6 +125,7 @@ MESSAGES: dict[str, str] = {
     "row.malformed": "The line cannot be read: {detail}.",
     "row.too_many_fields": "The line has {found} fields, the header has {expected}.",
     "row.too_few_fields": "The line has {found} fields, the header has {expected}.",
+    "row.missing_id": "The record has no id.",
     "row.not_an_object": "The record is no JSON object.",
     "file.unreadable": "{name} cannot be opened: {detail}. Correct the path, or who may read it.",
     "file.unwritable": "{name} cannot be written: {detail}. Choose another place.",

@@ -11,13 +11,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from ingest_project.management.renamed import Renamed
 from ingest_project.stack.background import INTERRUPTED, start_in_background
 from ingest_project.stack.druid.place import druid_home
-from ingest_project.stack.druid.run import PART as DRUID
-from ingest_project.stack.druid.run import EmbeddedDruid
+from ingest_project.stack.druid.run import DRUID, EmbeddedDruid
 from ingest_project.stack.parents import die_with_parent
-from ingest_project.stack.run import ALL_PARTS, Choice, run_stack
+from ingest_project.stack.run import ALL_SERVICES, Choice, run_stack
 from ingest_project.stack.services import is_free
 from ingest_project.stack.state import StackRunningError, is_running
-from ingest_project.stack.supervisor import PartFailedError, StopRequested
+from ingest_project.stack.supervisor import ServiceFailedError, StopRequested
 from ingestion.ports.errors import ConfigError
 
 OTHER_SERVICES = ("worker", DRUID)
@@ -31,7 +30,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take which services run and whether the command stays."""
-        known = ", ".join((*ALL_PARTS, *OTHER_SERVICES))
+        known = ", ".join((*ALL_SERVICES, *OTHER_SERVICES))
         parser.add_argument("--services", default="", help=f"only these, by commas: {known}; ends with its parent")
         parser.add_argument("--parts", action=Renamed, dest="services", now="--services")
         parser.add_argument("--with-druid", action="store_true", help="a Druid of its own besides (needs Java 17)")
@@ -41,11 +40,11 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Run the stack."""
         data: Path = settings.HEADGATE_DATA_DIR
-        services = tuple(name.strip() for name in options["services"].split(",") if name.strip()) or ALL_PARTS
+        services = tuple(name.strip() for name in options["services"].split(",") if name.strip()) or ALL_SERVICES
         if options["with_druid"] and DRUID not in services:
             services = (*services, DRUID)
-        if unknown := set(services) - {*ALL_PARTS, *OTHER_SERVICES}:
-            known = ", ".join((*ALL_PARTS, *OTHER_SERVICES))
+        if unknown := set(services) - {*ALL_SERVICES, *OTHER_SERVICES}:
+            known = ", ".join((*ALL_SERVICES, *OTHER_SERVICES))
             msg = f"There is no service {', '.join(sorted(unknown))}. Choose from: {known}."
             raise CommandError(msg)
         host, port = settings.HEADGATE_HOST, settings.HEADGATE_PORT
@@ -64,7 +63,7 @@ class Command(BaseCommand):
                 die_with_parent()
             run_stack(
                 Choice(
-                    data=data, parts=services, host=host, port=port, makes_login=not options["detached"], druid=druid
+                    data=data, services=services, host=host, port=port, makes_login=not options["detached"], druid=druid
                 ),
                 show=self._show,
             )
@@ -74,7 +73,7 @@ class Command(BaseCommand):
         except ConfigError as error:
             msg = f"{error} [{error.code}]"
             raise CommandError(msg) from error
-        except PartFailedError as error:
+        except ServiceFailedError as error:
             raise CommandError(str(error)) from error
         except StopRequested as stop:
             msg = "Stopped before it began."

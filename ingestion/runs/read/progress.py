@@ -1,4 +1,4 @@
-"""Progress of a run: its control totals, its rate, and when it will be done."""
+"""Progress of a run: its control totals, its rate, and the time it will be done."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -156,7 +156,7 @@ def percent_done(run: Run, progress: Progress) -> int:
 
 
 def count_rows(run: Run) -> dict[str, int]:
-    """Return the run's control totals as they stand now; before its partitions are settled those of the partitions so far."""
+    """Return the run's control totals as they stand now; before it is completed, the sums of its partitions so far."""
     if run.fetched:
         return {name: getattr(run, name) for name in CONTROL_TOTALS}
     sums = {f"sum_{name}": Sum(name, default=0) for name in CONTROL_TOTALS}
