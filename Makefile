@@ -79,7 +79,7 @@ drills: install-dev ## Everything that takes long: a kill at every boundary, 100
 
 .PHONY: test-druid
 test-druid: install-dev ## The tests against a real Druid (needs Java 17 and Maven, and 2 GB of memory)
-	@$(BIN)/python -m pytest -q -m druid
+	@$(BIN)/python -m pytest -q -m druid tests/druid
 
 .PHONY: bench
 bench: install-dev ## Measure, as ratios in one run

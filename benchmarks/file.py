@@ -20,7 +20,7 @@ EMPTY_ROW = b"," * (len(COLUMNS) - 1) + b"\n"
 GOAL_RATIO = 2.5
 GOAL_PEAK_MB = 1000
 GOAL_ANSWER_MS = 200
-PARTS = "broker,web,workers,beat"
+SERVICES = "broker,web,workers,beat"
 MEGABYTE = 1_000_000
 
 
@@ -67,7 +67,7 @@ class _Stack:
 
         self.port = free_port()
         place.enter_django(HEADGATE_PORT=str(self.port))
-        words = [sys.executable, "manage.py", "up", "--parts", PARTS]
+        words = [sys.executable, "manage.py", "up", "--services", SERVICES]
         variables = place.environment(HEADGATE_PORT=str(self.port))
         self.process: Process = place.start(words, name="stack", variables=variables)
 

@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's own name
 
+from ingest_project.env import RENAMED, renamed_variables
 from ingest_project.queues import QUEUES, TASK_QUEUES, visibility_timeout_s
 
 
@@ -154,6 +155,15 @@ def check_production(**_: Any) -> list[CheckMessage]:
             )
         )
     return findings
+
+
+@register()
+def check_names(**_: Any) -> list[CheckMessage]:
+    """Return the variables that are set under an older name."""
+    return [
+        Warning(f"{old} is now {RENAMED[old]}; the old name is read until the next release.", id="ingestion.W002")
+        for old in renamed_variables()
+    ]
 
 
 def _is_loopback(host: str) -> bool:

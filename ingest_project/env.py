@@ -161,7 +161,7 @@ class Environment(BaseModel):
     headgate_max_active_runs: int = Field(5, ge=1, description="Runs that work at the same time.")
     headgate_partition_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Raw data in one partition.")
     headgate_max_attempts: int = Field(5, ge=1, description="Attempts on the same piece of work without progress.")
-    headgate_nudge_again_s: float = Field(30, gt=0, description="A message not acted upon is sent again after this.")
+    headgate_resend_after_s: float = Field(30, gt=0, description="A message not acted upon is sent again after this.")
     headgate_chord_size: int = Field(1000, ge=1, description="Partitions that wait in the broker at once.")
     headgate_reconcile_s: float = Field(15, gt=0, description="How often what was lost is looked for.")
     headgate_schedule_s: float = Field(5, gt=0, description="How often schedules are looked at.")
@@ -194,12 +194,16 @@ class Environment(BaseModel):
 
 
 NAMES = frozenset(name.upper() for name in Environment.model_fields)
+RENAMED = {"HEADGATE_NUDGE_AGAIN_S": "HEADGATE_RESEND_AFTER_S"}
+"""Older names of variables, each read for one release where the newer one is not set; a system check says so."""
 
 
 def read_environment(variables: Mapping[str, str]) -> Environment:
     """Return the typed settings of a set of variables; ConfigError where one is unknown or does not validate."""
-    given: dict[str, str] = {}
+    given = {RENAMED[name].lower(): variables[name].strip() for name in renamed_variables(variables)}
     for name, value in variables.items():
+        if name in RENAMED:
+            continue
         if name in NAMES:
             if value.strip():
                 given[name.lower()] = value.strip()
@@ -213,6 +217,12 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
     except ValidationError as error:
         detail = "; ".join(_describe(item["loc"], said=item["msg"]) for item in error.errors())
         raise ConfigError("config.invalid", where="the environment", detail=detail) from error
+
+
+def renamed_variables(variables: Mapping[str, str] | None = None) -> list[str]:
+    """Return those of the variables, else of this process's own, that are set under an older name."""
+    given = os.environ if variables is None else variables
+    return [name for name in RENAMED if given.get(name, "").strip()]
 
 
 def load_environment() -> Environment:

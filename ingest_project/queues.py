@@ -25,7 +25,7 @@ LEVELS = (1, 5, 8, 10)
 
 @dataclass(frozen=True)
 class Queue:
-    """How the tasks of one queue are worked on."""
+    """The way in which the tasks of one queue are worked on."""
 
     name: str
     concurrency: int

@@ -1,4 +1,4 @@
-"""How far each pipeline has read; written only in the transaction that publishes a run."""
+"""Checkpoints of the pipelines; written only in the transaction that publishes a run."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Sends nudges to the workers by task name; a message that cannot be sent is made good by the reconciler."""
+"""The sending of task messages to the workers, by task name; one that cannot be sent is made good by the reconciler."""
 
 import logging
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def send_as_is(message: TaskMessage, *, priority: int | None, countdown_s: float
             priority=priority,
             countdown=None if countdown_s is None else min(countdown_s, LONGEST_COUNTDOWN_S),
             retry=False,
-            # Else each nudge subscribes to its result first, and fails where only the broker's place is empty.
+            # Else each message subscribes to its result first, and fails where only the broker's place is empty.
             ignore_result=True,
         )
     except _BROKER_ERRORS as error:

@@ -1,4 +1,4 @@
-"""Finds connectors and sinks by kind and builds them from configured rows."""
+"""The registry: connectors and sinks, found by kind and built from configured rows."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress

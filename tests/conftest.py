@@ -1,4 +1,4 @@
-"""What every test has: a clean environment, real servers on demand, one of two databases."""
+"""Ground of every test: a clean environment, real servers on demand, one of two databases."""
 
 import os
 from collections.abc import Iterator
@@ -151,6 +151,12 @@ def rclone() -> Iterator[Rclone]:
     """An S3 server without conditional writes for the whole session; make a bucket of your own."""
     with Rclone() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """Make the tables from the models, and give the migrations back to tests of upgrades, once they are made."""
+    settings.MIGRATION_MODULES = {}
 
 
 @pytest.fixture(scope="session")

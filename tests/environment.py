@@ -1,4 +1,4 @@
-"""What of a developer's environment must not reach a test."""
+"""Variables of a developer's environment that must not reach a test."""
 
 import os
 from collections.abc import MutableMapping

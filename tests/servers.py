@@ -312,7 +312,7 @@ class MariaDB(Server):
 
 
 class S3Server(Server):
-    """What all S3 servers have in common: one address, one pair of keys."""
+    """Common ground of all S3 servers: one address, one pair of keys."""
 
     access_key = "test"
     secret_key = "testtest"

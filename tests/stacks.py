@@ -14,14 +14,14 @@ from tests.servers import PATIENCE_S, ROOT, free_port, product_environment, wait
 
 
 class Stack:
-    """A supervisor and its parts."""
+    """A supervisor and its services."""
 
-    def __init__(self, data: Path, *, parts: str = "", **variables: str) -> None:
-        """Take where it lives, which parts it has, and variables such as HEADGATE_LEASE_S="2"."""
+    def __init__(self, data: Path, *, services: str = "", **variables: str) -> None:
+        """Take where it lives, which services it has, and variables such as HEADGATE_LEASE_S="2"."""
         self.data = data
         self.port = int(variables.pop("HEADGATE_PORT", "0")) or free_port()
         self.environment = product_environment(data, HEADGATE_PORT=str(self.port), **variables)
-        self._parts = ["--parts", parts] if parts else []
+        self._services = ["--services", services] if services else []
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -47,11 +47,11 @@ class Stack:
         return state
 
     def start(self) -> None:
-        """Start the supervisor and return when every part is ready."""
+        """Start the supervisor and return when every service is ready."""
         self.data.mkdir(parents=True, exist_ok=True)
         with (self.data / "test-up.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "manage.py"), "up", *self._parts],
+                [sys.executable, str(ROOT / "manage.py"), "up", *self._services],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from connectors.materials.messages import MESSAGES
 from connectors.materials.record import LAYOUTS, read_entry, schema_of
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
 from ingestion.ports.check import CheckReport
@@ -93,7 +92,7 @@ class OptimadeConnector:
     """Reads one OPTIMADE database. One lane: its pages are a chain of next links."""
 
     kind: ClassVar[str] = "optimade"
-    messages: ClassVar[Mapping[str, str]] = MESSAGES
+    messages: ClassVar[Mapping[str, str]] = {"row.no_attributes": "The attributes of the record are no JSON object."}
     Config: ClassVar[type[BaseModel]] = OptimadeConfig
 
     def __init__(self, config: OptimadeConfig) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ingest_project.env import BASE_DIR, child_environment
 from ingest_project.stack.state import is_running, read_state
-from ingest_project.stack.supervisor import PartFailedError
+from ingest_project.stack.supervisor import ServiceFailedError
 
 START_PATIENCE_S = 180.0
 STOP_PATIENCE_S = 90.0
@@ -25,7 +25,7 @@ def start_in_background(
     """Start `manage.py` with these words in a session of its own and return when its stack is ready.
 
     Its lines are echoed until then; they stand in `<home>/run/up.log`, `home` being where the stack describes itself.
-    PartFailedError where it does not become ready.
+    ServiceFailedError where it does not become ready.
     """
     log = home / "run" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -47,10 +47,12 @@ def start_in_background(
                 return
             if process.poll() is not None:
                 echo(lines.read())
-                raise PartFailedError(f"{name} did not start; its lines stand above.")
+                raise ServiceFailedError(f"{name} did not start; its lines stand above.")
             if time.monotonic() > deadline:
                 process.terminate()
-                raise PartFailedError(f"{name} was not ready after {START_PATIENCE_S:.0f} s; its lines stand in {log}.")
+                raise ServiceFailedError(
+                    f"{name} was not ready after {START_PATIENCE_S:.0f} s; its lines stand in {log}."
+                )
             time.sleep(LOOK_S)
 
 

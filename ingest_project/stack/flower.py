@@ -25,11 +25,11 @@ from ingest_project.stack.names import OPERATOR
 from ingest_project.stack.parents import die_with_parent
 
 
-class Refusal(RequestHandler):
-    """Answers 401 to whatever was asked."""
+class Unauthorized(RequestHandler):
+    """The answer 401 to whatever was asked."""
 
     def check_xsrf_cookie(self) -> None:
-        """Let every method come as far as the refusal."""
+        """Let every method come as far as the answer."""
 
     def prepare(self) -> None:
         """Ask for the password and end the request."""
@@ -42,10 +42,10 @@ class GuardedFlower(Flower):  # type: ignore[misc] # Flower carries no types
     """Flower whose every address, known or not, needs the password."""
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
-        """Return who answers a request: Flower, or the refusal."""
+        """Return who answers a request: Flower, or 401."""
         if knows_password(request.headers.get("Authorization", ""), login=self.options.basic_auth[0]):
             return super().find_handler(request, **kwargs)
-        return self.get_handler_delegate(request, Refusal)
+        return self.get_handler_delegate(request, Unauthorized)
 
 
 def knows_password(header: str, *, login: str) -> bool:

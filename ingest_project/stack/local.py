@@ -19,7 +19,7 @@ COMMAND = "ingest"
 NEEDS_STACK = frozenset(
     {"upload", "run", "fetch", "retry", "rollback", "show", "check", "redeliver", "fill", "deliveries"}
 )
-PARTS = "broker,worker"
+SERVICES = "broker,worker"
 PATIENCE_S = 120.0
 GRACE_S = 60.0
 LOOK_S = 0.1
@@ -73,7 +73,7 @@ def _start(data: Path) -> "subprocess.Popen[bytes] | None":
         if not is_running(data):
             with log.open("wb") as file:
                 stack = subprocess.Popen(  # noqa: S603 - this program again
-                    [sys.executable, str(BASE_DIR / "manage.py"), "up", "--parts", PARTS],
+                    [sys.executable, str(BASE_DIR / "manage.py"), "up", "--services", SERVICES],
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,

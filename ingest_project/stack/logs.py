@@ -1,4 +1,4 @@
-"""The file that a quiet part's lines go to."""
+"""The file that a quiet service's lines go to."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ REMEMBERED_LINES = 15
 
 
 class LogFile:
-    """Keeps lines in a file that is followed by a new one when it has grown large, and remembers the last of them."""
+    """A file of lines that is followed by a new one when it has grown large; the last lines are remembered."""
 
     def __init__(self, path: Path) -> None:
         """Take the file; it is made with the first line."""

@@ -1,4 +1,4 @@
-"""Names that several parts share."""
+"""Names that several services share."""
 
 OPERATOR = "operator"
 """The first login of the admin, and Flower's."""

@@ -20,7 +20,7 @@ STEADY_AFTER_S = 60.0
 
 @dataclass(frozen=True)
 class Program:
-    """What is run, and what its being ready means.
+    """A program to run, and the sign that it is ready.
 
     `is_ready` asks from outside; `ready_line` is a text in its output that says so; a program with neither is ready
     at once. Lines that hold one of `hides` are not shown; with a `log`, none is: they go to that file. `folder` is where
@@ -65,7 +65,7 @@ class Child:
     def start(self, *, now: float) -> int:
         """Start the process in a session of its own and return the descriptor its output is read from.
 
-        The terminal's Ctrl-C then reaches the supervisor alone, which stops the parts in order.
+        The terminal's Ctrl-C then reaches the supervisor alone, which stops the services in order.
         """
         self.process = subprocess.Popen(  # noqa: S603 - the program is one of ours
             list(self.program.argv),

@@ -15,23 +15,23 @@ from ingest_project.stack.druid.run import EmbeddedDruid
 from ingest_project.stack.login import make_operator
 from ingest_project.stack.names import OPERATOR
 from ingest_project.stack.processes import Program
-from ingest_project.stack.services import STOP_ORDER, Parts, is_free
+from ingest_project.stack.services import STOP_ORDER, Services, is_free
 from ingest_project.stack.state import StackState, hold_stack, write_state
 from ingest_project.stack.supervisor import StopRequested, Supervisor
 from ingestion.runs.operate.samples import move_demo_source
 from ingestion.runs.start.pipelines import move_druid_destination
 
-ALL_PARTS = ("broker", "web", "workers", "beat", "flower", "demo")
+ALL_SERVICES = ("broker", "web", "workers", "beat", "flower", "demo")
 DEMO_PORT = 8099
 PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a stack consists of and where it listens."""
+    """The services of a stack, and where it listens."""
 
     data: Path
-    parts: tuple[str, ...]
+    services: tuple[str, ...]
     host: str
     port: int
     makes_login: bool = True
@@ -39,9 +39,9 @@ class Choice:
 
 
 def run_stack(choice: Choice, *, show: Callable[[str, str], None]) -> None:
-    """Start the parts, keep them running until a signal, and stop them; nothing of it is left afterwards.
+    """Start the services, keep them running until a signal, and stop them; nothing of it is left afterwards.
 
-    StackRunningError where the data directory has a stack, PartFailedError where a part does not start.
+    StackRunningError where the data directory has a stack, ServiceFailedError where a service does not start.
     """
     with ExitStack() as held:
         held.enter_context(hold_stack(choice.data))
@@ -61,30 +61,30 @@ def run_stack(choice: Choice, *, show: Callable[[str, str], None]) -> None:
 
 
 class _Stack:
-    """The running parts and what the other processes are told of them."""
+    """The running services and what the other processes are told of them."""
 
     def __init__(self, choice: Choice, *, show: Callable[[str, str], None]) -> None:
         self._choice = choice
         self._show = show
-        self._parts = Parts(data=choice.data)
-        self._state = StackState(pid=getpid(), parts=choice.parts)
+        self._services = Services(data=choice.data)
+        self._state = StackState(pid=getpid(), services=choice.services)
         self._druid = choice.druid
         self._druid_programs: list[Program] = []
         self.supervisor = Supervisor(show=show, on_change=self._tell_pids)
 
     def start(self) -> None:
-        """Start the parts in order."""
+        """Start the services in order."""
         self._show("stack", f"data in {self._choice.data}")
-        self._show_remote_parts()
-        if "demo" in self._choice.parts and settings.HEADGATE_ENV != "production":
+        self._show_remote_services()
+        if "demo" in self._choice.services and settings.HEADGATE_ENV != "production":
             self._start_demo()
         self._begin_druid()
         self._start_broker()
-        self.supervisor.run_once(self._parts.migrate())
+        self.supervisor.run_once(self._services.migrate())
         if self._state.demo_port:
             move_demo_source(port=self._state.demo_port)
         self._move_druid_destination()
-        password = make_operator() if self._choice.makes_login and "web" in self._choice.parts else None
+        password = make_operator() if self._choice.makes_login and "web" in self._choice.services else None
         self._start_others()
         self._await_druid()
         self._tell(is_ready=True)
@@ -92,19 +92,19 @@ class _Stack:
             self._show("login", f"user {OPERATOR}, password {password} (shown this once)")
         self._show("stack", "ready")
 
-    def _show_remote_parts(self) -> None:
-        for part in ("database", "broker", "lake"):
-            embedded = part in settings.HEADGATE_EMBEDDED
-            self._show("stack", f"{part}: {'embedded' if embedded else 'remote, as configured'}")
+    def _show_remote_services(self) -> None:
+        for service in ("database", "broker", "lake"):
+            embedded = service in settings.HEADGATE_EMBEDDED
+            self._show("stack", f"{service}: {'embedded' if embedded else 'remote, as configured'}")
         if self._druid is not None or "druid" in settings.HEADGATE_EMBEDDED:
             self._show("stack", "Druid: embedded")
         elif settings.HEADGATE_DRUID is not None:
             self._show("stack", "Druid: remote, as configured")
 
     def _begin_druid(self) -> None:
-        """Start Druid first, for it takes longest; the parts after it find its addresses told already."""
+        """Start Druid first, for it takes longest; the services after it find its addresses told already."""
         if self._druid is not None:
-            self._druid.parts = self._choice.parts
+            self._druid.services = self._choice.services
             self._druid_programs = self._druid.programs()
             self.supervisor.begin(self._druid_programs)
 
@@ -128,30 +128,30 @@ class _Stack:
             port = broker.free_port()
         kept.write_text(str(port))
         self._tell(demo_port=port)
-        self.supervisor.start([self._parts.demo(port=port)], patience_s=PATIENCE_S)
+        self.supervisor.start([self._services.demo(port=port)], patience_s=PATIENCE_S)
 
     def _start_broker(self) -> None:
-        if "broker" in self._choice.parts and "broker" in settings.HEADGATE_EMBEDDED:
+        if "broker" in self._choice.services and "broker" in settings.HEADGATE_EMBEDDED:
             port, password = broker.free_port(), broker.make_password()
             self._tell(broker_url=broker.make_url(port, password=password))
-            self.supervisor.start([self._parts.broker(port=port, password=password)], patience_s=PATIENCE_S)
+            self.supervisor.start([self._services.broker(port=port, password=password)], patience_s=PATIENCE_S)
 
     def _start_others(self) -> None:
         choice, programs = self._choice, []
-        if "web" in choice.parts:
-            programs.append(self._parts.web(host=choice.host, port=choice.port))
+        if "web" in choice.services:
+            programs.append(self._services.web(host=choice.host, port=choice.port))
             self._tell(web_url=programs[-1].says.removesuffix("admin/"))
-        if "workers" in choice.parts:
-            programs.extend(self._parts.workers())
-        if "worker" in choice.parts:
-            programs.append(self._parts.single_worker())
-        if "beat" in choice.parts:
-            programs.append(self._parts.beat())
+        if "workers" in choice.services:
+            programs.extend(self._services.workers())
+        if "worker" in choice.services:
+            programs.append(self._services.single_worker())
+        if "beat" in choice.services:
+            programs.append(self._services.beat())
         self.supervisor.start(programs, patience_s=PATIENCE_S)
-        if "flower" in choice.parts:  # last, for it asks the workers at its start
+        if "flower" in choice.services:  # last, for it asks the workers at its start
             port = broker.free_port()
             login = f"user {OPERATOR}, password in {choice.data / 'secrets' / 'flower_password'}"
-            self.supervisor.start([self._parts.flower(port=port, login=login)], patience_s=PATIENCE_S)
+            self.supervisor.start([self._services.flower(port=port, login=login)], patience_s=PATIENCE_S)
             self._tell(flower_url=f"http://127.0.0.1:{port}/")
 
     def _tell_pids(self, pids: dict[str, int]) -> None:

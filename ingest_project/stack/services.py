@@ -1,4 +1,4 @@
-"""The parts of a stack as programs: with which words each is started, and how one sees that it works."""
+"""The services of a stack as programs: with which words each is started, and how one sees that it works."""
 
 import http.client
 import socket
@@ -19,18 +19,18 @@ WORKER_GRACE_S = 30.0
 STOP_ORDER: Sequence[Sequence[str]] = (("beat", "flower", "demo"), ("web",), ("worker", *WORKERS), ("broker",))
 
 
-class Parts:
-    """Makes the programs of one data directory."""
+class Services:
+    """The programs of one data directory."""
 
     def __init__(self, *, data: Path) -> None:
-        """Take the data directory that every part is told."""
+        """Take the data directory that every service is told."""
         self._data = data
         self._environment = child_environment({"HEADGATE_DATA": str(data), "PYTHONUNBUFFERED": "1"})
         # A person's "terminate" hands unfinished work back after the soft shutdown, instead of waiting it out.
         self._worker_environment = self._environment | {"REMAP_SIGTERM": "SIGQUIT"}
 
     def broker(self, *, port: int, password: str) -> Program:
-        """Return the embedded broker; it is the one part that may save its data where the supervisor was killed."""
+        """Return the embedded broker; it is the one service that may save its data where the supervisor was killed."""
         server = broker.find_server()
         config = broker.write_config(self._data / "broker", port=port, password=password)
         return Program(

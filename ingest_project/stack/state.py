@@ -1,4 +1,4 @@
-"""What a running stack tells the other processes of its data directory: `<data>/run/stack.json`.
+"""State of a running stack, told to the other processes of its data directory: `<data>/run/stack.json`.
 
 The supervisor holds a lock beside the file for as long as it lives, whatever ends it; the file counts only then.
 """
@@ -18,12 +18,12 @@ LOCK_PATIENCE_S = 1.0
 
 
 class StackState(BaseModel):
-    """Where the parts of a running stack are found."""
+    """Services of a running stack, and where they are found."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     pid: int
-    parts: tuple[str, ...]
+    services: tuple[str, ...] = ()
     is_ready: bool = False
     broker_url: str | None = None
     web_url: str | None = None

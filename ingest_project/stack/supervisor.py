@@ -1,4 +1,4 @@
-"""The supervisor: starts the parts in order, says when each is ready, restarts what ends, stops all in order.
+"""The supervisor: starts the services in order, says when each is ready, restarts what ends, stops all in order.
 
 One thread and one loop. Whatever ends it, nothing is left: the kernel tells its children (`parents.py`).
 """
@@ -15,8 +15,8 @@ from ingest_project.stack.processes import Child, Program
 TICK_S = 0.1
 
 
-class PartFailedError(Exception):
-    """A part ended or did not become ready while the stack was starting."""
+class ServiceFailedError(Exception):
+    """A service ended or did not become ready while the stack was starting."""
 
 
 class StopRequested(Exception):  # noqa: N818 - a signal, not an error
@@ -24,7 +24,7 @@ class StopRequested(Exception):  # noqa: N818 - a signal, not an error
 
 
 class Supervisor:
-    """Runs programs until it is told to stop."""
+    """Programs that are kept running until it is told to stop."""
 
     def __init__(self, *, show: Callable[[str, str], None], on_change: Callable[[dict[str, int]], None]) -> None:
         """Take where lines go (name, text) and who is told the process ids when they change."""
@@ -65,7 +65,7 @@ class Supervisor:
             self._start(child)
 
     def wait_ready(self, programs: Sequence[Program], *, patience_s: float) -> None:
-        """Return when programs that were begun are all ready; PartFailedError where one ends, or is not in time."""
+        """Return when programs that were begun are all ready; ServiceFailedError where one ends, or is not in time."""
         children = [child for child in self._children if child.program in programs]
         deadline = time.monotonic() + patience_s
         while not all(child.is_ready for child in children):
@@ -78,7 +78,7 @@ class Supervisor:
                     raise self._failed(child, f"was not ready after {patience_s:.0f} s")
 
     def run_once(self, program: Program) -> None:
-        """Run a program to its end; PartFailedError where that is not code 0."""
+        """Run a program to its end; ServiceFailedError where that is not code 0."""
         child = Child(program, is_ready=True)
         self._children.append(child)
         self._start(child)
@@ -111,7 +111,7 @@ class Supervisor:
                     self._start(child)
 
     def stop(self, order: Sequence[Sequence[str]]) -> None:
-        """Stop the parts, one group after another; what does not end in its time is killed before the next group."""
+        """Stop the services, one group after another; what does not end in its time is killed before the next group."""
         for names in order:
             group = [child for child in self._children if child.name in names]
             for child in group:
@@ -132,13 +132,13 @@ class Supervisor:
             self._read(child)
             self._close_log(child)
 
-    def _failed(self, child: Child, what: str) -> PartFailedError:
-        """Return the error that ends a start, after showing what a quiet part said last."""
+    def _failed(self, child: Child, what: str) -> ServiceFailedError:
+        """Return the error that ends a start, after showing what a quiet service said last."""
         if child.log is None:
-            return PartFailedError(f"{child.name} {what}; see its lines above")
+            return ServiceFailedError(f"{child.name} {what}; see its lines above")
         for line in child.log.last_lines():
             self._show(child.name, line)
-        return PartFailedError(f"{child.name} {what}; see its last lines above, and all of them in {child.log.path}")
+        return ServiceFailedError(f"{child.name} {what}; see its last lines above, and all of them in {child.log.path}")
 
     def _start(self, child: Child) -> None:
         descriptor = child.start(now=time.monotonic())

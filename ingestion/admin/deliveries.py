@@ -48,7 +48,7 @@ class DeliveryAdmin(ReadOnly, WithButtons):
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": ("is_redelivery", "needs_abort")}),
-        ("Books", {"fields": ("inserted", "updated", "unchanged", "rejected", "counted")}),
+        ("Control totals", {"fields": ("inserted", "updated", "unchanged", "rejected", "counted")}),
         (
             "Work",
             {
@@ -116,7 +116,7 @@ def _describe(delivery: Delivery) -> dict[str, Any]:
         "task": task,
         "task_address": f"{tasks}?log={task}",
         "console": housekeeping.outside_task_link(delivery.destination, task) if task else "",
-        "refused_address": f"{rejected}?outcome=refused",
+        "rejected_address": f"{rejected}?outcome=rejected_by_destination",
         "is_live": delivery.state in OPEN_DELIVERY_STATES,
         "is_retried_with_run": delivery.run.state == RunState.PARTIAL and delivery.state in UNDELIVERED_STATES,
     }

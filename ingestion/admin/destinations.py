@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path, reverse
 from django.utils.safestring import SafeString
+from django.views.generic import RedirectView
 
 from ingestion.admin.configured import ConfiguredAdmin
 from ingestion.admin.display import list_address, show_state
@@ -21,7 +22,7 @@ from ingestion.runs.read.destinations import DestinationHealth, address_of, heal
 from ingestion.runs.start import probing
 
 _LABELS = {
-    "fill": "Fill",
+    "redeliver": "Redeliver",
     "compact": "Compact",
     "retain": "Retain",
     "schema": "Schema",
@@ -69,7 +70,8 @@ class DestinationAdmin(ConfiguredAdmin):
             )
             for name in _LABELS
         ]
-        return [*own, *super().get_urls()]
+        fill = RedirectView.as_view(pattern_name="admin:ingestion_destination_redeliver")  # its older name
+        return [*own, path("<path:object_id>/fill/", fill), *super().get_urls()]
 
     def operation_view(self, request: HttpRequest, object_id: str, operation: str) -> HttpResponse:
         """Return the page on which the operation is planned, confirmed and done."""
@@ -132,7 +134,7 @@ def _health(row: Any) -> DestinationHealth:
 
 def _describe(destination: Destination, *, may_change: bool) -> dict[str, Any]:
     own = {"destination__id__exact": destination.pk}
-    possible = {"fill", *housekeeping.operations_of(destination.kind)}
+    possible = {"redeliver", *housekeeping.operations_of(destination.kind)}
     shown = {"schema", "tasks"} if not may_change else set(_LABELS)
     return {
         "destination": destination,

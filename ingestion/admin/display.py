@@ -44,7 +44,7 @@ def show_duration(begun_at: datetime | None, ended_at: datetime | None) -> str:
 
 
 def show_books(run: Run) -> SafeString:
-    """Return the run's books as one line: fetched = accepted + rejected + duplicate + filtered."""
+    """Return the run's control totals as one line: fetched = accepted + rejected + duplicate + filtered."""
     line = format_html(
         "{} = {} + {} + {} + {}",
         *(f"{value:,}" for value in (run.fetched, run.accepted, run.rejected, run.duplicate, run.filtered)),

@@ -1,4 +1,4 @@
-"""Filling, tidying up and emptying a destination: what would be done is shown first, then it is done."""
+"""Housekeeping of a destination: redelivery, compaction, retention, removal: what would be done is shown first, then it is done."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ def _asked_for(request: HttpRequest, destination: Destination) -> Any:
 
 def _seen_at(destination: Destination, operation: Operation, pipeline: Pipeline) -> str:
     """Return the address of the page that shows what has become of it."""
-    if operation.name == "fill":
+    if operation.name == "redeliver":
         filters = {"destination__id__exact": destination.pk, "run__pipeline__id__exact": pipeline.pk}
         return list_address(Delivery, **filters)
     return reverse("admin:ingestion_destination_change", args=(destination.pk,))
@@ -149,7 +149,7 @@ def _plan_redelivery(destination: Destination, asked: Asked) -> Work:
     return Work(lines, f"Deliveries: {len(runs)}.")
 
 
-def _fill(destination: Destination, asked: Asked, by: str) -> Work:
+def _redeliver(destination: Destination, asked: Asked, by: str) -> Work:
     made = redelivery.redeliver_everything(asked["pipeline"], destination, by=by)
     return Work((), f"Deliveries begun: {len(made)}.")
 
@@ -174,13 +174,13 @@ OPERATIONS = {
     operation.name: operation
     for operation in (
         Operation(
-            "fill",
-            "Fill",
+            "redeliver",
+            "Redeliver everything",
             "Brings what a pipeline has published, and the destination lacks, there: from the lake, the oldest run "
             "first. The source is not asked.",
             "Deliver them",
             _plan_redelivery,
-            _fill,
+            _redeliver,
         ),
         Operation(
             "compact",
@@ -205,7 +205,7 @@ OPERATIONS = {
         Operation(
             "drop",
             "Drop",
-            "Removes all rows of a pipeline from the destination. The lake keeps them: Fill brings them back.",
+            "Removes all rows of a pipeline from the destination. The lake keeps them: Redeliver brings them back.",
             "Remove all of it",
             lambda destination, asked: _work(housekeeping.drop(destination, asked["pipeline"], dry_run=True)),
             _drop,

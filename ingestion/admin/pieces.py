@@ -36,7 +36,7 @@ class PartitionAdmin(ReadOnly):
     fieldsets = (
         (None, {"fields": ("of_run", ("lane", "link"), "label", "stage", "shown_state", "code", "message")}),
         (
-            "Books",
+            "Control totals",
             {"fields": ("expected_records", "fetched", "accepted", "rejected", "duplicate", "filtered", "raw_size")},
         ),
         ("Work", {"fields": ("attempt", "fence", "lease_until", "not_before", "sent_at", "finished_at")}),

@@ -1,4 +1,4 @@
-"""The rejected, duplicate and refused rows of a run: seen page by page, filtered, and downloaded."""
+"""Rows of a run that a contract or a destination rejected, and duplicates: seen page by page, filtered, and downloaded."""
 
 from itertools import chain
 from typing import Any
@@ -11,7 +11,14 @@ from django.template.response import TemplateResponse
 
 from ingestion.models import Run
 from ingestion.ports.errors import IngestError
-from ingestion.runs.read.quarantine import FORMATS, OUTCOMES, count_rules, download_rejected, page_rejected
+from ingestion.runs.read.quarantine import (
+    FORMATS,
+    OUTCOMES,
+    RENAMED_OUTCOMES,
+    count_rules,
+    download_rejected,
+    page_rejected,
+)
 from ingestion.toolkit.redact import redact
 
 PAGE_ROWS = 50
@@ -30,7 +37,10 @@ class RejectedFilter(forms.Form):
 
 def show_rejected(request: HttpRequest, run: Run, context: dict[str, Any]) -> HttpResponseBase:
     """Return a page of rows with the rules they broke, or all that are asked for as a file."""
-    form = RejectedFilter(request.GET)
+    asked = request.GET.dict()
+    form = RejectedFilter(
+        {**asked, "outcome": RENAMED_OUTCOMES.get(asked.get("outcome", ""), asked.get("outcome", ""))}
+    )
     wanted = {name: value or None for name, value in (form.cleaned_data if form.is_valid() else {}).items()}
     rows: list[dict[str, Any]] = []
     rules: dict[str, int] = {}

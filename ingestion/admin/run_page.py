@@ -27,7 +27,7 @@ EVENTS_SHOWN = 50
 
 
 def describe_run(run: Run) -> dict[str, Any]:
-    """Return the run's books, stages, what it waits for, and its pieces with links to the rest of them."""
+    """Return the run's control totals, stages, what it waits for, and its pieces with links to the rest of them."""
     progress = measure_progress(run)
     own = {"run__id__exact": run.pk}
     deliveries = _deliveries(run)

@@ -45,7 +45,7 @@ class RunAdmin(ReadOnly, WithButtons):
 
     change_form_template = "admin/ingestion/run/change_form.html"
     list_display = (
-        "id", "of_pipeline", "shown_state", "books", "progress", "priority", "trigger", "created_at", "duration", "code",
+        "id", "of_pipeline", "shown_state", "totals", "progress", "priority", "trigger", "created_at", "duration", "code",
     )  # fmt: skip
     list_display_links = ("id",)
     list_filter = ("state", "pipeline", "trigger", "priority")
@@ -113,8 +113,8 @@ class RunAdmin(ReadOnly, WithButtons):
         return show_state(run.state)
 
     @admin.display(description="Fetched = accepted + rejected + duplicate + filtered")
-    def books(self, run: Run) -> SafeString:
-        """Return the run's books."""
+    def totals(self, run: Run) -> SafeString:
+        """Return the run's control totals."""
         return show_books(run)
 
     @admin.display(description="Partitions")

@@ -1,4 +1,4 @@
-"""The two addresses of an earlier system whose clients go on working: a file is sent, and its state is asked for."""
+"""Legacy addresses, of an earlier system whose clients go on working: a file is sent, and its state is asked for."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -23,7 +23,7 @@ from ingestion.runs.start.waiting import explain_waiting
 
 
 class TaskStatus(StrEnum):
-    """The earlier system's words."""
+    """State words of the legacy addresses."""
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
@@ -41,7 +41,7 @@ _WORDS = {
     RunState.CANCELLED: TaskStatus.CANCELLED,
 }
 WORDS: dict[str, TaskStatus] = {state: _WORDS.get(state, TaskStatus.PROCESSING) for state in RunState}
-"""The state of a run in the earlier system's words."""
+"""The state of a run in the words of the legacy addresses."""
 _SENTENCES = {
     TaskStatus.PENDING: "The file is stored and waits for a worker.",
     TaskStatus.PROCESSING: "The file is being worked on.",
@@ -53,7 +53,7 @@ _SECTIONS = {"objects": "s3", "druid": "druid"}
 
 
 class FieldsSerializer(serializers.Serializer[Any]):
-    """What comes with a file. Fields that are not known here are passed over: earlier clients may send more."""
+    """What comes with a file. Fields that are not known here are passed over: legacy clients may send more."""
 
     datasource_name = serializers.CharField(
         required=False,
@@ -134,7 +134,7 @@ class UploadView(View):
 
     @operation(
         "ingest_upload",
-        "Send a file (address of an earlier system)",
+        "Send a file (legacy address)",
         description=(
             "Stores the file, finds or makes the pipeline that the fields name, with a contract drafted from the data, "
             "and runs it into all its destinations. `/api/v1/uploads` does the same and tells more."
@@ -159,7 +159,7 @@ class UploadView(View):
 class StatusView(View):
     """Tells how far a file is."""
 
-    @operation("ingest_status", "Show a task (address of an earlier system)", responses=StatusSerializer)
+    @operation("ingest_status", "Show a task (legacy address)", responses=StatusSerializer)
     def get(self, request: Request, id: int) -> Response:
         """Return the task's state, counts and deliveries."""
         run = get_object_or_404(_detailed(), pk=id)
@@ -186,8 +186,8 @@ def _task(request: Request, run: Run) -> dict[str, Any]:
 
 def _everything(request: Request, run: Run) -> dict[str, Any]:
     progress = measure_progress(run)
-    books = count_rows(run)
-    fetched = books.pop("fetched")
+    totals = count_rows(run)
+    fetched = totals.pop("fetched")
     places = [
         _place(delivery)
         for delivery in Delivery.objects.filter(run=run).select_related("destination").order_by("destination__name")
@@ -202,8 +202,8 @@ def _everything(request: Request, run: Run) -> dict[str, Any]:
         "progress": percent_done(run, progress),
         "rows": {
             "total": fetched if run.is_terminal else progress.expected_records,
-            "processed": sum(books.values()),
-            **books,
+            "processed": sum(totals.values()),
+            **totals,
         },
         **sections,
         "deliveries": places,

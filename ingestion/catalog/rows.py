@@ -11,30 +11,26 @@ from decimal import Decimal
 from typing import Any, BinaryIO
 
 import polars as pl
-import pyarrow.parquet as pq
 
+from ingestion.ports.publication import PartView
 from ingestion.ports.schema import ContractBody
+from ingestion.toolkit.clean.reader import PartFile
 
 HASH_HEX_DIGITS = 32  # 128 bits
-BATCH_BYTES = 8 << 20
 LARGEST_BATCH_ROWS = 20_000
 
 
-def read_rows(source: BinaryIO, *, contract: ContractBody, logical_time: datetime) -> Iterator[pl.DataFrame]:
+def read_rows(
+    source: BinaryIO, part: PartView, *, contract: ContractBody, logical_time: datetime
+) -> Iterator[pl.DataFrame]:
     """Yield the part's rows as frames of key_hash, record_hash, event_time (text) and record (JSON text).
 
     A frame holds at most 20,000 rows and about 8 MB, whatever the part's size. `event_time` is the value of the
     contract's time column, null where the row has none; without such a column it is `logical_time`.
     """
-    file = pq.ParquetFile(source)
-    metadata = file.metadata
-    uncompressed_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    row_bytes = max(1, uncompressed_bytes // max(1, metadata.num_rows))
-    batch_rows = max(1, min(LARGEST_BATCH_ROWS, BATCH_BYTES // row_bytes))
-    for batch in file.iter_batches(batch_size=batch_rows):
-        frame = pl.from_arrow(batch)
-        assert isinstance(frame, pl.DataFrame)  # noqa: S101 (a batch has columns)
-        yield _as_rows(frame, contract=contract, logical_time=logical_time)
+    file = PartFile(source, key=part.key, rows=part.rows)
+    for _, batch in file.batches(rows=LARGEST_BATCH_ROWS):
+        yield _as_rows(pl.DataFrame(batch), contract=contract, logical_time=logical_time)
 
 
 def hash_key(values: tuple[Any, ...]) -> str:

@@ -21,7 +21,7 @@ from ingestion.models import (
     Run,
     RunState,
 )
-from ingestion.ports.errors import Cancelled, LeaseLost, SinkRejected, SinkUnavailable, StoreCorrupt
+from ingestion.ports.errors import Cancelled, LeaseLost, SinkRejected, SinkUnavailable
 from ingestion.ports.publication import DeliveryView, PartView, Receipt
 from ingestion.toolkit.failpoints import failpoint
 
@@ -132,7 +132,8 @@ class DatabaseCatalog:
         batch_size, pulse = BatchSize(), self._pulse()
         row_count = 0
         with open_part() as source:
-            for frame in read_rows(source, contract=delivery.contract, logical_time=_timestamp(delivery.logical_time)):
+            logical_time = _timestamp(delivery.logical_time)
+            for frame in read_rows(source, part, contract=delivery.contract, logical_time=logical_time):
                 rows = _with_place(frame, loading)
                 while rows.height:
                     batch, rows = rows.head(batch_size.rows), rows.slice(batch_size.rows)
@@ -140,8 +141,6 @@ class DatabaseCatalog:
                         _write_batch(batch, loading)
                     row_count += batch.height
                     pulse.beat()
-        if row_count != part.rows:
-            raise StoreCorrupt("store.corrupt", key=part.key, detail=f"{row_count} rows instead of {part.rows}")
         if not _held(loading).update(row_count=row_count, is_complete=True):
             raise LeaseLost
 

@@ -15,7 +15,7 @@ from ingestion.models.runs import Run
 
 
 class CatalogState(models.Model):
-    """What readers of one pipeline's records see now."""
+    """The publication that readers of one pipeline's records see now."""
 
     pipeline = models.OneToOneField(Pipeline, on_delete=models.CASCADE, primary_key=True, related_name="catalog_state")
     current = models.PositiveBigIntegerField(default=0)

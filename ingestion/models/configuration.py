@@ -1,4 +1,4 @@
-"""What people configure: sources, destinations, contracts, pipelines, schedules."""
+"""The configuration by people: sources, destinations, contracts, pipelines, schedules."""
 
 from django.conf import settings
 from django.core.validators import RegexValidator
@@ -64,7 +64,7 @@ class Contract(models.Model):
 
 
 class Priority(models.IntegerChoices):
-    """How soon a run gets a worker slot; higher first."""
+    """The order in which a run gets a worker slot; higher first."""
 
     LOW = 1
     NORMAL = 5
@@ -76,7 +76,7 @@ class Pipeline(Configured):
     """Source + stream + query -> contract -> destinations."""
 
     class Mode(models.TextChoices):
-        """Whether a run reads everything or what is new, and so whether it replaces or adds."""
+        """A run that reads everything replaces; one that reads what is new adds."""
 
         FULL_REFRESH = "full_refresh"
         INCREMENTAL = "incremental"
@@ -125,7 +125,7 @@ class Schedule(models.Model):
     """When a pipeline runs by itself; evaluated by one beat tick."""
 
     class MissedPolicy(models.TextChoices):
-        """What happens to slots that passed while nothing ran."""
+        """The fate of slots that passed while nothing ran."""
 
         SKIP = "skip"
         RUN_ONCE = "run_once"

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Leased(models.Model):
-    """A row that is worked on by one owner at a time; written only by `runs.work.leases` and `runs.work.transitions`.
+    """A row that is worked on by one owner at a time; written only by `runs.work.leases` and `runs.work.states`.
 
     `fence` grows with every claim and every revocation; a write that names an older number changes nothing.
     `attempt` counts claims since the last progress. All times are the database's.

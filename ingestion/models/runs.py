@@ -1,4 +1,4 @@
-"""What happens: runs, their partitions, parts and events."""
+"""The history: runs, their partitions, parts and events."""
 
 from django.db import models
 from django.db.models import Q
@@ -44,7 +44,7 @@ class Run(Leased):
     """One execution of a pipeline."""
 
     class Trigger(models.TextChoices):
-        """Who asked for the run."""
+        """The party that asked for the run."""
 
         API = "api"
         ADMIN = "admin"
@@ -157,7 +157,7 @@ class Part(models.Model):
     """One immutable object in the lake; the row decides which object counts."""
 
     class Zone(models.TextChoices):
-        """What the object holds."""
+        """The content of the object."""
 
         RAW = "raw"
         CLEAN = "clean"
@@ -224,7 +224,7 @@ class RunEvent(models.Model):
 
 
 class Checkpoint(models.Model):
-    """How far a pipeline has read; moves only when a run is published."""
+    """The place up to which a pipeline has read; moves only when a run is published."""
 
     pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="checkpoints")
     stream = models.CharField(max_length=100)

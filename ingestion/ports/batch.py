@@ -1,4 +1,4 @@
-"""What travels between the stages: queries, partitions, pages, raw records."""
+"""Values that travel between the stages: queries, partitions, pages, raw records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class StoredInput:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to ask a source for."""
+    """A question to a source."""
 
     stream: str
     filter: str | None = None

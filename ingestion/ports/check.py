@@ -17,7 +17,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found, in the order it looked; the first finding that is not ok names the failing layer."""
+    """The findings of a check, in the order it looked; the first finding that is not ok names the failing layer."""
 
     findings: tuple[Finding, ...] = field(default=())
 

@@ -1,4 +1,4 @@
-"""What a plugin is handed to cause effects with; nothing else of the core reaches it."""
+"""The context: all that a plugin is handed to cause effects with; nothing else of the core reaches it."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -80,7 +80,7 @@ class Limiter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store knows of one object; `sha256` is None where the store was not told."""
+    """The facts that a store knows of one object; `sha256` is None where the store was not told."""
 
     key: str
     size_bytes: int

@@ -8,9 +8,9 @@
     │   ├── RateLimited          try again after `retry_after_s`, the attempt does not count
     │   └── SinkUnavailable      try again later, the attempt counts
     ├── Rejected
-    │   ├── SourceRejected       the source refuses this request; the partition fails
+    │   ├── SourceRejected       the source rejects this request; the partition fails
     │   ├── SourceChanged        the source is not what it was; the partition fails
-    │   ├── SinkRejected         the destination refuses this delivery; the delivery fails
+    │   ├── SinkRejected         the destination rejects this delivery; the delivery fails
     │   └── StoreCorrupt         stored bytes are missing or differ from their hash; the work fails
     ├── RowsRejected         rows go to quarantine, the work goes on
     └── Refused              a use case may not be done now (conflict, limit, not found)
@@ -78,11 +78,11 @@ class SinkUnavailable(Retryable):
 
 
 class Rejected(IngestError):
-    """The other side has decided; the same call will be refused again."""
+    """The other side has decided; the same call will be rejected again."""
 
 
 class SourceRejected(Rejected):
-    """The source refuses this request."""
+    """The source rejects this request."""
 
 
 class SourceChanged(Rejected):
@@ -90,11 +90,11 @@ class SourceChanged(Rejected):
 
 
 class SinkRejected(Rejected):
-    """The destination refuses this delivery."""
+    """The destination rejects this delivery."""
 
 
 def count_mismatch(destination: str, *, stage: str, found: int, expected: int) -> SinkRejected:
-    """Return the refusal that names the stage of a delivery after which rows are missing, and how many."""
+    """Return the error that names the stage of a delivery after which rows are missing, and how many."""
     counts = {"found": found, "expected": expected, "short": expected - found}
     return SinkRejected("sink.count_mismatch", destination=destination, stage=stage, **counts)
 

@@ -11,7 +11,7 @@ from ingestion.ports.sink import Sink
 
 @dataclass(frozen=True, slots=True)
 class Housekeeping:
-    """What a piece of housekeeping did, or in a dry run would do: a line each, and what it comes to."""
+    """The outcome of a piece of housekeeping, done or only planned in a dry run: a line each, and what it comes to."""
 
     actions: tuple[str, ...] = ()
     object_count: int = 0

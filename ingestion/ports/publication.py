@@ -9,7 +9,7 @@ from ingestion.ports.schema import ContractBody
 
 
 class WriteMode(StrEnum):
-    """What a publication does with the rows of earlier ones."""
+    """The treatment that a publication gives the rows of earlier ones."""
 
     REPLACE = "replace"
     APPEND = "append"
@@ -17,7 +17,7 @@ class WriteMode(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """How far one run is on its way into one destination."""
+    """The state of one run on its way into one destination."""
 
     PLANNED = "planned"
     STAGED = "staged"
@@ -50,7 +50,7 @@ class PartView:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a run publishes: every clean part, in (lane, link, seq) order, and how to understand it.
+    """The publication of a run: every clean part, in (lane, link, seq) order, and how to understand it.
 
     The column `_run` in the parts names the run that read the rows. That is another one where a publication is made
     again (a roll back), so a destination that tells runs apart writes `run_id` in its place.
@@ -105,9 +105,9 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a destination took: rows by what became of them; accepted = the sum of the four counts.
+    """The rows that a destination took, by what became of them; accepted = the sum of the four counts.
 
-    `rejections` names the refused rows, one each, in the receipt of a commit; they go to quarantine.
+    `rejections` names the rejected rows, one each, in the receipt of a commit; they go to quarantine.
     """
 
     inserted: int = 0

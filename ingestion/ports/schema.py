@@ -22,7 +22,7 @@ class ColumnType(StrEnum):
 
 
 class ExtraColumns(StrEnum):
-    """What happens to a column that the contract does not name."""
+    """The fate of a column that the contract does not name."""
 
     KEEP = "keep"
     DISCARD = "discard"

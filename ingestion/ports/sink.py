@@ -13,26 +13,26 @@ from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, P
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a sink can do, so that the engine asks for it and not for its name."""
+    """The abilities of a sink, so that the engine asks for it and not for its name."""
 
     write_modes: frozenset[WriteMode]
     formats: frozenset[str] = frozenset({"parquet"})
     is_transactional: bool = False
     needs_lake: bool = True
     orders_runs: bool = False
-    """Whether it takes several runs of a pipeline at once, in any order, and lets none of them undo a newer one."""
+    """It takes several runs of a pipeline at once, in any order, and lets none of them undo a newer one."""
     resumes_commit: bool = True
-    """Whether a commit that stops half way goes on there when it is called again. One that begins anew (a single
+    """A commit that stops half way goes on there when it is called again. One that begins anew (a single
     transaction) must not be stopped at the end of a worker slot: it would never be done."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitStep:
-    """One step of a commit: the state reached, when to look again, and the receipt once there is one.
+    """One step of a commit: the state reached, when to poll next, and the receipt once there is one.
 
     `refs` are added to the delivery's and stored before anything is done on the strength of the step: a sink that is
     about to cause an outside effect returns what names it first, with next_poll_s 0, and causes it in the next call.
-    PUBLISHED_NOT_LOADED ends the delivery for its run: the rows are there and no reader sees them; a retry looks again.
+    PUBLISHED_NOT_LOADED ends the delivery for its run: the rows are there and no reader sees them; a retry polls again.
     """
 
     state: DeliveryState
@@ -40,7 +40,7 @@ class CommitStep:
     receipt: Receipt | None = None
     refs: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-    """What a person should read about it in the run's log."""
+    """A line for a person, in the run's log."""
 
 
 @runtime_checkable
@@ -70,7 +70,7 @@ class Sink(Protocol):
         ...
 
     def commit(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> CommitStep:
-        """Make the staged rows visible, or look how far that is. Idempotent."""
+        """Make the staged rows visible, or see how far that is. Idempotent."""
         ...
 
     def count(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> int:
@@ -84,7 +84,7 @@ class Sink(Protocol):
 
 @runtime_checkable
 class PollingSink(Sink, Protocol):
-    """A sink that can look at many deliveries with one question to the destination."""
+    """A sink that can poll many deliveries with one question to the destination."""
 
     def poll(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:
         """Return what the destination says of these deliveries now, by delivery id; one it does not know is left out."""

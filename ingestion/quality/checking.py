@@ -1,4 +1,4 @@
-"""One table against one contract: cast, find what is broken, split, keep the books.
+"""One table against one contract: cast, find what is broken, split, keep the control totals.
 
 This module is imported by functions that hold data already.
 """

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The books of one table: fetched = accepted + rejected + duplicate + filtered."""
+    """Control totals of one table: fetched = accepted + rejected + duplicate + filtered."""
 
     fetched: int
     accepted: int
@@ -20,7 +20,7 @@ class Counts:
     def __post_init__(self) -> None:
         parts = self.accepted + self.rejected + self.duplicate + self.filtered
         if self.fetched != parts:
-            msg = f"the books do not balance: {self}"
+            msg = f"the control totals do not balance: {self}"
             raise AssertionError(msg)
 
 

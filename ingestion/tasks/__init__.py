@@ -1,4 +1,4 @@
-"""What a worker can be asked to do: ids in, one use case called. Names are fixed for ever."""
+"""The tasks of the workers: ids in, one use case called. Names are fixed for ever."""
 
 from ingestion.tasks.deliveries import abort_delivery, deliver, load, publish_run
 from ingestion.tasks.partitions import fetch, validate

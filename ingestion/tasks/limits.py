@@ -20,11 +20,11 @@ def is_granted(task: Task[Any, Any], queue: str) -> bool:
         return True
     try:
         limiter.acquire(queue_key(queue))
-    except Retryable as refusal:
+    except Retryable as limited:
         kwargs = {name: value for name, value in (task.request.kwargs or {}).items() if isinstance(value, int)}
         call = TaskMessage(str(task.name), kwargs)
         dispatch.send_as_is(
-            call, priority=task.request.delivery_info.get("priority"), countdown_s=refusal.retry_after_s or 5.0
+            call, priority=task.request.delivery_info.get("priority"), countdown_s=limited.retry_after_s or 5.0
         )
         return False
     return True

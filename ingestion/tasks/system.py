@@ -12,7 +12,7 @@ from ingestion.runs.start import schedules
 
 @shared_task(name="ingestion.reconcile")
 def reconcile(**_: Any) -> None:
-    """Mend what was lost."""
+    """Repair what was lost."""
     if "reconciler" not in settings.HEADGATE_SWITCH_OFF:
         reconciler.reconcile()
 

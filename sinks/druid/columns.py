@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ingestion.ports.batch import CLEAN_COLUMNS, PAGE, PART, ROW, RUN
-from ingestion.ports.schema import ColumnType, ContractBody
+from ingestion.ports.batch import CLEAN_COLUMNS
+from ingestion.ports.schema import ContractBody
+from ingestion.toolkit.clean.kinds import LINEAGE, Kind, declared_kinds, kind_of_arrow
 
 LONGEST_NAME = 128
 RESERVED = "__headgate"
@@ -33,24 +34,19 @@ class DruidType(StrEnum):
     JSON = "json"
 
 
-_DECLARED = {
-    ColumnType.INTEGER: DruidType.LONG,
-    ColumnType.NUMBER: DruidType.DOUBLE,
-    ColumnType.BOOLEAN: DruidType.LONG,
-    ColumnType.DATE: DruidType.LONG,
-    ColumnType.DATETIME: DruidType.LONG,
-    ColumnType.OBJECT: DruidType.JSON,
-    ColumnType.ARRAY: DruidType.JSON,
+_TYPES = {
+    Kind.TEXT: DruidType.STRING,
+    Kind.INTEGER: DruidType.LONG,
+    Kind.UNSIGNED: DruidType.STRING,  # does not fit into a long
+    Kind.NUMBER: DruidType.DOUBLE,
+    Kind.BOOLEAN: DruidType.LONG,
+    Kind.DATE: DruidType.LONG,
+    Kind.TIMESTAMP: DruidType.LONG,
+    Kind.JSON: DruidType.JSON,
+    Kind.NOTHING: DruidType.STRING,
 }
-_OWN = {RUN: DruidType.LONG, PART: DruidType.STRING, ROW: DruidType.LONG, PAGE: DruidType.LONG}
-_FOUND = {
-    "int64": DruidType.LONG,
-    "int32": DruidType.LONG,
-    "double": DruidType.DOUBLE,
-    "bool": DruidType.LONG,
-    "date32[day]": DruidType.LONG,
-}
-_TEXTS = frozenset({"string", "large_string", "string_view", "null"})
+_TEXTS = frozenset({Kind.TEXT, Kind.NOTHING})
+_OWN = {name: _TYPES[kind] for name, kind in LINEAGE.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +59,13 @@ class DruidColumn:
     is_declared: bool = True
 
 
-def type_of_arrow(kind: str) -> DruidType:
-    """Return the type that a column of our parts gets by its Arrow type; uint64 does not fit into a long."""
-    if kind.startswith("timestamp"):
-        return DruidType.LONG
-    return _FOUND.get(kind, DruidType.STRING)
-
-
-def types_of_part(contract: ContractBody, kinds: Mapping[str, str]) -> dict[str, DruidType]:
+def types_of_part(contract: ContractBody, arrow_types: Mapping[str, str]) -> dict[str, DruidType]:
     """Return the types of a part's columns: as its own contract declares them, else by their Arrow types."""
-    declared = {column.name: _DECLARED.get(column.type, DruidType.STRING) for column in contract.columns}
-    return {name: declared.get(name) or type_of_arrow(kind) for name, kind in kinds.items()}
+    declared = declared_kinds(contract.columns)
+    return {
+        name: _TYPES[declared.get(name) or kind_of_arrow(arrow_type) or Kind.TEXT]
+        for name, arrow_type in arrow_types.items()
+    }
 
 
 def druid_columns(contract: ContractBody, parts: Iterable[Mapping[str, DruidType]]) -> tuple[DruidColumn, ...]:
@@ -84,7 +76,7 @@ def druid_columns(contract: ContractBody, parts: Iterable[Mapping[str, DruidType
     (whole numbers in what is a number now stay numbers). Names that Druid cannot bear are changed, always in the
     same way, and stay unique.
     """
-    types = {column.name: _DECLARED.get(column.type, DruidType.STRING) for column in contract.columns}
+    types = {name: _TYPES[kind] for name, kind in declared_kinds(contract.columns).items()}
     declared = set(types)
     for part in parts:
         for name, kind in part.items():
@@ -121,14 +113,16 @@ def is_changed(columns: Iterable[DruidColumn]) -> bool:
     return any(column.source != column.name for column in columns)
 
 
-def can_be_read_as_parquet(columns: Iterable[DruidColumn], kinds: Iterable[Mapping[str, str]]) -> bool:
-    """Return whether Druid reads our Parquet files as the columns say: under their names, and text only from text.
+def can_be_read_as_parquet(columns: Iterable[DruidColumn], parts: Iterable[Mapping[str, str]]) -> bool:
+    """Return whether Druid reads Parquet files of these Arrow types as the columns say: text only from text.
 
     What it makes of other values in a column of text (a uint64, a moment) is not what we would write.
     """
-    columns, kinds = tuple(columns), tuple(kinds)
+    columns, parts = tuple(columns), tuple(parts)
     texts = [column.source for column in columns if column.type is DruidType.STRING]
-    return not is_changed(columns) and all(part.get(name, "null") in _TEXTS for part in kinds for name in texts)
+    return not is_changed(columns) and all(
+        kind_of_arrow(part[name]) in _TEXTS for part in parts for name in texts if name in part
+    )
 
 
 def columns_hash(columns: Sequence[DruidColumn]) -> str:

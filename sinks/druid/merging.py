@@ -14,22 +14,22 @@ This module imports duckdb, polars and pyarrow; so it is imported by the functio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingestion.ports.batch import CLEAN_COLUMNS, RUN
 from ingestion.ports.context import Context
-from ingestion.ports.errors import Cancelled, StoreCorrupt
+from ingestion.ports.errors import Cancelled
 from ingestion.ports.publication import Manifest, PartView
+from ingestion.toolkit.clean.reader import PartFile, open_part
 from ingestion.toolkit.scratch import scratch_folder
 from sinks.druid.columns import RESERVED, DruidColumn, DruidType, types_of_part
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import Interval, chunk_of, merge_intervals, milliseconds, widen
-from sinks.druid.rows import BATCH_ROWS, PartStats, frame_as_json, milliseconds_of, read_stats
+from sinks.druid.rows import WIDE_BATCH_ROWS, PartStats, frame_as_json, milliseconds_of, read_stats
 
 MEMORY_LIMIT = "1GB"
 TIME_KEY = f"{RESERVED}_time"
@@ -149,20 +149,16 @@ class Merge:
     def _chosen(
         self, manifest: Manifest, part: PartView, chosen: pl.DataFrame, columns: Sequence[DruidColumn]
     ) -> Iterator[tuple[bytes, pl.DataFrame]]:
-        start = 0
-        with self._ctx.lake.open(part.key) as source:
-            present = set(pq.read_schema(source).names)
+        with open_part(self._ctx.lake, part) as file:
+            present = set(file.schema.names)
             wanted = [column for column in columns if column.source in present and column.source != TIME_KEY]
-            for batch in _batches(source, [column.source for column in wanted]):
+            for start, batch in file.batches([column.source for column in wanted], rows=WIDE_BATCH_ROWS):
                 inside = chosen.filter((chosen["row"] >= start) & (chosen["row"] < start + batch.num_rows))
                 if inside.height:
-                    frame = pl.from_arrow(batch)
-                    assert isinstance(frame, pl.DataFrame)  # noqa: S101 (a batch has columns)
-                    rows = frame[inside["row"] - start].with_columns(
+                    rows = pl.DataFrame(batch)[inside["row"] - start].with_columns(
                         pl.lit(manifest.run_id, dtype=pl.Int64).alias(RUN), inside["moment"].alias(TIME_KEY)
                     )
                     yield frame_as_json(rows, [*wanted, columns[-1]]), rows
-                start += batch.num_rows
                 self._beat()
 
     # reading
@@ -181,10 +177,8 @@ class Merge:
                 self._take_in(number, position, manifest, part, names)
 
     def _read_stats(self, part: PartView) -> PartStats:
-        if self._ctx.lake.head(part.key) is None:
-            raise StoreCorrupt("store.missing", key=part.key)
-        with self._ctx.lake.open(part.key) as source:
-            stats = read_stats(source, time_column=None)
+        with open_part(self._ctx.lake, part) as file:
+            stats = read_stats(file, time_column=None)
         self._beat()
         return stats
 
@@ -199,22 +193,21 @@ class Merge:
         # A row without a whole key, from the time of another contract, replaces none and is replaced by none.
         lacks = " OR ".join(f"{value} IS NULL" for value in key) or "TRUE"
         values = ", ".join(["row", "moment", hashes, f"CASE WHEN {lacks} THEN number ELSE -1 END", *key])
-        with self._ctx.lake.open(part.key) as source:
+        with open_part(self._ctx.lake, part) as file:
             # Not as one stream: what the lake or a cancel raises inside of it would be an error of DuckDB's outside.
-            for batch in self._placed(source, manifest, places):
+            for batch in self._placed(file, manifest, places):
                 self._connection.register("batch", pa.Table.from_batches([batch]))
                 self._connection.execute(f"INSERT INTO versions SELECT {number}, {position}, {values} FROM batch")  # noqa: S608
                 self._connection.unregister("batch")
                 self._beat()
 
-    def _placed(self, source: BinaryIO, manifest: Manifest, places: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    def _placed(self, file: PartFile, manifest: Manifest, places: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
         """Yield the part's batches with the place and the time of every row."""
         time, logical = manifest.contract.time, milliseconds(manifest.logical_time)
         own = [pa.field(name, pa.int64()) for name in ("row", "number", "moment")]
-        fields = [pa.field(places[field.name], field.type) for field in pq.read_schema(source)]
+        fields = [pa.field(places[field.name], field.type) for field in file.schema]
         schema = pa.schema(fields + own)
-        start = 0
-        for batch in _batches(source, None):
+        for start, batch in file.batches(rows=WIDE_BATCH_ROWS):
             row = pl.int_range(start, start + batch.num_rows, dtype=pl.Int64, eager=True)
             moment = pl.repeat(logical, batch.num_rows, dtype=pl.Int64, eager=True)
             if time is not None and time in places:
@@ -226,7 +219,6 @@ class Merge:
             yield pa.RecordBatch.from_arrays(
                 [*batch.columns, row.to_arrow(), number.to_arrow(), moment.to_arrow()], schema=schema
             )
-            start += batch.num_rows
             self._row_count += batch.num_rows
 
     # comparing
@@ -276,10 +268,6 @@ class Merge:
         self._ctx.progress()
         if self._ctx.should_stop():
             raise Cancelled
-
-
-def _batches(source: BinaryIO, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-    yield from pq.ParquetFile(source).iter_batches(BATCH_ROWS * 5, columns=columns)
 
 
 def _start(granularity: Granularity) -> str:

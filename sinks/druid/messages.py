@@ -18,6 +18,6 @@ MESSAGES: Final[dict[str, str]] = {
     "sink.rows_lost": "Destination {destination} did not take all {handed} rows that it was handed: {short} are short after the stage {stage}: {detail}. Correct the contract or the rows, then retry.",
     "sink.nulls_differ": "Destination {destination} shows other nulls than it was handed: {detail}. A value was lost on the way; look at the column, then retry.",
     "sink.schema_differs": "Destination {destination} finds other types in the rows than the contract declares: {detail}. Correct the contract, or switch discover_schema off.",
-    "sink.task_failed": "Task {task} at destination {destination} failed: {detail}. Look at its log, mend the cause, then retry: a new task is made.",
+    "sink.task_failed": "Task {task} at destination {destination} failed: {detail}. Look at its log, repair the cause, then retry: a new task is made.",
     "sink.not_druid": "{where} answers, but not as Druid does. Write the address of the Router, the Overlord or the Broker.",
 }

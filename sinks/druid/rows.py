@@ -8,16 +8,17 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO
 
 import polars as pl
-import pyarrow.parquet as pq
 
+from ingestion.toolkit.clean.kinds import EXACT_INTEGER, ColumnShape
+from ingestion.toolkit.clean.reader import PartFile
 from sinks.druid.columns import DruidColumn, DruidType
 from sinks.druid.intervals import FIRST_MS, LAST_MS, milliseconds
 
 BATCH_ROWS = 20_000
-_EXACT_FLOAT = 2**53
+WIDE_BATCH_ROWS = 100_000
+"""Where one column is read, or rows go into DuckDB: a statement for each batch costs more than the rows."""
 _LEVEL = 1
 """The level costs the most here: 6 takes three times as long for a tenth less (measured with the sample rows)."""
 
@@ -46,32 +47,30 @@ class PartStats:
         return cls(**json.loads(text))
 
 
-def read_stats(source: BinaryIO, *, time_column: str | None) -> PartStats:
+def read_stats(file: PartFile, *, time_column: str | None) -> PartStats:
     """Return what the part holds; the nulls come from its statistics where they have them."""
-    file = pq.ParquetFile(source)
-    types = {field.name: str(field.type) for field in file.schema_arrow}
-    nulls = _null_counts(file)
-    rows = file.metadata.num_rows
+    shape = file.shape
+    types = {column.name: column.type for column in shape.columns}
+    nulls = {column.name: _null_count(file, column) for column in shape.columns}
     if time_column is None or time_column not in types:
-        return PartStats(rows, types, nulls, untimed=rows)
+        return PartStats(shape.rows, types, nulls, untimed=shape.rows)
     first, last, untimed = None, None, 0
-    for batch in file.iter_batches(BATCH_ROWS * 5, columns=[time_column]):
-        times = milliseconds_of(_frame(batch)[time_column])
+    for _, batch in file.batches([time_column], rows=WIDE_BATCH_ROWS):
+        times = milliseconds_of(pl.DataFrame(batch)[time_column])
         low, high = times.min(), times.max()
         untimed += times.null_count()
         if isinstance(low, int) and isinstance(high, int):
             first = low if first is None else min(first, low)
             last = high if last is None else max(last, high)
-    return PartStats(rows, types, nulls, first, last, untimed)
+    return PartStats(shape.rows, types, nulls, first, last, untimed)
 
 
-def json_lines(source: BinaryIO, columns: Sequence[DruidColumn]) -> Iterator[bytes]:
+def json_lines(file: PartFile, columns: Sequence[DruidColumn]) -> Iterator[bytes]:
     """Yield the part's rows as JSON Lines, a batch at a time, each value in the type of its column."""
-    file = pq.ParquetFile(source)
-    present = set(file.schema_arrow.names)
+    present = set(file.schema.names)
     wanted = [column for column in columns if column.source in present]
-    for batch in file.iter_batches(BATCH_ROWS, columns=[column.source for column in wanted]):
-        yield frame_as_json(_frame(batch), wanted)
+    for _, batch in file.batches([column.source for column in wanted], rows=BATCH_ROWS):
+        yield frame_as_json(pl.DataFrame(batch), wanted)
 
 
 def frame_as_json(frame: pl.DataFrame, columns: Sequence[DruidColumn]) -> bytes:
@@ -121,29 +120,10 @@ def _taken(buffer: io.BytesIO) -> bytes:
     return data
 
 
-def _frame(batch: Any) -> pl.DataFrame:
-    frame = pl.from_arrow(batch)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 (a batch has columns)
-    return frame
-
-
-def _null_counts(file: pq.ParquetFile) -> dict[str, int]:
-    names = file.schema_arrow.names
-    counts = dict.fromkeys(names, 0)
-    unknown = set()
-    for group in range(file.metadata.num_row_groups):
-        row_group = file.metadata.row_group(group)
-        for position in range(row_group.num_columns):
-            chunk = row_group.column(position)
-            statistics = chunk.statistics
-            found = None if statistics is None else statistics.null_count
-            if found is None:
-                unknown.add(chunk.path_in_schema)
-            else:
-                counts[chunk.path_in_schema] += found
-    for name in unknown & set(names):
-        counts[name] = sum(batch.column(0).null_count for batch in file.iter_batches(columns=[name]))
-    return counts
+def _null_count(file: PartFile, column: ColumnShape) -> int:
+    if column.null_count is not None:
+        return column.null_count
+    return sum(batch.column(0).null_count for _, batch in file.batches([column.name]))
 
 
 def milliseconds_of(times: pl.Series) -> pl.Series:
@@ -173,7 +153,7 @@ def _as_text(values: pl.Series) -> pl.Series:
     if isinstance(dtype, pl.Datetime):
         return values.dt.replace_time_zone(None).dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
     if dtype.is_float():
-        whole = values.is_finite() & (values == values.floor()) & (values.abs() <= _EXACT_FLOAT)
+        whole = values.is_finite() & (values == values.floor()) & (values.abs() <= EXACT_INTEGER)
         return values.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole.fill_null(False), _named(values))
     return values if dtype == pl.String else values.cast(pl.String)
 

@@ -92,14 +92,15 @@ class Staging:
 
     def staged_rows(self, part: PartView, stats: "PartStats", columns: Sequence[DruidColumn]) -> StagedObject:
         """Return the part's rows, written in these columns, as a staged object; written if they are not there yet."""
+        from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415
         from sinks.druid.rows import gzipped, json_lines  # noqa: PLC0415 (polars, only where there are rows)
 
         # Its columns belong to its name: another part may have turned one of them into text since.
         name = f"{self._base}/{part.name}-{part.sha256[:16]}-{columns_hash(columns)}"
 
         def blocks() -> Iterator[bytes]:
-            with self._ctx.lake.open(part.key) as source:
-                yield from gzipped(json_lines(source, columns))
+            with open_part(self._ctx.lake, part) as file:
+                yield from gzipped(json_lines(file, columns))
 
         return self._once(name, blocks, rows=stats.rows)
 
@@ -119,12 +120,13 @@ class Staging:
 
     def inline_text(self, parts: Sequence[PartView], columns: Sequence[DruidColumn]) -> str:
         """Return the rows of all parts as one text; SinkRejected where they are more than a task can carry."""
+        from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415
         from sinks.druid.rows import json_lines  # noqa: PLC0415
 
         pieces, size = [], 0
         for part in parts:
-            with self._ctx.lake.open(part.key) as source:
-                for block in json_lines(source, columns):
+            with open_part(self._ctx.lake, part) as file:
+                for block in json_lines(file, columns):
                     size += len(block)
                     if size > INLINE_BYTES:
                         self._refuse_inline()
@@ -201,16 +203,14 @@ class Staging:
         )
 
     def _stats(self, part: PartView, *, time_column: str | None) -> "PartStats":
+        from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415
         from sinks.druid.rows import PartStats, read_stats  # noqa: PLC0415
 
         key = f"{self._base}/{part.name}-{part.sha256[:16]}.stats.json"
         if self._ctx.lake.head(key) is not None:
             return PartStats.from_json(self._ctx.lake.read(key))
-        found = self._ctx.lake.head(part.key)
-        if found is None:
-            raise StoreCorrupt("store.missing", key=part.key)
-        with self._ctx.lake.open(part.key) as source:
-            stats = read_stats(source, time_column=time_column)
+        with open_part(self._ctx.lake, part) as file:
+            stats = read_stats(file, time_column=time_column)
         if stats.rows != part.rows:
             raise StoreCorrupt("store.corrupt", key=part.key, detail=f"{stats.rows} rows instead of {part.rows}")
         self._ctx.lake.put_if_absent(key, stats.to_json())

@@ -21,7 +21,7 @@ from sinks.objects.documents import Document, compacted_bytes, read_document
 from sinks.objects.keys import COMPACTED, compacted_key
 from sinks.objects.layout import Layout, Partition, StoredFile, folder_of
 from sinks.objects.publications import Entry, Publications
-from sinks.objects.working import fetch, raise_if_stopped, send, working_folder
+from sinks.objects.working import fetch, send, working_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -161,11 +161,12 @@ class _Compaction:
         with Replaced(files, folder=folder) as replaced:
             for index, (_, file) in enumerate(files):
                 for keys in self._keys_of(file, folder):
-                    raise_if_stopped(self.ctx)
+                    self.ctx.beat()
                     replaced.add(index, keys)
             return replaced.remaining()
 
     def _keys_of(self, file: StoredFile, folder: Path) -> "Iterator[pl.DataFrame]":
+        from ingestion.toolkit.clean.reader import PartFile  # noqa: PLC0415 (loads Arrow)
         from sinks.objects.joining import key_texts, pieces_of, shape_of  # noqa: PLC0415 (loads polars)
         from sinks.objects.rows import batches_of  # noqa: PLC0415
 
@@ -174,7 +175,9 @@ class _Compaction:
         if layout.format == "parquet":
             # Columns of the key only, so not the whole file; what remains of it is verified when it is read whole.
             with self.store.open(file.path) as stream:
-                for batch in batches_of(stream, columns=[name for name in key if name not in partition]):
+                for batch in batches_of(
+                    PartFile(stream, key=file.path), [name for name in key if name not in partition]
+                ):
                     yield key_texts(batch, key, shape=batch.schema, layout=layout, partition=partition)
             return
         path = self._fetched(file, folder)
@@ -195,7 +198,7 @@ class _Compaction:
             for rows in joining.add(self._fetched(file, folder), keep):
                 yield self._stored(made, rows, number=number, partition=file.partition)
                 number += 1
-            raise_if_stopped(self.ctx)
+            self.ctx.beat()
         for rows in joining.end():
             yield self._stored(made, rows, number=number, partition=found[0][0].partition)
 

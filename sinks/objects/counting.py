@@ -7,7 +7,7 @@ from ingestion.ports.errors import SinkRejected, StoreCorrupt
 from ingestion.toolkit.lake.opening import ObjectStore
 from sinks.objects.documents import Document
 from sinks.objects.layout import StoredFile
-from sinks.objects.working import BLOCK_BYTES, raise_if_stopped
+from sinks.objects.working import BLOCK_BYTES
 
 
 def count_rows(document: Document, store: ObjectStore, ctx: Context, *, destination: str) -> int:
@@ -26,7 +26,7 @@ def count_rows(document: Document, store: ObjectStore, ctx: Context, *, destinat
         except StoreCorrupt as error:
             if error.code != "store.missing":
                 raise
-        ctx.progress()
+        ctx.beat()
     return rows
 
 
@@ -60,6 +60,6 @@ def _sha256_of(key: str, store: ObjectStore, ctx: Context) -> str:
     digest = hashlib.sha256()
     with store.open(key) as stream:
         while block := stream.read(BLOCK_BYTES):
-            raise_if_stopped(ctx)
+            ctx.beat()
             digest.update(block)
     return digest.hexdigest()

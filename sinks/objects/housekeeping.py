@@ -11,7 +11,6 @@ from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake.opening import ObjectStore
 from sinks.objects.keys import is_ours, pointer_key
 from sinks.objects.publications import Entry, Publications
-from sinks.objects.working import raise_if_stopped
 
 ABANDONED = timedelta(days=1)
 
@@ -30,7 +29,7 @@ class _Removal:
     def remove(self, key: str, size_bytes: int) -> None:
         self.object_count += 1
         self.size_bytes += size_bytes
-        raise_if_stopped(self.ctx)
+        self.ctx.beat()
         if not self.dry_run:
             self.store.delete(key)
             failpoint("objects.after_removal")
@@ -60,7 +59,7 @@ def retain_publications(
     paths: dict[str, list[str]] = {}
     alone: set[str] = set()
     for entry in entries:
-        raise_if_stopped(ctx)
+        ctx.beat()
         document = publications.document(entry.key)
         paths[entry.key] = [file.path for file in document.files]
         if entry.is_compacted or document.mode is WriteMode.REPLACE:

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import orjson
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from ingestion.toolkit.clean.reader import PartFile
 from ingestion.toolkit.tabular.cells import cells_as_text
 from sinks.objects.layout import Layout, Scalar, text_of
-from sinks.objects.rows import BATCH_BYTES, BATCH_ROWS, batches_of, open_parquet, open_text, repeating_columns
+from sinks.objects.rows import BATCH_BYTES, BATCH_ROWS, batches_of, open_parquet, open_text
 
 Piece: TypeAlias = pa.RecordBatch | list[bytes]
 Shape: TypeAlias = pa.Schema | bytes
@@ -40,7 +40,7 @@ class JoinWriter(Protocol):
 def shape_of(path: Path, layout: Layout) -> Shape:
     """Return what the file must have in common with others."""
     if layout.format == "parquet":
-        return pq.read_schema(path)
+        return PartFile(path, key=path.name).schema
     if layout.format == "jsonl":
         return b""
     with _unpacked(path, layout) as stream:
@@ -50,7 +50,7 @@ def shape_of(path: Path, layout: Layout) -> Shape:
 def pieces_of(path: Path, layout: Layout) -> Iterator[Piece]:
     """Yield the rows of the file in their order."""
     if layout.format == "parquet":
-        yield from batches_of(path)
+        yield from batches_of(PartFile(path, key=path.name))
         return
     with _unpacked(path, layout) as stream:
         records = _records(stream, layout)
@@ -109,7 +109,7 @@ class Joining:
         shape = shape_of(source, self._layout)
         if self._shape is not None and shape != self._shape:
             yield from self.end()
-        repeating = repeating_columns(source) if self._layout.format == "parquet" else []
+        repeating = PartFile(source, key=source.name).repeating_columns() if isinstance(shape, pa.Schema) else []
         start = 0
         for piece in pieces_of(source, self._layout):
             chosen = piece if keep is None else kept_of(piece, keep[start : start + len(piece)])

@@ -1,7 +1,7 @@
 """Rows into files of this machine, batch by batch: whatever the size of a part, a few megabytes are in memory."""
 
 import gzip
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -9,15 +9,14 @@ from typing import Any, BinaryIO, Protocol, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ingestion.toolkit.clean.reader import PartFile
 from ingestion.toolkit.tabular.lines import csv_header, csv_lines, json_lines
 from sinks.objects.layout import Layout
 
-STEP_ROWS = 1024
 BATCH_ROWS = 8192
 BATCH_BYTES = 1 << 20
 GROUP_ROWS = 500_000
 GROUP_BYTES = 16 << 20
-READ_BUFFER_BYTES = 1 << 16
 GZIP_LEVEL = 6
 
 
@@ -31,35 +30,10 @@ class RowWriter(Protocol):
         ...
 
 
-def batches_of(source: Path | BinaryIO, *, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a Parquet file in batches of about 8,192 rows or 1 MB."""
-    # A file of this machine is read page by page; from elsewhere whole columns of a row group come at once.
-    buffer_bytes = READ_BUFFER_BYTES if isinstance(source, Path) else 0
-    pool = pa.default_memory_pool()
-    with pq.ParquetFile(source, buffer_size=buffer_bytes, pre_buffer=False) as file:
-        waiting: list[pa.RecordBatch] = []
-        rows = size_bytes = 0
-        # In small steps: how large rows are once they are decoded cannot be told beforehand. And in one thread: the
-        # allocator keeps what each has used.
-        for step in file.iter_batches(STEP_ROWS, columns=columns, use_threads=False):
-            waiting.append(step)
-            rows, size_bytes = rows + step.num_rows, size_bytes + step.nbytes
-            if rows >= BATCH_ROWS or size_bytes >= BATCH_BYTES:
-                yield from _joined(waiting)
-                waiting, rows, size_bytes = [], 0, 0
-                pool.release_unused()
-        if waiting:
-            yield from _joined(waiting)
-
-
-def repeating_columns(path: Path) -> list[str]:
-    """Return the columns that have a dictionary in a Parquet file: whoever wrote it saw that their values repeat."""
-    metadata = pq.read_metadata(path)
-    if not metadata.num_row_groups:
-        return []
-    group = metadata.row_group(0)
-    columns = [group.column(index) for index in range(group.num_columns)]
-    return [column.path_in_schema for column in columns if "RLE_DICTIONARY" in column.encodings]
+def batches_of(file: PartFile, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file in batches of at most 8,192 rows or about 1 MB."""
+    for _, batch in file.batches(columns, rows=BATCH_ROWS, size_bytes=BATCH_BYTES):
+        yield batch
 
 
 @contextmanager
@@ -156,7 +130,3 @@ class TextRows:
         else:
             self._text.write(json_lines(batch, json_columns=self._json_columns))
         self.rows += batch.num_rows
-
-
-def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()

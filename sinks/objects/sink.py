@@ -69,7 +69,7 @@ class ObjectsSink:
             with as_destination(delivery.destination):
                 found = stage.find(part, size_of=there.get, published=published)
             files += found if found is not None else stage.bring(part, ctx)
-            ctx.progress()
+            ctx.beat()
         with as_destination(delivery.destination):
             failpoint("objects.before_manifest")
             content = manifest_bytes(manifest, files, layout=self.config.layout)
@@ -80,7 +80,7 @@ class ObjectsSink:
             failpoint("objects.after_pointer")
             # What an earlier attempt of the run left there and the manifest does not name: nobody may count it.
             self._clear_run(stage.folder, ctx, keep={file.path for file in files})
-        ctx.progress()
+        ctx.beat()
         rows = sum(part.rows for part in manifest.parts)
         return CommitStep(DeliveryState.AVAILABLE, receipt=Receipt(inserted=rows), refs={"manifest": key})
 
@@ -161,4 +161,4 @@ class ObjectsSink:
         for found in list(self._store.list(folder)):
             if found.key not in keep:
                 self._store.delete(found.key)
-                ctx.progress()
+                ctx.beat()

@@ -17,7 +17,7 @@ from ingestion.toolkit.lake.opening import ObjectStore
 from sinks.objects.documents import Document, read_staged, staged_bytes
 from sinks.objects.keys import STAGED_SUFFIX, KeyTemplate
 from sinks.objects.layout import Layout, Partition, StoredFile, UnfitPartitionError, folder_of
-from sinks.objects.working import BLOCK_BYTES, TRIES, fetch, raise_if_stopped, send, working_folder
+from sinks.objects.working import BLOCK_BYTES, TRIES, fetch, send, working_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +70,7 @@ class Stage:
         with working_folder(ctx) as folder:
             source = folder / "part.parquet"
             fetch(ctx.lake, part.key, sha256=part.sha256, into=source, ctx=ctx)
-            files = [self._store(made, part, ctx) for made in self._written(source, folder, ctx)]
+            files = [self._store(made, part, ctx) for made in self._written(source, part, folder, ctx)]
         if sum(file.rows for file in files) != part.rows:
             raise StoreCorrupt("store.corrupt", key=part.key, detail=f"it does not hold {part.rows} rows")
         with as_destination(self.delivery.destination):
@@ -106,7 +106,7 @@ class Stage:
                     writer = self.store.writer(key, sha256=part.sha256)
                 try:
                     while block := stream.read(BLOCK_BYTES):
-                        raise_if_stopped(ctx)
+                        ctx.beat()
                         with as_destination(destination):
                             writer.write(block)
                     found = writer.sha256
@@ -118,22 +118,23 @@ class Stage:
                     writer.abort()
         raise StoreCorrupt("store.corrupt", key=part.key, detail=f"SHA-256 begins {found[:16]}")
 
-    def _written(self, source: Path, folder: Path, ctx: Context) -> Iterator[tuple[Path, Partition, int]]:
+    def _written(
+        self, source: Path, part: PartView, folder: Path, ctx: Context
+    ) -> Iterator[tuple[Path, Partition, int]]:
         """Yield a local file for each partition, with its rows; gone when the next one is asked for."""
-        import pyarrow.parquet as pq  # noqa: PLC0415 (heavy)
-
-        from sinks.objects.rows import batches_of, repeating_columns  # noqa: PLC0415 (loads Arrow and polars)
+        from ingestion.toolkit.clean.reader import PartFile  # noqa: PLC0415 (loads Arrow and polars)
+        from sinks.objects.rows import batches_of  # noqa: PLC0415
         from sinks.objects.splitting import Splitter  # noqa: PLC0415
 
-        schema = pq.read_schema(source)
-        making = partial(self._write, folder=folder, repeating=repeating_columns(source), ctx=ctx)
+        file = PartFile(source, key=part.key, rows=part.rows)
+        making = partial(self._write, folder=folder, repeating=file.repeating_columns(), ctx=ctx)
         if not self.layout.partition_by:
-            yield making((), batches_of(source), schema)
+            yield making((), batches_of(file), file.schema)
             return
         try:
-            splitter = Splitter(schema, self.layout.partition_by, folder)
-            for batch in batches_of(source):
-                raise_if_stopped(ctx)
+            splitter = Splitter(file.schema, self.layout.partition_by, folder)
+            for batch in batches_of(file):
+                ctx.beat()
                 splitter.add(batch)
         except UnfitPartitionError as error:
             raise self._wrong_partition(error) from error
@@ -158,7 +159,7 @@ class Stage:
         options: dict[str, Any] = {"schema": schema, "repeating": repeating, "json_columns": json_columns}
         with open_rows(path, self.layout, **options) as writer:
             for batch in batches:
-                raise_if_stopped(ctx)
+                ctx.beat()
                 writer.write(batch)
         return path, partition, writer.rows
 

@@ -3,11 +3,10 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from ingestion.ports.context import Context, Lake
-from ingestion.ports.errors import Cancelled, StoreCorrupt
+from ingestion.ports.errors import StoreCorrupt
 from ingestion.toolkit.lake.local import translate_os_error
 from ingestion.toolkit.lake.opening import ObjectStore
 from ingestion.toolkit.scratch import scratch_folder
@@ -34,7 +33,7 @@ def fetch(lake: Lake, key: str, *, sha256: str, into: Path, ctx: Context) -> Non
         digest = hashlib.sha256()
         with lake.open(key) as stream, into.open("wb") as target:
             while block := stream.read(BLOCK_BYTES):
-                raise_if_stopped(ctx)
+                ctx.beat()
                 digest.update(block)
                 target.write(block)
         found = digest.hexdigest()
@@ -45,11 +44,4 @@ def fetch(lake: Lake, key: str, *, sha256: str, into: Path, ctx: Context) -> Non
 
 def send(source: Path, store: ObjectStore, key: str, *, sha256: str, ctx: Context) -> None:
     """Store a local file whose hash is known, unless it is there."""
-    store.put_if_absent(key, source, sha256=sha256, beat=partial(raise_if_stopped, ctx))
-
-
-def raise_if_stopped(ctx: Context) -> None:
-    """Tell the watcher that work goes on, and end it where it shall not."""
-    if ctx.should_stop():
-        raise Cancelled
-    ctx.progress()
+    store.put_if_absent(key, source, sha256=sha256, beat=ctx.beat)

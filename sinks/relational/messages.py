@@ -3,7 +3,7 @@
 from typing import Final
 
 MESSAGES: Final[dict[str, str]] = {
-    "sink.too_many_refused": "Destination {destination} refused more than {limit} rows, the last by {rule}: {detail}. Nothing of the delivery landed. Correct the contract or the table's rules, or raise refused_limit, then retry.",
+    "sink.too_many_refused": "Destination {destination} rejected more than {limit} rows, the last by {rule}: {detail}. Nothing of the delivery landed. Correct the contract or the table's rules, or raise refused_limit, then retry.",
     "sink.table_taken": "Table {table} belongs to pipeline {pipeline}. Write {{pipeline}} into the destination's table, or choose another name.",
     "sink.table_foreign": "Table {table} has rows and was not made by Headgate. Choose another name, or empty it first.",
     "sink.key_refused": "The rows of table {table} cannot be told apart by {key}: {detail}. Correct the contract's key or the rows.",

@@ -1,4 +1,4 @@
-"""What the tests of the pages share: a sample with known books, and ways to read a page."""
+"""What the tests of the pages share: a sample with known control totals, and ways to read a page."""
 
 from collections.abc import Callable
 from typing import Any

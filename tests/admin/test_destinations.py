@@ -48,7 +48,14 @@ def watcher() -> Client:
 def test_a_destinations_page_tells_how_it_fares_and_what_can_be_done(operator: Client, memory: Destination) -> None:
     response = operator.get(page(Destination, "change", memory.pk))
 
-    assert [label for label, _ in response.context["links"]] == ["Fill", "Compact", "Retain", "Schema", "Tasks", "Drop"]
+    assert [label for label, _ in response.context["links"]] == [
+        "Redeliver",
+        "Compact",
+        "Retain",
+        "Schema",
+        "Tasks",
+        "Drop",
+    ]
     assert (response.context["health"].state, response.context["health"].rows) == ("ok", 2)
     assert page(Run, "change", Run.objects.get().pk) in text_of(response)
 
@@ -103,18 +110,21 @@ def test_nothing_is_dropped_without_the_pipelines_name(operator: Client, memory:
         assert "drop sample: 3 files" in text_of(response)
 
 
-def test_a_destination_is_filled_with_what_it_lacks(operator: Client, memory: Destination, driver: Driver) -> None:
+def test_everything_that_a_destination_lacks_is_delivered(
+    operator: Client, memory: Destination, driver: Driver
+) -> None:
     operator.post(at(memory, "drop"), {"pipeline": Pipeline.objects.get().pk, "confirm": "sample"})
-    planned = operator.get(at(memory, "fill"))
+    planned = operator.get(at(memory, "redeliver"))
 
-    response = operator.post(at(memory, "fill"), {"pipeline": Pipeline.objects.get().pk}, follow=True)
+    response = operator.post(at(memory, "redeliver"), {"pipeline": Pipeline.objects.get().pk}, follow=True)
     driver.drain()
 
     assert f"run {Run.objects.get().pk}, published" in text_of(planned)
     assert "Deliveries begun: 1." in notices(response)[0]
     assert "run__pipeline__id__exact" in response.redirect_chain[0][0]
     assert Delivery.objects.get().state == "verified"
-    assert "Nothing is to be done." in text_of(operator.get(at(memory, "fill")))
+    assert "Nothing is to be done." in text_of(operator.get(at(memory, "redeliver")))
+    assert operator.get(f"{at(memory, 'redeliver').removesuffix('redeliver/')}fill/").url == at(memory, "redeliver")
 
 
 def test_changes_of_a_table_are_shown_and_undone(operator: Client, memory: Destination) -> None:
@@ -153,10 +163,10 @@ def test_who_may_only_look_changes_nothing(memory: Destination) -> None:
     pipeline = Pipeline.objects.get().pk
 
     labels = [label for label, _ in client.get(page(Destination, "change", memory.pk)).context["links"]]
-    looked = [client.get(at(memory, what)).status_code for what in ("schema", "tasks", "fill", "drop")]
+    looked = [client.get(at(memory, what)).status_code for what in ("schema", "tasks", "redeliver", "drop")]
     sent = [
         client.post(at(memory, what), {"pipeline": pipeline, "confirm": "sample", "change": "c1", "task": TASK.id})
-        for what in ("fill", "compact", "retain", "drop", "schema", "tasks")
+        for what in ("redeliver", "compact", "retain", "drop", "schema", "tasks")
     ]
     pressed = client.post(page(Delivery, "do", Delivery.objects.get().pk, "deliver_again"))
 
@@ -205,7 +215,7 @@ def test_a_runs_page_tells_the_states_of_its_deliveries_and_what_was_refused(
     text = text_of(operator.get(page(Run, "change", run.pk)))
     refused = operator.get(f"{rejected}?outcome=refused")
 
-    assert f"{rejected}?outcome=refused" in text
+    assert f"{rejected}?outcome=rejected_by_destination" in text
     assert text.index("planned ") < text.index("staged ") < text.index("available ") < text.index("verified ")
     assert [row["destination"] for row in refused.context["rows"]] == ["memory"]
-    assert "memory refused 1." in text_of(refused)
+    assert "memory rejected 1." in text_of(refused)

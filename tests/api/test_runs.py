@@ -197,9 +197,9 @@ def finished(transactional_db: None, staff: Api, make_pipeline: Any, driver: Dri
 def test_a_finished_run_shows_its_books(user: Api, finished: int) -> None:
     body = user.get(f"/v1/runs/{finished}").json()
 
-    books = {name: body[name] for name in ("fetched", "accepted", "rejected", "duplicate", "filtered")}
+    totals = {name: body[name] for name in ("fetched", "accepted", "rejected", "duplicate", "filtered")}
     assert body["state"] == "succeeded", body
-    assert books == {"fetched": 4, "accepted": 2, "rejected": 2, "duplicate": 0, "filtered": 0}
+    assert totals == {"fetched": 4, "accepted": 2, "rejected": 2, "duplicate": 0, "filtered": 0}
     assert body["destinations"] == {"catalog": 2}
     assert body["waiting"] is None
     for name, expected in (("partitions", 1), ("deliveries", 1), ("parts", 3), ("events", 1)):

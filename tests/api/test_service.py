@@ -151,6 +151,11 @@ def test_an_address_may_end_with_a_slash(user: Api) -> None:
     assert user.get("/v1/").json()["links"]["runs"].endswith("/api/v1/runs")
 
 
+def test_head_answers_like_get(user: Api) -> None:
+    for address in ("/v1/sources", "/v1/runs?limit=1", "/v1/data"):
+        assert (user.send("head", address).status_code, user.send("head", address).content) == (200, b""), address
+
+
 def test_the_openapi_document_is_valid_and_whole(tmp_path: Any) -> None:
     target = tmp_path / "schema.yml"
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(target))

@@ -32,7 +32,7 @@ def file_database(transactional_db: None, tmp_path: Path) -> Iterator[None]:
     kept, kept_name = connections["default"], connections.settings["default"]["NAME"]
     connections.settings["default"]["NAME"] = str(tmp_path / "catalog.sqlite3")
     connections["default"] = connections.create_connection("default")
-    call_command("migrate", verbosity=0, run_syncdb=True)
+    call_command("migrate", verbosity=0)
     yield
     connections["default"].close()
     connections["default"], connections.settings["default"]["NAME"] = kept, kept_name

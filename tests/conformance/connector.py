@@ -1,4 +1,4 @@
-"""What every connector must do, as tests to inherit.
+"""The contract of every connector, as tests to inherit.
 
     class TestThing(ConnectorConformance):
         def make_connector(self, **secrets: str) -> Connector: ...
@@ -40,7 +40,7 @@ LOOP_PAGE_LIMIT = 50
 
 
 class Situation(StrEnum):
-    """What the source looks like in a test."""
+    """A state of the source in a test."""
 
     ORDINARY = "ordinary"
     """Several readable records; over at least three pages where the connector has pages."""
@@ -271,7 +271,7 @@ class ConnectorConformance:
 
             assert CANARY not in repr(seen)
 
-    def test_refused_credentials_are_an_error_a_person_can_mend(self) -> None:
+    def test_refused_credentials_are_an_error_a_person_can_correct(self) -> None:
         self._need(Situation.REFUSED)
         recording, query = self._situation(Situation.REFUSED)
         connector = self.make_connector()

@@ -1,4 +1,4 @@
-"""What every store of a lake must do, as tests to inherit.
+"""The contract of every store of a lake, as tests to inherit.
 
     class TestThing(LakeConformance):
         def make_lake(self) -> ObjectStore: ...

@@ -1,4 +1,4 @@
-"""What every sink must do, as tests to inherit.
+"""The contract of every sink, as tests to inherit.
 
     class TestThing(SinkConformance):
         def make_sink(self, **secrets: str) -> Sink: ...

@@ -50,6 +50,11 @@ def listing(entries: list[Any], *, next_link: Any = None, **meta: Any) -> dict[s
     }
 
 
+def always(body: Any, **options: Any) -> Respond:
+    """Answer every request alike."""
+    return lambda _: answer(body, **options)
+
+
 def pages_of(*documents: dict[str, Any]) -> Respond:
     """Answer with the documents in turn, by the parameter n of the address."""
 

@@ -110,14 +110,16 @@ def test_renamed_columns_are_shown_before_the_run() -> None:
     assert specs[0].data["renamed"] == {"id_": "_id", "time_": "__time"}
 
 
-@pytest.mark.parametrize("limit", [0, 1, 4, 7, 100])
-def test_rows_beyond_the_limit_are_marked_as_filtered(limit: int) -> None:
-    recording = RecordingContext()
-    files = (("a.csv", b"a\n1\n2\n3\n"), ("b.json", b'[{"a":4},{"a":5}]'), ("c.csv", b"a\n6\n7\n"))
+def test_rows_beyond_the_limit_are_marked_as_filtered(subtests: pytest.Subtests) -> None:
+    cases: list[int] = [0, 1, 4, 7, 100]
+    for limit in cases:
+        with subtests.test(limit=limit):
+            recording = RecordingContext()
+            files = (("a.csv", b"a\n1\n2\n3\n"), ("b.json", b'[{"a":4},{"a":5}]'), ("c.csv", b"a\n6\n7\n"))
 
-    query, specs = plan(recording, *files, limit=limit)
+            query, specs = plan(recording, *files, limit=limit)
 
-    assert [row[FILTERED] for row in rows(recording, query, specs)] == [number >= limit for number in range(7)]
+            assert [row[FILTERED] for row in rows(recording, query, specs)] == [number >= limit for number in range(7)]
 
 
 def test_options_of_the_query_win_over_detection() -> None:
@@ -138,15 +140,17 @@ def test_fields_of_the_query_choose_columns() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("query", "code"),
-    [({"options": {"format": "docx"}}, "config.invalid"), ({"filter": "a=1"}, "config.invalid")],
-)
-def test_a_question_that_files_cannot_answer_is_refused(query: dict[str, Any], code: str) -> None:
-    with pytest.raises(ConfigError) as raised:
-        plan(RecordingContext(), ("a.csv", b"a\n1\n"), **query)
+def test_a_question_that_files_cannot_answer_is_refused(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"options": {"format": "docx"}}, "config.invalid"),
+        ({"filter": "a=1"}, "config.invalid"),
+    ]
+    for query, code in cases:
+        with subtests.test(query=query, code=code):
+            with pytest.raises(ConfigError) as raised:
+                plan(RecordingContext(), ("a.csv", b"a\n1\n"), **query)
 
-    assert raised.value.code == code
+            assert raised.value.code == code
 
 
 def test_a_file_that_is_gone_is_named_in_planning_and_in_fetching() -> None:

@@ -36,7 +36,7 @@ def connector(server: GitHubServer, *, token: str = TOKEN, per_page: int = 2) ->
 
 
 class TestConformance(ConnectorConformance):
-    """What every connector must do."""
+    """The contract of every connector."""
 
     @pytest.fixture(autouse=True)
     def _keep(self, server: GitHubServer) -> Iterator[None]:

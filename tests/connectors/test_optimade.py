@@ -12,11 +12,12 @@ from ingestion.ports.batch import PartitionSpec, Query
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.redact import redact
 from tests.conformance.connector import ConnectorConformance, Situation
-from tests.conformance.context import RecordingContext, answer
+from tests.conformance.context import RecordingContext
 from tests.connectors.optimade_script import (
     BASE,
     STRUCTURES,
     Respond,
+    always,
     connector,
     entry,
     listing,
@@ -26,7 +27,7 @@ from tests.connectors.optimade_script import (
 
 
 class TestConformance(ConnectorConformance):
-    """What every connector must do."""
+    """The contract of every connector."""
 
     def make_connector(self, **secrets: str) -> OptimadeConnector:
         return connector(page_limit=5, headers={"X-Key": secrets.get("headers", "a key")})
@@ -37,10 +38,10 @@ class TestConformance(ConnectorConformance):
     def make_context(self, situation: Situation) -> RecordingContext:
         answers: Mapping[Situation, Respond] = {
             Situation.ORDINARY: recorded_provider,
-            Situation.EMPTY: lambda _: answer(listing([], data_returned=0)),
-            Situation.ONE_BAD_RECORD: lambda _: answer(listing([entry(1), {"type": "structures"}, entry(2)])),
-            Situation.LOOP: lambda _: answer(recorded("structures_offset_5.json")),
-            Situation.REFUSED: lambda _: answer({"errors": [{"detail": "no"}]}, status=401),
+            Situation.EMPTY: always(listing([], data_returned=0)),
+            Situation.ONE_BAD_RECORD: always(listing([entry(1), {"type": "structures"}, entry(2)])),
+            Situation.LOOP: always(recorded("structures_offset_5.json")),
+            Situation.REFUSED: always({"errors": [{"detail": "no"}]}, status=401),
         }
         return RecordingContext(answers[situation])
 
@@ -48,24 +49,22 @@ class TestConformance(ConnectorConformance):
 # settings
 
 
-@pytest.mark.parametrize(
-    ("given", "asked"),
-    [
+def test_a_version_is_added_where_the_address_has_none(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[str, str]] = [
         ("https://example.org/optimade", "https://example.org/optimade/v1"),
         ("https://example.org/optimade/", "https://example.org/optimade/v1"),
         ("https://example.org/optimade/v1/", "https://example.org/optimade/v1"),
         ("https://example.org/v1.2", "https://example.org/v1.2"),
         ("https://example.org/v10.0.1", "https://example.org/v10.0.1"),
         ("https://example.org/version1", "https://example.org/version1/v1"),
-    ],
-)
-def test_a_version_is_added_where_the_address_has_none(given: str, asked: str) -> None:
-    assert OptimadeConfig(base_url=given).versioned_url == asked
+    ]
+    for given, asked in cases:
+        with subtests.test(given=given, asked=asked):
+            assert OptimadeConfig(base_url=given).versioned_url == asked
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
+def test_settings_that_cannot_work_are_refused(subtests: pytest.Subtests) -> None:
+    cases: list[dict[str, Any]] = [
         {"base_url": "ftp://example.org"},
         {"base_url": "example.org"},
         {"base_url": "https://me:canary@example.org"},
@@ -75,11 +74,10 @@ def test_a_version_is_added_where_the_address_has_none(given: str, asked: str) -
         {"base_url": BASE, "headers": {"X-Key": "canary\r\nHost: other"}},
         {"base_url": BASE, "headers": {"Host": "canary"}},
         {"base_url": BASE, "surplus": 1},
-    ],
-)
-def test_settings_that_cannot_work_are_refused(config: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        OptimadeConfig.model_validate(config)
+    ]
+    for config in cases:
+        with subtests.test(config=config), pytest.raises(ValidationError):
+            OptimadeConfig.model_validate(config)
 
 
 # planning
@@ -132,18 +130,17 @@ def test_a_small_limit_asks_for_a_small_page() -> None:
     assert first_parameters(Query(stream="structures", limit=3))["page_limit"] == ["3"]
 
 
-@pytest.mark.parametrize(
-    ("query", "code"),
-    [
+def test_a_question_that_cannot_be_asked_is_refused(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[Query, str]] = [
         (Query(stream="molecules"), "config.unknown_stream"),
         (Query(stream="structures", fields=("a&b",)), "config.invalid"),
-    ],
-)
-def test_a_question_that_cannot_be_asked_is_refused(query: Query, code: str) -> None:
-    with pytest.raises(ConfigError) as raised:
-        list(connector().plan(query, None, RecordingContext().context))
+    ]
+    for query, code in cases:
+        with subtests.test(query=query, code=code):
+            with pytest.raises(ConfigError) as raised:
+                list(connector().plan(query, None, RecordingContext().context))
 
-    assert raised.value.code == code
+            assert raised.value.code == code
 
 
 # how far it was read

@@ -99,7 +99,9 @@ def test_a_lasting_fault_has_a_code_and_what_was_fetched_stays(
 
 
 @pytest.mark.parametrize("kind", ["html", "status_500", "short", "repeat", "no_next", "foreign"])
-def test_once_mended_the_walk_goes_on_and_nothing_is_missing(provider: PagedProvider, ctx: Context, kind: str) -> None:
+def test_once_repaired_the_walk_goes_on_and_nothing_is_missing(
+    provider: PagedProvider, ctx: Context, kind: str
+) -> None:
     provider.fault(2, kind)
     before, error = read(provider, ctx)
     provider.reset()

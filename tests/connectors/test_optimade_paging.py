@@ -1,4 +1,4 @@
-"""How the OPTIMADE connector walks a listing, and what it makes of answers that are none."""
+"""The walk of the OPTIMADE connector through a listing, and answers that are none."""
 
 import json
 from typing import Any
@@ -14,6 +14,7 @@ from tests.connectors.optimade_script import (
     BASE,
     STRUCTURES,
     Respond,
+    always,
     connector,
     entry,
     fetch,
@@ -40,21 +41,20 @@ def test_all_recorded_structures_are_read_in_order() -> None:
 # paging
 
 
-@pytest.mark.parametrize(
-    "links", [{"next": None}, {}, None, {"next": {"href": None}}, {"next": ""}, {"next": {"meta": {}}}]
-)
-def test_no_next_link_in_any_form_is_the_end(links: Any) -> None:
-    document = {"data": [entry(1)], "meta": {}, "links": links}
+def test_no_next_link_in_any_form_is_the_end(subtests: pytest.Subtests) -> None:
+    cases: list[Any] = [{"next": None}, {}, None, {"next": {"href": None}}, {"next": ""}, {"next": {"meta": {}}}]
+    for links in cases:
+        with subtests.test(links=links):
+            document = {"data": [entry(1)], "meta": {}, "links": links}
 
-    pages, recording = fetch(lambda _: answer(document))
+            pages, recording = fetch(always(document))
 
-    assert [page.next_cursor for page in pages] == [None]
-    assert len(recording.http.requests) == 1
+            assert [page.next_cursor for page in pages] == [None]
+            assert len(recording.http.requests) == 1
 
 
-@pytest.mark.parametrize(
-    ("link", "asked"),
-    [
+def test_a_next_link_is_followed_in_every_form(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[Any, str]] = [
         (f"{BASE}/v1/structures?n=1", f"{BASE}/v1/structures?n=1"),
         ({"href": f"{BASE}/v1/structures?n=1", "meta": {}}, f"{BASE}/v1/structures?n=1"),
         ("/v1/structures?n=1", f"{BASE}/v1/structures?n=1"),
@@ -67,32 +67,38 @@ def test_no_next_link_in_any_form_is_the_end(links: Any) -> None:
             f"{BASE}/v1/structures?n=1&filter=a%20%3E%2B1+b&p=50%",
             f"{BASE}/v1/structures?n=1&filter=a%20%3E%2B1+b&p=50%25",
         ),
-    ],
-)
-def test_a_next_link_is_followed_in_every_form(link: Any, asked: str) -> None:
-    respond = pages_of(listing([entry(1)], next_link=link), listing([entry(2)]))
+    ]
+    for link, asked in cases:
+        with subtests.test(link=link, asked=asked):
+            respond = pages_of(listing([entry(1)], next_link=link), listing([entry(2)]))
 
-    pages, recording = fetch(respond)
+            pages, recording = fetch(respond)
 
-    assert [row["id"] for row in rows(pages)] == ["s1", "s2"]
-    assert recording.http.requests[1].url == asked
+            assert [row["id"] for row in rows(pages)] == ["s1", "s2"]
+            assert recording.http.requests[1].url == asked
 
 
-@pytest.mark.parametrize(
-    "link", ["http://other.example/v1/structures?n=1", "file:///etc/passwd", "http://127.0.0.1.other.example/?n=1"]
-)
-def test_a_next_link_to_another_place_is_not_followed_and_what_was_fetched_stays(link: str) -> None:
-    recording = RecordingContext(pages_of(listing([entry(1)], next_link=link), listing([entry(2)])))
-    reader = connector()
-    running = reader.fetch(next(iter(reader.plan(STRUCTURES, None, recording.context))), None, recording.context)
+def test_a_next_link_to_another_place_is_not_followed_and_what_was_fetched_stays(subtests: pytest.Subtests) -> None:
+    cases: list[str] = [
+        "http://other.example/v1/structures?n=1",
+        "file:///etc/passwd",
+        "http://127.0.0.1.other.example/?n=1",
+    ]
+    for link in cases:
+        with subtests.test(link=link):
+            recording = RecordingContext(pages_of(listing([entry(1)], next_link=link), listing([entry(2)])))
+            reader = connector()
+            running = reader.fetch(
+                next(iter(reader.plan(STRUCTURES, None, recording.context))), None, recording.context
+            )
 
-    first = next(running)
-    with pytest.raises(SourceRejected) as raised:
-        next(running)
+            first = next(running)
+            with pytest.raises(SourceRejected) as raised:
+                next(running)
 
-    assert first.record_count == 1
-    assert raised.value.code == "source.foreign_next"
-    assert len(recording.http.requests) == 1
+            assert first.record_count == 1
+            assert raised.value.code == "source.foreign_next"
+            assert len(recording.http.requests) == 1
 
 
 def test_an_allowed_host_is_followed_without_the_sources_headers() -> None:
@@ -156,7 +162,7 @@ def test_one_empty_page_is_passed_and_a_second_one_ends_the_walk() -> None:
     assert [page.record_count for page in passed] == [1, 0, 1]
 
 
-def test_a_mended_provider_is_read_on_from_the_page_that_was_at_fault() -> None:
+def test_a_repaired_provider_is_read_on_from_the_page_that_was_at_fault() -> None:
     state = {"next": "?n=1"}
 
     def respond(request: SentRequest) -> HttpResponse:
@@ -197,9 +203,8 @@ def test_the_cursor_stays_small_over_a_thousand_pages() -> None:
 # where the provider's words and pages differ
 
 
-@pytest.mark.parametrize(
-    ("meta", "code"),
-    [
+def test_more_data_without_a_next_link_is_believed_unless_all_was_read(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[dict[str, Any], str | None]] = [
         ({"more_data_available": True}, "source.incomplete"),
         ({"more_data_available": True, "data_returned": 5}, "source.incomplete"),
         ({"more_data_available": True, "data_returned": 2}, None),
@@ -207,21 +212,21 @@ def test_the_cursor_stays_small_over_a_thousand_pages() -> None:
         ({"more_data_available": False, "data_returned": 2}, None),
         ({"more_data_available": "yes", "data_returned": "many"}, None),
         ({}, None),
-    ],
-)
-def test_more_data_without_a_next_link_is_believed_unless_all_was_read(meta: dict[str, Any], code: str | None) -> None:
-    document = {"data": [entry(1), entry(2)], "meta": meta, "links": {}}
-    try:
-        fetch(lambda _: answer(document))
-        found = None
-    except IngestError as error:
-        found = error.code
+    ]
+    for meta, code in cases:
+        with subtests.test(meta=meta, code=code):
+            document = {"data": [entry(1), entry(2)], "meta": meta, "links": {}}
+            try:
+                fetch(always(document))
+                found = None
+            except IngestError as error:
+                found = error.code
 
-    assert found == code
+            assert found == code
 
 
 def test_fewer_records_than_counted_is_a_warning() -> None:
-    pages, _ = fetch(lambda _: answer(listing([entry(1)], data_returned=9)))
+    pages, _ = fetch(always(listing([entry(1)], data_returned=9)))
 
     assert any("9" in text for text in pages[-1].warnings)
 
@@ -265,13 +270,13 @@ def test_a_requested_delay_slows_the_source_down_within_reason() -> None:
     for asked, expected in ((0.5, [0.5]), (10**9, [3600.0]), (0, []), (-1, []), ("soon", []), (True, [])):
         document = listing([entry(1)], request_delay=asked)
 
-        _, recording = fetch(lambda _, document=document: answer(document))  # type: ignore[misc]
+        _, recording = fetch(always(document))
 
         assert [seconds for _, seconds in recording.limiter.slowed] == expected
 
 
 def test_missing_times_are_a_warning_because_an_incremental_read_cannot_see_them() -> None:
-    pages, _ = fetch(lambda _: answer(listing([entry(1, last_modified=None), entry(2, last_modified=None)])))
+    pages, _ = fetch(always(listing([entry(1, last_modified=None), entry(2, last_modified=None)])))
 
     assert any("last_modified" in text for text in pages[0].warnings)
 
@@ -299,9 +304,8 @@ def test_a_stop_never_looks_like_the_end_of_the_pages() -> None:
 # answers that are not what was asked for
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
+def test_a_200_that_is_no_listing_gives_a_code(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[bytes, str | None]] = [
         (b"<!doctype html><html><title>Sign in</title></html>", "source.bad_content"),
         (b"", "source.bad_content"),
         (b"[1, 2]", "source.bad_content"),
@@ -310,47 +314,46 @@ def test_a_stop_never_looks_like_the_end_of_the_pages() -> None:
         (b'{"errors": [{"detail": "rebuilding"}]}', "source.rejected"),
         (b'{"data": [{"id": "s1", "attrib', "source.unavailable"),
         (b"[" * 100_000, None),
-    ],
-)
-def test_a_200_that_is_no_listing_gives_a_code(body: bytes, code: str | None) -> None:
-    with pytest.raises(IngestError) as raised:
-        fetch(lambda _: answer(body))
+    ]
+    for body, code in cases:
+        with subtests.test(body=body, code=code):
+            with pytest.raises(IngestError) as raised:
+                fetch(always(body))
 
-    assert code is None or raised.value.code == code
+            assert code is None or raised.value.code == code
 
 
-@pytest.mark.parametrize(
-    ("name", "status", "words"),
-    [
+def test_a_refused_request_says_why_and_is_not_tried_again(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[str, int, str]] = [
         ("http400_bad_filter", 400, "Unable to parse filter"),
         ("http400_unknown_property", 400, "'foo' is not a known or searchable quantity"),
         ("http500_bad_int", 500, "page_limit"),
         ("http501_page_above", 501, "not implemented"),
         ("http553_version", 553, "not supported"),
-    ],
-)
-def test_a_refused_request_says_why_and_is_not_tried_again(name: str, status: int, words: str) -> None:
-    recording = RecordingContext(lambda _: answer(recorded(f"errors/{name}.json"), status=status))
-    reader = connector()
-    spec = next(iter(reader.plan(STRUCTURES, None, recording.context)))
+    ]
+    for name, status, words in cases:
+        with subtests.test(name=name, status=status, words=words):
+            recording = RecordingContext(always(recorded(f"errors/{name}.json"), status=status))
+            reader = connector()
+            spec = next(iter(reader.plan(STRUCTURES, None, recording.context)))
 
-    with pytest.raises(SourceRejected) as raised:
-        list(reader.fetch(spec, None, recording.context))
+            with pytest.raises(SourceRejected) as raised:
+                list(reader.fetch(spec, None, recording.context))
 
-    assert raised.value.code == "source.rejected"
-    assert words in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert len(recording.http.requests) == 1
+            assert raised.value.code == "source.rejected"
+            assert words in str(raised.value)
+            assert "\n" not in str(raised.value)
+            assert len(recording.http.requests) == 1
 
 
 def test_any_other_server_error_is_the_clients_to_retry() -> None:
     with pytest.raises(SourceUnavailable):
-        fetch(lambda _: answer({"errors": [{"title": "Internal Server Error"}]}, status=500))
+        fetch(always({"errors": [{"title": "Internal Server Error"}]}, status=500))
 
 
 def test_refused_credentials_ask_a_person() -> None:
     with pytest.raises(AuthError):
-        fetch(lambda _: answer("Forbidden", status=403), headers={"X-Key": "wrong"})
+        fetch(always("Forbidden", status=403), headers={"X-Key": "wrong"})
 
 
 def test_a_page_limit_that_is_too_large_is_lowered_to_what_is_allowed() -> None:
@@ -367,7 +370,7 @@ def test_a_page_limit_that_is_too_large_is_lowered_to_what_is_allowed() -> None:
 
 
 def test_a_page_limit_that_is_never_small_enough_gives_up() -> None:
-    respond = lambda _: answer({"errors": [{"detail": "page_limit too large"}]}, status=403)  # noqa: E731
+    respond = always({"errors": [{"detail": "page_limit too large"}]}, status=403)
 
     with pytest.raises(AuthError):
         fetch(respond)

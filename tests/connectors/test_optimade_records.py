@@ -1,4 +1,4 @@
-"""What the OPTIMADE connector makes of the entries of a page."""
+"""The entries of a page as the OPTIMADE connector reads them."""
 
 import json
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ingestion.ports.batch import Query
-from tests.conformance.context import answer
 from tests.connectors.optimade_script import (
+    always,
     entry,
     fetch,
     listing,
@@ -19,18 +19,15 @@ from tests.connectors.optimade_script import (
 
 
 def test_provider_fields_lose_their_leading_underscore_and_nothing_else() -> None:
-    found = rows(
-        fetch(lambda _: answer(listing([entry(1, _exmpl_band_gap=1.5, exmpl_band_gap=2, __time="x", _id=[1])])))[0]
-    )[0]
+    found = rows(fetch(always(listing([entry(1, _exmpl_band_gap=1.5, exmpl_band_gap=2, __time="x", _id=[1])])))[0])[0]
 
     assert (found["exmpl_band_gap"], found["provider_exmpl_band_gap"]) in ((1.5, 2), (2, 1.5))
     assert found["time"] == "x"
     assert found["provider_id"] == "[1]"
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
+def test_a_provider_column_holds_every_value_unchanged(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[list[Any], list[Any]]] = [
         ([1, None, 2], [1, None, 2]),
         ([1, 2.5], [1.0, 2.5]),
         ([True, False], [True, False]),
@@ -38,20 +35,19 @@ def test_provider_fields_lose_their_leading_underscore_and_nothing_else() -> Non
         (["a", 1, {"b": [None]}], ["a", "1", '{"b":[null]}']),
         ([None, None], [None, None]),
         ([2**63, 1], ["9223372036854775808", "1"]),
-    ],
-)
-def test_a_provider_column_holds_every_value_unchanged(values: list[Any], expected: list[Any]) -> None:
-    entries = [entry(number, _p_x=value) for number, value in enumerate(values)]
+    ]
+    for values, expected in cases:
+        with subtests.test(values=values, expected=expected):
+            entries = [entry(number, _p_x=value) for number, value in enumerate(values)]
 
-    found = [row["p_x"] for row in rows(fetch(lambda _: answer(listing(entries)))[0])]
+            found = [row["p_x"] for row in rows(fetch(always(listing(entries)))[0])]
 
-    assert found == expected
-    assert [type(value) for value in found] == [type(value) for value in expected]
+            assert found == expected
+            assert [type(value) for value in found] == [type(value) for value in expected]
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
+def test_times_are_utc_text_and_what_is_no_time_is_left_to_the_contract(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[Any, str | None]] = [
         ("2019-06-08T05:13:37.331000", "2019-06-08T05:13:37.331000Z"),
         ("2019-06-08T05:13:37Z", "2019-06-08T05:13:37.000000Z"),
         ("2019-06-08T05:13:37+02:00", "2019-06-08T03:13:37.000000Z"),
@@ -59,12 +55,12 @@ def test_a_provider_column_holds_every_value_unchanged(values: list[Any], expect
         ("last week", "last week"),
         (17, "17"),
         (None, None),
-    ],
-)
-def test_times_are_utc_text_and_what_is_no_time_is_left_to_the_contract(given: Any, expected: str | None) -> None:
-    pages, _ = fetch(lambda _: answer(listing([entry(1, last_modified=given)])))
+    ]
+    for given, expected in cases:
+        with subtests.test(given=given, expected=expected):
+            pages, _ = fetch(always(listing([entry(1, last_modified=given)])))
 
-    assert rows(pages)[0]["last_modified"] == expected
+            assert rows(pages)[0]["last_modified"] == expected
 
 
 def test_entries_that_cannot_be_read_keep_their_place_and_their_text() -> None:
@@ -77,7 +73,7 @@ def test_entries_that_cannot_be_read_keep_their_place_and_their_text() -> None:
         entry(2),
     ]
 
-    found = rows(fetch(lambda _: answer(listing(entries)))[0])
+    found = rows(fetch(always(listing(entries)))[0])
 
     assert [row["_error_code"] for row in found] == [
         None,
@@ -94,7 +90,7 @@ def test_entries_that_cannot_be_read_keep_their_place_and_their_text() -> None:
 def test_a_field_too_large_to_be_sent_is_told_from_an_unknown_one() -> None:
     large = {**entry(1, species=None), "meta": {"partial_data_links": {"species": [{"format": "jsonlines"}]}}}
 
-    found = rows(fetch(lambda _: answer(listing([large, entry(2)])))[0])
+    found = rows(fetch(always(listing([large, entry(2)])))[0])
 
     assert [row["partial_data_fields"] for row in found] == ['["species"]', None]
 
@@ -102,7 +98,7 @@ def test_a_field_too_large_to_be_sent_is_told_from_an_unknown_one() -> None:
 def test_values_that_json_does_not_know_cost_only_themselves() -> None:
     body = '{"data": [{"id": "s1", "attributes": {"_p_gap": NaN, "_p_name": "\\ud800x"}}], "meta": {}, "links": {}}'
 
-    found = rows(fetch(lambda _: answer(body))[0])[0]
+    found = rows(fetch(always(body))[0])[0]
 
     assert (found["p_gap"], found["p_name"]) == (None, "\ufffdx")
 
@@ -128,7 +124,7 @@ def test_references_are_a_stream_too() -> None:
         "attributes": {"title": "Go To", "authors": [{"name": "E"}]},
     }
 
-    pages, recording = fetch(lambda _: answer(listing([reference])), query)
+    pages, recording = fetch(always(listing([reference])), query)
 
     assert "/v1/references?" in recording.http.requests[0].url
     assert rows(pages, query)[0]["title"] == "Go To"
@@ -136,10 +132,10 @@ def test_references_are_a_stream_too() -> None:
 
 def test_batches_of_entries_make_one_column_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [entry(1, _p_x=1), entry(2, _p_x=2, nsites=4), entry(3, _p_x=0.5, _p_late="a"), entry(4, nsites="many")]
-    whole = rows(fetch(lambda _: answer(listing(entries)))[0])
+    whole = rows(fetch(always(listing(entries)))[0])
     monkeypatch.setattr("ingestion.toolkit.rest.tables.BATCH_ROWS", 1)
 
-    found = rows(fetch(lambda _: answer(listing(entries)))[0])
+    found = rows(fetch(always(listing(entries)))[0])
 
     assert found == whole
     assert [row["p_x"] for row in found] == [1.0, 2.0, 0.5, None]

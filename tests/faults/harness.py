@@ -1,4 +1,4 @@
-"""What every fault test needs: a load with known books, the boundaries it crosses, and the checker of the outcome."""
+"""Ground of every fault test: a load with known books, the boundaries it crosses, and the checker of the outcome."""
 
 import os
 import signal

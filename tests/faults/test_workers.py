@@ -118,7 +118,7 @@ def test_f12_an_immediate_restart_of_postgresql_fails_no_run(
     if request.config.getoption("--database") != "postgres":
         pytest.skip("it is the PostgreSQL server that restarts")
     server: Postgres = request.getfixturevalue("postgres")
-    cluster = make_cluster(HEADGATE_MAX_ACTIVE_RUNS="10", HEADGATE_NUDGE_AGAIN_S="10", HEADGATE_RECONCILE_S="1")
+    cluster = make_cluster(HEADGATE_MAX_ACTIVE_RUNS="10", HEADGATE_RESEND_AFTER_S="10", HEADGATE_RECONCILE_S="1")
     runs = [
         upload(csv_bytes(60, bad_every=20), name=f"s{n}.csv", datasource_name=f"s{n}")
         for n in range(share.times(150, least=40))

@@ -1,4 +1,4 @@
-"""What a worker tells of its configuration to whoever may ask it."""
+"""The configuration that a worker tells to whoever may ask it."""
 
 from typing import Any
 

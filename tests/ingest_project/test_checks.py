@@ -7,6 +7,7 @@ from django.core.checks import CheckMessage
 from pytest_django import Settings
 
 from ingest_project import checks
+from ingest_project.management.commands.up import Command
 
 
 def ids(messages: list[CheckMessage]) -> list[str | None]:
@@ -86,3 +87,11 @@ def test_failpoints_in_use_are_warned_of(settings: Settings) -> None:
     settings.HEADGATE_FAILPOINTS = "fetch.after_page=kill"
 
     assert ids(checks.check_production()) == ["ingestion.W001"]
+
+
+def test_an_option_under_its_older_name_answers_and_says_the_newer_one(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Command().create_parser("manage.py", "up")
+
+    assert parser.parse_args(["--parts", "broker"]).services == "broker"
+    assert "--parts is now --services" in capsys.readouterr().err
+    assert (parser.parse_args([]).services, capsys.readouterr().err) == ("", "")

@@ -1,4 +1,4 @@
-"""Which Druid is delivered to, and who may know of it."""
+"""The Druid that is delivered to, and who may know of it."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ PORTS = {"coordinator": 8081, "broker": 8082}
 def running_druid(data: Path) -> Iterator[None]:
     """Describe a running Druid in a data directory."""
     with hold_stack(druid_home(data)):
-        write_state(druid_home(data), StackState(pid=1, parts=("druid",), druid_ports=PORTS))
+        write_state(druid_home(data), StackState(pid=1, services=("druid",), druid_ports=PORTS))
         yield
 
 

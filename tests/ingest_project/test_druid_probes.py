@@ -1,4 +1,4 @@
-"""Whether the services of a Druid work, and the load rule of a single machine."""
+"""Probes of a Druid's services, and the load rule of a single machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -139,7 +139,7 @@ def test_ctrl_c_while_maven_works_is_one_sentence(host: Host) -> None:
 
 @pytest.mark.slow
 def test_a_stack_brings_its_druid_along(host: Host) -> None:
-    with Stack(host.data, parts="broker,druid", **host.variables) as stack:
+    with Stack(host.data, services="broker,druid", **host.variables) as stack:
         for service in SERVICES:
             assert f"{service:<15} | ready" in stack.log
         ports = host.state().druid_ports
@@ -149,7 +149,7 @@ def test_a_stack_brings_its_druid_along(host: Host) -> None:
         told = stack.manage("shell", "--no-imports", "--command", script).stdout
 
         assert f"http://127.0.0.1:{ports['broker']} (Broker)" in where
-        assert "Druid runs as a part of the stack" in down
+        assert "Druid runs as a service of the stack" in down
         broker, coordinator = f"127.0.0.1:{ports['broker']}", f"127.0.0.1:{ports['coordinator']}"
         assert told.strip() == f"http://{broker} {[coordinator, broker]}"
     lines = [line for line in stack.log.splitlines() if "stopp" in line]
@@ -159,7 +159,7 @@ def test_a_stack_brings_its_druid_along(host: Host) -> None:
 
 @pytest.mark.slow
 def test_a_detached_stack_has_its_druid_too(host: Host) -> None:
-    up = host.manage("up", "--detach", "--with-druid", "--parts", "broker,web", "--port", str(free_port()))
+    up = host.manage("up", "--detach", "--with-druid", "--services", "broker,web", "--port", str(free_port()))
     try:
         assert up.returncode == 0, up.stderr
         assert "druid-broker    | ready" in up.stdout
@@ -172,11 +172,11 @@ def test_a_detached_stack_has_its_druid_too(host: Host) -> None:
 
 def test_a_second_druid_is_refused(host: Host) -> None:
     with hold_stack(host.home):
-        write_state(host.home, StackState(pid=1, parts=("druid",), druid_ports={"coordinator": 1, "broker": 2}))
+        write_state(host.home, StackState(pid=1, services=("druid",), druid_ports={"coordinator": 1, "broker": 2}))
 
-        beside_own = host.call("up", "--parts=broker", "--with-druid")
+        beside_own = host.call("up", "--services=broker", "--with-druid")
     with override_settings(HEADGATE_DRUID={"url": "http://router:8888"}):
-        beside_remote = host.call("up", "--parts=broker", "--with-druid")
+        beside_remote = host.call("up", "--parts=broker", "--with-druid")  # the former name
 
     assert "the stack uses it without --with-druid" in beside_own
     assert "DRUID_URL names a Druid" in beside_remote
@@ -184,7 +184,7 @@ def test_a_second_druid_is_refused(host: Host) -> None:
 
 def test_druid_comes_up_before_the_others_know_of_it_and_says_so(host: Host) -> None:
     with hold_stack(host.data):
-        write_state(host.data, StackState(pid=1, parts=("broker",)))
+        write_state(host.data, StackState(pid=1, services=("broker",)))
         try:
             up = host.manage("druid", "up", "--detach")
         finally:
@@ -195,7 +195,7 @@ def test_druid_comes_up_before_the_others_know_of_it_and_says_so(host: Host) -> 
 
 def test_down_names_a_druid_that_goes_on(host: Host) -> None:
     with hold_stack(host.home):
-        write_state(host.home, StackState(pid=1, parts=("druid",), druid_ports={"coordinator": 1, "broker": 2}))
+        write_state(host.home, StackState(pid=1, services=("druid",), druid_ports={"coordinator": 1, "broker": 2}))
         beside = host.call("down")
 
     assert "manage.py druid down" in beside

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from ingest_project import checks
 from ingest_project.env import (
     BASE_DIR,
     NAMES,
@@ -67,6 +68,15 @@ def test_an_unknown_variable_names_the_nearest_known_one() -> None:
         read_environment({"HEADGATE_LAEK_URL": "s3://bucket"})
 
     assert caught.value.code == "config.unknown_variable"
+
+
+def test_an_older_name_is_read_where_the_newer_one_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {"HEADGATE_NUDGE_AGAIN_S": "7"}
+    monkeypatch.setenv("HEADGATE_NUDGE_AGAIN_S", "7")
+
+    assert read_environment(old).headgate_resend_after_s == 7
+    assert read_environment({**old, "HEADGATE_RESEND_AFTER_S": "9"}).headgate_resend_after_s == 9
+    assert ["HEADGATE_RESEND_AFTER_S" in found.msg for found in checks.check_names()] == [True]
 
 
 def test_a_wrong_value_is_named_without_being_shown() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ingest_project.stack.state import StackState
 from tests.servers import ROOT, free_port, product_environment, wait_until
 from tests.stacks import Stack, processes_of
 
@@ -29,8 +30,8 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_stacks_run_side_by_side_and_the_end_of_one_leaves_the_other(tmp_path: Path) -> None:
     with (
-        Stack(tmp_path / "first", parts="broker,web") as stack,
-        Stack(tmp_path / "second", parts="broker,worker") as second,
+        Stack(tmp_path / "first", services="broker,web") as stack,
+        Stack(tmp_path / "second", services="broker,worker") as second,
     ):
         assert second.state.broker_url != stack.state.broker_url
         assert len(processes_of(second.data)) >= 4
@@ -58,11 +59,11 @@ def test_sigkill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stack_of_parts_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+def test_a_stack_of_chosen_services_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     code = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])"
     starter = subprocess.Popen(
-        [sys.executable, "-c", code, str(ROOT / "manage.py"), "up", "--parts", "broker,worker"],
+        [sys.executable, "-c", code, str(ROOT / "manage.py"), "up", "--services", "broker,worker"],
         env=product_environment(data),
         stdout=subprocess.PIPE,
         text=True,
@@ -81,7 +82,7 @@ def test_a_stack_of_parts_ends_with_the_process_that_started_it(tmp_path: Path) 
 def test_up_detached_returns_when_ready_and_down_ends_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
 
-    answer = manage(data, "up", "--detach", "--parts", "broker,web", "--port", str(free_port()))
+    answer = manage(data, "up", "--detach", "--services", "broker,web", "--port", str(free_port()))
     try:
         assert answer.returncode == 0, answer.stderr
         login = next(line for line in answer.stdout.splitlines() if line.startswith("login"))
@@ -114,3 +115,11 @@ def manage(data: Path, *words: str, **variables: str) -> subprocess.CompletedPro
         timeout=110,
         check=False,
     )
+
+
+def test_a_stack_that_an_older_version_started_is_still_found() -> None:
+    told = '{"pid": 7, "parts": ["broker"], "is_ready": true}'
+
+    state = StackState.model_validate_json(told)
+
+    assert (state.pid, state.is_ready) == (7, True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest_project.stack.processes import READY_LINE, Program
-from ingest_project.stack.supervisor import PartFailedError, StopRequested, Supervisor
+from ingest_project.stack.supervisor import ServiceFailedError, StopRequested, Supervisor
 from tests.servers import wait_until
 from tests.stacks import is_alive
 
@@ -27,7 +27,7 @@ class Room:
         self.supervisor = Supervisor(show=lambda *line: self.lines.append(line), on_change=self.pids.update)
 
     def has(self, name: str, text: str) -> bool:
-        """Return whether a part's line holds a text."""
+        """Return whether a service's line holds a text."""
         return any(name == who and text in what for who, what in self.lines)
 
 
@@ -43,7 +43,7 @@ def python(name: str, code: str, **values: object) -> Program:
     return Program(name=name, argv=argv, environment=dict(os.environ), **values)  # type: ignore[arg-type]
 
 
-def test_a_part_is_ready_when_its_output_says_so(room: Room) -> None:
+def test_a_service_is_ready_when_its_output_says_so(room: Room) -> None:
     program = python("worker", f"print('hello'); print('{READY_LINE}'); {SLEEP}", says="all", ready_line=READY_LINE)
 
     room.supervisor.start([program], patience_s=20)
@@ -52,7 +52,7 @@ def test_a_part_is_ready_when_its_output_says_so(room: Room) -> None:
     assert room.lines[:2] == [("worker", "hello"), ("worker", "ready: all")]
 
 
-def test_a_part_is_ready_when_it_can_be_reached(room: Room, tmp_path: Path) -> None:
+def test_a_service_is_ready_when_it_can_be_reached(room: Room, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     program = python("web", f"open({str(mark)!r}, 'w'); {SLEEP}", is_ready=mark.exists)
 
@@ -62,23 +62,23 @@ def test_a_part_is_ready_when_it_can_be_reached(room: Room, tmp_path: Path) -> N
     assert room.has("web", "ready")
 
 
-def test_a_part_that_ends_while_starting_stops_the_start(room: Room) -> None:
+def test_a_service_that_ends_while_starting_stops_the_start(room: Room) -> None:
     program = python("web", "print('no such module'); raise SystemExit(3)", is_ready=lambda: False)
 
-    with pytest.raises(PartFailedError, match="web ended with code 3"):
+    with pytest.raises(ServiceFailedError, match="web ended with code 3"):
         room.supervisor.start([program], patience_s=20)
     room.supervisor.stop([])
 
     assert room.has("web", "no such module")
 
 
-def test_a_part_that_is_never_ready_stops_the_start(room: Room) -> None:
-    with pytest.raises(PartFailedError, match="web was not ready after 0 s"):
+def test_a_service_that_is_never_ready_stops_the_start(room: Room) -> None:
+    with pytest.raises(ServiceFailedError, match="web was not ready after 0 s"):
         room.supervisor.start([python("web", SLEEP, is_ready=lambda: False)], patience_s=0.3)
     room.supervisor.stop([["web"]])
 
 
-def test_a_part_that_ends_later_is_started_again(room: Room, tmp_path: Path) -> None:
+def test_a_service_that_ends_later_is_started_again(room: Room, tmp_path: Path) -> None:
     code = f"""if True:
         import pathlib, time
         path = pathlib.Path({str(tmp_path / "starts")!r})
@@ -102,7 +102,7 @@ def test_a_part_that_ends_later_is_started_again(room: Room, tmp_path: Path) -> 
     ]
 
 
-def test_parts_are_stopped_group_by_group(room: Room) -> None:
+def test_services_are_stopped_group_by_group(room: Room) -> None:
     code = f"""if True:
         import signal, sys, time
         def stop(*_):
@@ -116,7 +116,7 @@ def test_parts_are_stopped_group_by_group(room: Room) -> None:
     assert [name for name, text in room.lines if text == "bye"] == ["beat", "web", "broker"]
 
 
-def test_a_part_that_will_not_stop_is_killed_with_its_children(room: Room, tmp_path: Path) -> None:
+def test_a_service_that_will_not_stop_is_killed_with_its_children(room: Room, tmp_path: Path) -> None:
     code = f"""if True:
         import os, pathlib, signal, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -171,7 +171,7 @@ def test_lines_named_as_noise_are_not_shown(room: Room) -> None:
     assert not room.has("beat", "noise")
 
 
-def test_lines_of_a_part_with_a_log_go_there(room: Room, tmp_path: Path) -> None:
+def test_lines_of_a_service_with_a_log_go_there(room: Room, tmp_path: Path) -> None:
     log = tmp_path / "quiet.log"
     code = f"import os; print('line', os.getcwd()); open('up', 'w'); {SLEEP}"
     program = python("quiet", code, is_ready=(tmp_path / "up").exists, log=log, folder=tmp_path)
@@ -183,11 +183,11 @@ def test_lines_of_a_part_with_a_log_go_there(room: Room, tmp_path: Path) -> None
     assert room.lines == [("quiet", "ready")]
 
 
-def test_a_quiet_part_that_ends_while_starting_shows_its_last_lines(room: Room, tmp_path: Path) -> None:
+def test_a_quiet_service_that_ends_while_starting_shows_its_last_lines(room: Room, tmp_path: Path) -> None:
     code = "[print(f'line {number}') for number in range(100)]; raise SystemExit(3)"
     program = python("quiet", code, is_ready=lambda: False, log=tmp_path / "quiet.log")
 
-    with pytest.raises(PartFailedError, match=r"quiet ended with code 3 .* all of them in .*quiet.log"):
+    with pytest.raises(ServiceFailedError, match=r"quiet ended with code 3 .* all of them in .*quiet.log"):
         room.supervisor.start([program], patience_s=20)
     room.supervisor.stop([])
 
@@ -195,7 +195,7 @@ def test_a_quiet_part_that_ends_while_starting_shows_its_last_lines(room: Room, 
     assert room.lines[-1] == ("quiet", "line 99")
 
 
-def test_a_part_that_will_not_stop_is_gone_before_the_next_group_is_asked(room: Room, tmp_path: Path) -> None:
+def test_a_service_that_will_not_stop_is_gone_before_the_next_group_is_asked(room: Room, tmp_path: Path) -> None:
     stubborn = (
         f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{READY_LINE}', flush=True); {SLEEP}"
     )
@@ -215,7 +215,7 @@ def test_a_part_that_will_not_stop_is_gone_before_the_next_group_is_asked(room: 
     assert (tmp_path / "seen").read_text() == "False"
 
 
-def test_parts_that_were_begun_are_waited_for_later(room: Room, tmp_path: Path) -> None:
+def test_services_that_were_begun_are_waited_for_later(room: Room, tmp_path: Path) -> None:
     slow = python("slow", SLEEP, is_ready=(tmp_path / "up").exists)
     quick = python("quick", f"open({str(tmp_path / 'up')!r}, 'w'); {SLEEP}")
 
@@ -230,7 +230,7 @@ def test_parts_that_were_begun_are_waited_for_later(room: Room, tmp_path: Path) 
 def test_a_one_time_program_that_fails_is_an_error(room: Room) -> None:
     room.supervisor.run_once(python("migrate", "print('done')", says="the tables are up to date"))
 
-    with pytest.raises(PartFailedError, match="migrate ended with code 1"):
+    with pytest.raises(ServiceFailedError, match="migrate ended with code 1"):
         room.supervisor.run_once(python("migrate", "raise SystemExit(1)"))
     room.supervisor.stop([])
 

@@ -48,7 +48,7 @@ def test_local_starts_what_it_needs_and_leaves_nothing_running(tmp_path: Path) -
 def test_local_works_on_the_stack_that_is_there(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (tmp_path / "rows.csv").write_text("id,name\n1,a\n2,b\n")
-    with Stack(data, parts="broker,worker") as stack:
+    with Stack(data, services="broker,worker") as stack:
         done = stack.manage("ingest", "upload", str(tmp_path / "rows.csv"), "--local", "--json")
 
         assert json.loads(done.stdout)["accepted"] == 2

@@ -1,4 +1,4 @@
-"""What becomes of work whose worker slot is used up, and of work that breaks inside of its transaction."""
+"""Work whose worker slot is used up, and of work that breaks inside of its transaction."""
 
 from collections.abc import Callable
 from dataclasses import replace

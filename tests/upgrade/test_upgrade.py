@@ -79,7 +79,7 @@ def house(  # noqa: PLR0917 - each is one of pytest's
     settings.HEADGATE_LAKE_URL = str(folder / "lake")
     settings.HEADGATE_SECRET_KEYS = (folder / "secrets" / "secret_keys").read_text().strip().split(",")
     settings.HEADGATE_REDIS_URL = own_valkey.url(0)
-    settings.HEADGATE_NUDGE_AGAIN_S = 0
+    settings.HEADGATE_RESEND_AFTER_S = 0
     settings.HEADGATE_EGRESS_ALLOW = ["127.0.0.0/8"]
     settings.HEADGATE_EGRESS_PORTS = list(range(1, 65536))
     registry._table.cache_clear()

@@ -30,7 +30,7 @@ from tests.servers import PATIENCE_S, ROOT, Postgres, Valkey, product_environmen
 ENGINE = {
     "HEADGATE_LEASE_S": "1",
     "HEADGATE_WATCH_S": "0.25",
-    "HEADGATE_NUDGE_AGAIN_S": "2",
+    "HEADGATE_RESEND_AFTER_S": "2",
     "HEADGATE_RECONCILE_S": "0.5",
     "HEADGATE_SCHEDULE_S": "1",
     "HEADGATE_MAX_ATTEMPTS": "200",

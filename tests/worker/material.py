@@ -1,4 +1,4 @@
-"""What the worker tests ingest: files with known books, and what a reader finds afterwards."""
+"""Material that the worker tests ingest: files with known books, and what a reader finds afterwards."""
 
 import csv
 import io

@@ -61,7 +61,7 @@ def test_critical_work_overtakes_a_thousand_waiting_partitions(make_cluster: Cal
         cluster = make_cluster(
             HEADGATE_PARTITION_BYTES="40",
             HEADGATE_LEASE_S="30",
-            HEADGATE_NUDGE_AGAIN_S="30",
+            HEADGATE_RESEND_AFTER_S="30",
             HEADGATE_EGRESS_ALLOW=urlsplit(provider.url).netloc,
         )
         cluster.start_worker(concurrency=2, beat=True)

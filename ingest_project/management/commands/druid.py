@@ -14,7 +14,7 @@ from ingest_project.stack.druid.probes import is_ready
 from ingest_project.stack.druid.run import EmbeddedDruid, run_druid
 from ingest_project.stack.processes import resident_bytes
 from ingest_project.stack.state import StackRunningError, StackState, is_running, read_state
-from ingest_project.stack.supervisor import PartFailedError, StopRequested
+from ingest_project.stack.supervisor import ServiceFailedError, StopRequested
 from ingestion.ports.errors import ConfigError
 
 
@@ -54,7 +54,7 @@ class Command(BaseCommand):
         except ConfigError as error:
             msg = f"{error} [{error.code}]"
             raise CommandError(msg) from error
-        except PartFailedError as error:
+        except ServiceFailedError as error:
             raise CommandError(str(error)) from error
         except StopRequested as stop:
             msg = "Stopped before it began."
@@ -96,7 +96,7 @@ class Command(BaseCommand):
             self.stdout.write(f"No Druid runs in {data}.")
             return
         if (stack := read_state(data)) is not None and stack.pid == state.pid:
-            msg = f"Druid runs as a part of the stack in {data}. Stop both with: manage.py down --data {data}"
+            msg = f"Druid runs as a service of the stack in {data}. Stop both with: manage.py down --data {data}"
             raise CommandError(msg)
         if not stop_supervisor(state.pid, home=druid_home(data)):
             msg = f"The Druid in {data} did not stop within {STOP_PATIENCE_S:.0f} s; look at its output."

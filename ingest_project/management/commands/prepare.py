@@ -1,4 +1,4 @@
-"""Prepare real parts for a first start, or for a new version."""
+"""Prepare real services for a first start, or for a new version."""
 
 from typing import Any
 

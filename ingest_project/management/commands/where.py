@@ -1,4 +1,4 @@
-"""Say where the parts of a running stack are found."""
+"""Say where the services of a running stack are found."""
 
 from typing import Any
 

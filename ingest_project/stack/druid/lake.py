@@ -1,4 +1,4 @@
-"""What the S3 extension of Druid has to know of the lake's store."""
+"""The lake's store as the S3 extension of Druid has to know it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

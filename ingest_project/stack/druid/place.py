@@ -1,4 +1,4 @@
-"""Which Druid an installation delivers to: the configured one, else the one that runs in its data directory."""
+"""The Druid that an installation delivers to: the configured one, else the one that runs in its data directory."""
 
 import json
 from collections.abc import Mapping

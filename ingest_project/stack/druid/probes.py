@@ -1,4 +1,4 @@
-"""Whether the services of a Druid work, and the one rule that a single machine needs."""
+"""Probes of a Druid's services, and the one rule that a single machine needs."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""A Druid from start to stop, on its own or as a part of a stack."""
+"""A Druid from start to stop, on its own or as a service of a stack."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +18,16 @@ from ingest_project.stack.druid.probes import patient_probe, want_one_replica
 from ingest_project.stack.druid.tools import find_java
 from ingest_project.stack.processes import Program
 from ingest_project.stack.state import StackState, hold_stack, write_state
-from ingest_project.stack.supervisor import PartFailedError, StopRequested, Supervisor
+from ingest_project.stack.supervisor import ServiceFailedError, StopRequested, Supervisor
 
-PART = "druid"
+DRUID = "druid"
 PATIENCE_S = 120.0
 GRACE_S = 5.0
 RULE_PATIENCE_S = 20.0
-PART_NAMES = {"zookeeper": "zookeeper", **{name: name for name in layout.SERVICES}, "broker": "druid-broker"}
+PROCESS_NAMES = {"zookeeper": "zookeeper", **{name: name for name in layout.SERVICES}, "broker": "druid-broker"}
 """Service -> the name of its process in a stack, where `broker` is another."""
 
-SERVICES_STOP = tuple(PART_NAMES[name] for name in layout.SERVICES)
+SERVICES_STOP = tuple(PROCESS_NAMES[name] for name in layout.SERVICES)
 STOP_ORDER: Sequence[Sequence[str]] = (SERVICES_STOP, ("zookeeper",))
 """A service whose ZooKeeper is gone waits for it half a minute before it ends."""
 
@@ -48,7 +48,7 @@ class EmbeddedDruid:
     data: Path
     java: Path
     jars: Sequence[str] = field(repr=False)
-    parts: Sequence[str] = (PART,)
+    services: Sequence[str] = (DRUID,)
     """What its supervisor runs besides."""
 
     ports: dict[str, int] = field(default_factory=dict)
@@ -100,16 +100,16 @@ class EmbeddedDruid:
         while not want_one_replica(self.ports):
             if time.monotonic() > deadline:
                 msg = f"coordinator did not take the rule of one replica; see {self.home / 'log' / 'coordinator.log'}"
-                raise PartFailedError(msg)
+                raise ServiceFailedError(msg)
             time.sleep(0.2)
         self.is_ready = True
         self.tell(pids)
 
     def tell(self, pids: Mapping[str, int]) -> None:
         """Describe the Druid to other processes, its services by their process ids."""
-        own = {service: pids[name] for service, name in PART_NAMES.items() if name in pids}
+        own = {service: pids[name] for service, name in PROCESS_NAMES.items() if name in pids}
         state = StackState(
-            pid=getpid(), parts=tuple(self.parts), is_ready=self.is_ready, druid_ports=self.ports, pids=own
+            pid=getpid(), services=tuple(self.services), is_ready=self.is_ready, druid_ports=self.ports, pids=own
         )
         write_state(self.home, state)
 
@@ -120,7 +120,7 @@ class EmbeddedDruid:
             else ("org.apache.druid.cli.Main", "server", service)
         )
         return Program(
-            name=PART_NAMES[service],
+            name=PROCESS_NAMES[service],
             argv=(str(self.java), "@conf/jvm.flags", *_MEMORY[service], f"@conf/{service}.classpath", *main),
             environment=environment,
             says=f"http://127.0.0.1:{self.ports[service]} ({_SAYS[service]})" if service in _SAYS else "",
@@ -134,7 +134,7 @@ class EmbeddedDruid:
 def run_druid(druid: EmbeddedDruid, *, show: Callable[[str, str], None]) -> None:
     """Start a Druid, keep it running until a signal, and stop it; nothing of it is left afterwards.
 
-    StackRunningError where the data directory has one, PartFailedError where a service does not start.
+    StackRunningError where the data directory has one, ServiceFailedError where a service does not start.
     """
     with hold_stack(druid.home):
         pids: dict[str, int] = {}
@@ -146,14 +146,14 @@ def run_druid(druid: EmbeddedDruid, *, show: Callable[[str, str], None]) -> None
         supervisor = Supervisor(show=show, on_change=tell)
         with supervisor.signals():
             try:
-                show(PART, f"data in {druid.home}")
+                show(DRUID, f"data in {druid.home}")
                 supervisor.start(druid.programs(), patience_s=PATIENCE_S)
                 druid.finish_start(pids)
-                show(PART, "ready")
+                show(DRUID, "ready")
                 supervisor.watch()
-                show(PART, "stopping")
+                show(DRUID, "stopping")
             except StopRequested:
-                show(PART, "stopping before it was ready")
+                show(DRUID, "stopping before it was ready")
             finally:
                 supervisor.stop(STOP_ORDER)
-        show(PART, "stopped")
+        show(DRUID, "stopped")

@@ -133,7 +133,7 @@ def drop(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> Exit:
-    """Remove all rows of a pipeline from a destination. The lake keeps them, and `fill` brings them back.
+    """Remove all rows of a pipeline from a destination. The lake keeps them, and `redeliver` brings them back.
 
     On a terminal the pipeline's name is asked for; elsewhere it must be given by --yes.
     """

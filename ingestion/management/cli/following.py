@@ -32,7 +32,7 @@ RECONCILE_S = 2.0
 def follow(run: Run, *, out: Output, reconciles: bool) -> Run:
     """Return the run once it has ended; Interrupted on Ctrl-C, Retryable where nothing can work on it any more.
 
-    With `reconciles` this process mends what was lost meanwhile, because no beat does.
+    With `reconciles` this process repairs what was lost meanwhile, because no beat does.
     """
     if run.is_terminal:
         return run

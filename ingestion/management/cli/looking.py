@@ -75,7 +75,7 @@ def runs(
 
 @reported
 def show(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, quiet: Quiet = False) -> Exit:
-    """Show a run: its books, stages, deliveries, why it waits, and the end of its log."""
+    """Show a run: its control totals, stages, deliveries, why it waits, and the end of its log."""
     out = Output(as_json=as_json, is_quiet=quiet)
     stack.prepare_tables()
     found = find_run(run)

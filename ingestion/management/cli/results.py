@@ -37,7 +37,7 @@ def errors_of_run(told: dict[str, Any]) -> Iterator[str]:
 
 
 def books_of(told: dict[str, Any]) -> str:
-    """Return the balance of a run's books in words, empty before anything was fetched."""
+    """Return in words whether a run's control totals balance, empty before anything was fetched."""
     if not told["fetched"]:
         return ""
     parts = " + ".join(f"{told[name]} {name}" for name in CONTROL_TOTALS[1:])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class State:
-    """Options of the whole command line; `reconciles` is set where no beat mends what was lost."""
+    """Options of the whole command line; `reconciles` is set where no beat repairs what was lost."""
 
     reconciles: bool = False
 

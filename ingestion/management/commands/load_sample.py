@@ -1,4 +1,4 @@
-"""Load the bundled sample through the real pipeline, and show that its books balance."""
+"""Load the bundled sample through the real pipeline, and show that its control totals balance."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, **_: Any) -> None:
-        """Run both and print the books; an error, with its exit code, where they are not as expected."""
+        """Run both and print the control totals; an error, with its exit code, where they are not as expected."""
         folder = Path(settings.BASE_DIR) / "sample"
         expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
         try:
@@ -44,7 +44,7 @@ class Command(BaseCommand):
         problems = [line for run, name in runs for line in _problems(run, wanted=expected[name])]
         if problems:
             raise CommandError("\n".join(problems), returncode=Exit.FAILED)
-        self.stdout.write("The books balance, and the counts are those of sample/expected.json.")
+        self.stdout.write("The control totals balance, and the counts are those of sample/expected.json.")
         rejected = runs[0][0].pk
         self.stdout.write(f"See what was rejected, and why: {command_line(f'ingest rejected {rejected}')}")
 
@@ -63,8 +63,8 @@ def _table(runs: Sequence[Run]) -> Iterator[str]:
     head = ["run", "pipeline", "state", "fetched", "=", "accepted", "+", "rejected", "+", "duplicate", "+", "filtered"]
     rows = [head + [f"in {place}" for place in places]]
     for one in told:
-        books = [str(one[name]) for name in CONTROL_TOTALS]
-        sums = [books[0], "=", books[1], "+", books[2], "+", books[3], "+", books[4]]
+        totals = [str(one[name]) for name in CONTROL_TOTALS]
+        sums = [totals[0], "=", totals[1], "+", totals[2], "+", totals[3], "+", totals[4]]
         counts = [str(one["destinations"].get(place, "")) for place in places]
         rows.append([str(one["run"]), one["pipeline"], one["state"], *sums, *counts])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -81,7 +81,7 @@ def _problems(run: Run, *, wanted: dict[str, Any]) -> Iterator[str]:
         yield f"Run {run.pk} of {run.pipeline} is {run.state}: {run.message} [{run.code}]"
         return
     if not is_balanced(run):
-        yield f"The books of run {run.pk} do not balance."
+        yield f"The control totals of run {run.pk} do not balance."
     found = {name: getattr(run, name) for name in CONTROL_TOTALS}
     if found != {name: wanted[name] for name in CONTROL_TOTALS}:
         yield f"Run {run.pk} of {run.pipeline} gave {found}, but {wanted} was expected."

@@ -1,4 +1,4 @@
-"""Mend what was lost: dead workers, lost messages, missed ends."""
+"""Repair of what was lost: dead workers, lost messages, missed ends."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -9,9 +9,9 @@ from ingestion.runs.operate import garbage, reconcile
 
 
 class Command(BaseCommand):
-    """Compare what is to be done with what is being done and mend the difference; beat does the same by itself."""
+    """Compare what is to be done with what is being done and repair the difference; beat does the same by itself."""
 
-    help = "Mend what was lost: dead workers, lost messages, missed ends. Prints one line for each repair."
+    help = "Repair what was lost: dead workers, lost messages, missed ends. Prints one line for each repair."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
@@ -26,4 +26,4 @@ class Command(BaseCommand):
         if options["clean"]:
             for kind, count in garbage.clean_up().items():
                 self.stdout.write(f"removed\t{kind}\t{count}")
-        self.stdout.write(f"{len(repairs)} differences mended")
+        self.stdout.write(f"{len(repairs)} differences repaired")

@@ -21,16 +21,15 @@ from ingestion.runs.start import admission
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.leases import Lease, claim
-from ingestion.runs.work.states import CANCELLABLE_RUN_STATES
+from ingestion.runs.work.states import CANCELLABLE_RUN_STATES, move
 from ingestion.runs.work.task_messages import abort_message
-from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
 
 def cancel_run(run_id: int, *, by: str = "") -> Run:
     """Return the cancelled run; Refused once it is publishing or has ended.
 
-    Every worker's next write is refused from now on, and its calls are broken off within HEADGATE_WATCH_S. What a
+    Every worker's next write fails from now on, and its calls are broken off within HEADGATE_WATCH_S. What a
     destination had already taken is named in the run.
     """
     with transaction.atomic():

@@ -34,8 +34,8 @@ from ingestion.ports.publication import DeliveryState, WriteMode
 from ingestion.runs.record import events
 from ingestion.runs.record.manifests import write_mode
 from ingestion.runs.work.leases import Lease
+from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import abort_message, deliver_message, load_message
-from ingestion.runs.work.transitions import move
 
 LOADING_STATES = (RunState.DELIVERING, RunState.LOADING)
 _ENDED = (PartitionState.DONE, PartitionState.FAILED, PartitionState.SKIPPED)

@@ -40,14 +40,13 @@ from ingestion.runs.deliver.deliveries import (
     send_next,
     take_lock,
 )
-from ingestion.runs.record.lake import open_lake
+from ingestion.runs.record.lake import make_part, open_lake
 from ingestion.runs.record.manifests import delivery_view, manifest_of, part_view
-from ingestion.runs.record.parts import make_part
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.leases import Lease, claim, is_due, is_free
+from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import load_message, publish_message
-from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
 _COMMITTED = frozenset({DeliveryState.PUBLISHED, DeliveryState.AVAILABLE})
@@ -113,7 +112,7 @@ def _advance(delivery: Delivery, lease: Lease, *, polled: Polled) -> Outcome:
 
 
 def go_on_if_loaded(run: Run) -> None:
-    """Move the run to `loading` when all is staged and to `publishing` when all is loaded, and nudge the publication."""
+    """Move the run to `loading` when all is staged and to `publishing` when all is loaded, and send the publication."""
     planned = Delivery.objects.filter(run=OuterRef("pk"), state=DeliveryState.PLANNED)
     unfinished = Delivery.objects.filter(run=OuterRef("pk"), state__in=OPEN_DELIVERY_STATES)
     rows = Run.objects.filter(pk=run.pk)

@@ -9,7 +9,7 @@ from ingestion.runs.record import events
 from ingestion.runs.record.lake import manifest_key, open_lake, sha256_hex
 from ingestion.runs.record.manifests import manifest_bytes, manifest_of
 from ingestion.runs.record.views import spec_of
-from ingestion.runs.start import admission, dependents
+from ingestion.runs.start import admission, dependencies
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.leases import Lease, claim
 from ingestion.runs.work.task_messages import publish_message
@@ -61,7 +61,7 @@ def _publish(run: Run, lease: Lease) -> None:
         failpoint("publish.before_commit")
         transaction.on_commit(admission.send_waiting_runs, robust=True)
     failpoint("publish.after_commit")
-    dependents.start_dependents(run)
+    dependencies.start_dependents(run)
 
 
 def _advance_checkpoint(run: Run) -> None:

@@ -25,8 +25,7 @@ from ingestion.runs.deliver.deliveries import (
     reopen_deliveries,
     send_delivery,
 )
-from ingestion.runs.record.manifests import write_mode
-from ingestion.runs.record.published import published_runs
+from ingestion.runs.record.manifests import published_runs, write_mode
 
 
 def redeliver(run_id: int, destination: Destination, *, by: str = "") -> Delivery:

@@ -18,8 +18,8 @@ from ingestion.runs.record import events
 from ingestion.runs.start import admission
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.leases import Lease, claim
+from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import complete_message, fetch_message, validate_message
-from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
 
@@ -42,7 +42,7 @@ def complete_if_last(run_id: int) -> None:
 
 
 def complete_run(run_id: int) -> Outcome:
-    """Settle duplicates, judge the result and start the deliveries, once all partitions are finished.
+    """Take out duplicates, judge the result and start the deliveries, once all partitions are finished.
 
     A run with partitions that were not sent yet gets the next of them sent. Safe to call at any time, by anybody.
     """
@@ -111,7 +111,7 @@ def _complete(lease: Lease) -> None:
         _fail_with_first(run, lease, failed=counts["failed"], total=counts["total"])
         return
     deduplication.deduplicate(run, lease)
-    failpoint("complete.settled")
+    failpoint("complete.deduplicated")
     totals = Partition.objects.filter(run=run).aggregate(
         **{name: Sum(name, default=0) for name in ("fetched", "accepted", "rejected", "duplicate", "filtered")}
     )

@@ -22,9 +22,8 @@ from ingestion.quality.keys import (
 )
 from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.runs.record import events
-from ingestion.runs.record.lake import open_lake
+from ingestion.runs.record.lake import make_part, open_lake, put_hashes
 from ingestion.runs.record.manifests import part_view
-from ingestion.runs.record.parts import make_part, put_hashes
 from ingestion.runs.work.leases import Lease
 from ingestion.toolkit.failpoints import failpoint
 
@@ -94,7 +93,7 @@ def _rewrite(run: Run, part: Part, positions: Any, contract: ContractBody) -> _R
         table=reject_duplicates(dropped, key=contract.key),
         write=write_rejected,
     )
-    failpoint("settle.after_put")
+    failpoint("deduplicate.after_put")
     return _Rewritten(part, clean, rejected, dropped.num_rows)
 
 
@@ -122,8 +121,8 @@ def _replace(run: Run, lease: Lease, rewritten: list[_Rewritten]) -> None:
                 accepted=F("accepted") - item.count, duplicate=F("duplicate") + item.count
             )
         events.record(run.pk, "duplicates.settled", rows=sum(item.count for item in rewritten), parts=len(rewritten))
-        failpoint("settle.before_commit")
-    failpoint("settle.after_commit")
+        failpoint("deduplicate.before_commit")
+    failpoint("deduplicate.after_commit")
 
 
 def _hashed(part: Part, contract: ContractBody) -> HashedPart:

@@ -1,4 +1,4 @@
-"""The last look at a run before anything leaves our lake."""
+"""Gates: the last judgement of a run before anything leaves our lake."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,7 +7,7 @@ from ingestion.models import Run
 
 
 class Gate(Enum):
-    """What the look decides."""
+    """The decisions there are."""
 
     PUBLISH = "publish"
 

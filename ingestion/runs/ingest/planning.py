@@ -18,8 +18,8 @@ from ingestion.runs.start.waiting import Waiting, blocked_by
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import source_context
 from ingestion.runs.work.leases import Lease, claim
+from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import plan_message
-from ingestion.runs.work.transitions import move
 from ingestion.toolkit.failpoints import failpoint
 
 _ADMISSION_LOCK = 0x68656164
@@ -86,9 +86,9 @@ def _put_off(run: Run, waiting: Waiting) -> None:
             ):
                 events.record(run.pk, "run.failed", level="error", message=message, code="dependency.timeout")
             return
-    # What it waits for nudges it when it happens; this time is only for the case that the message is lost.
+    # Whatever it waits for has it sent when it happens; this time is only for the case that the message is lost.
     rows.filter(state=RunState.PENDING).update(
-        not_before=Now() + timedelta(seconds=settings.HEADGATE_NUDGE_AGAIN_S), sent_at=Now()
+        not_before=Now() + timedelta(seconds=settings.HEADGATE_RESEND_AFTER_S), sent_at=Now()
     )
 
 

@@ -21,8 +21,7 @@ from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.quality.verdict import Verdict
 from ingestion.runs.ingest import completion
 from ingestion.runs.record import events
-from ingestion.runs.record.lake import open_lake, sha256_hex
-from ingestion.runs.record.parts import make_part, put_hashes
+from ingestion.runs.record.lake import make_part, open_lake, put_hashes, sha256_hex
 from ingestion.runs.record.views import query_of, spec_of
 from ingestion.runs.start import contracts
 from ingestion.runs.work.attempts import Outcome, attempt

@@ -1,4 +1,4 @@
-"""Whether this installation can do its work, asked by probes and people."""
+"""The health of this installation: its ability to do its work, asked by probes and people."""
 
 import time
 from collections.abc import Callable

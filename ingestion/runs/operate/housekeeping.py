@@ -1,4 +1,4 @@
-"""What a person may do with a destination beyond deliveries: look, tidy up, change back, remove. Every face comes here."""
+"""Housekeeping of a destination beside deliveries: looking, tidying up, changing back, removing; for every face."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ from ingestion.runs.deliver.deliveries import LOADING_STATES, is_under_way
 from ingestion.runs.record import events
 from ingestion.runs.start import contracts
 from ingestion.runs.work.contexts import sink_context
-from ingestion.runs.work.transitions import move
+from ingestion.runs.work.states import move
 from ingestion.toolkit.redact import redact
 
 MOST_TASKS = 200

@@ -35,8 +35,9 @@ from ingestion.runs.deliver import loading
 from ingestion.runs.deliver.deliveries import LOADING_STATES, is_under_way, withdraw_deliveries
 from ingestion.runs.ingest import completion
 from ingestion.runs.record import events
-from ingestion.runs.start import admission, dependents
+from ingestion.runs.start import admission, dependencies
 from ingestion.runs.work.leases import is_due, is_free
+from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import (
     abort_message,
     complete_message,
@@ -47,7 +48,6 @@ from ingestion.runs.work.task_messages import (
     publish_message,
     validate_message,
 )
-from ingestion.runs.work.transitions import move
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def reconcile() -> list[Repair]:
 
 
 def _not_sent_lately() -> Q:
-    again = Now() - timedelta(seconds=settings.HEADGATE_NUDGE_AGAIN_S)
+    again = Now() - timedelta(seconds=settings.HEADGATE_RESEND_AFTER_S)
     return Q(sent_at__isnull=True) | Q(sent_at__lt=again)
 
 
@@ -254,11 +254,11 @@ def _abort_deliveries() -> Iterator[Repair]:
 
 
 def _start_dependents() -> Iterator[Repair]:
-    """Start what a lost call left out; only the newest publication counts, older ones have had their turn."""
+    """Start what a lost call left out; only the newest publication counts, older ones were looked after before."""
     published = Run.objects.filter(pipeline=OuterRef("pk"), published_at__gte=Now() - timedelta(days=7))
     newest = Pipeline.objects.filter(dependents__isnull=False).values(
         run=Subquery(published.order_by("-published_at").values("pk")[:1])
     )
     for run in Run.objects.filter(pk__in=newest).order_by("pk"):
-        for dependent in dependents.start_dependents(run):
+        for dependent in dependencies.start_dependents(run):
             yield Repair("dependent", dependent.pk)

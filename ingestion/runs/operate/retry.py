@@ -1,4 +1,4 @@
-"""What a person may do with a run that has ended: retry it where it stopped, or publish an earlier one again."""
+"""Use cases for a run that has ended: retry it where it stopped, or publish an earlier one again."""
 
 from datetime import timedelta
 
@@ -22,8 +22,8 @@ from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.deliveries import record_event, reopen_deliveries, send_delivery
 from ingestion.runs.record import events
 from ingestion.runs.start import creation
+from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import complete_message, plan_message
-from ingestion.runs.work.transitions import move
 
 
 def retry_run(run_id: int, *, by: str = "") -> Run:

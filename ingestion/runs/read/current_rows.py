@@ -27,18 +27,18 @@ def merge_key(manifests: Sequence[Manifest]) -> tuple[str, ...]:
     return merging[-1].contract.key if merging else ()
 
 
-def superseded_rows(manifests: Sequence[Manifest]) -> "Mapping[int, Positions]":
+def replaced_rows(manifests: Sequence[Manifest]) -> "Mapping[int, Positions]":
     """Return which rows later runs have replaced: the number of a part in the state, and positions in it, in order.
 
     Found by merging the key hashes that lie beside the parts, and confirmed by the keys; so memory does not grow with
     the rows but with what was replaced. Parts never change, so the last few answers are kept.
     """
     key = merge_key(manifests)
-    return _superseded(key, tuple(manifest.parts for manifest in manifests)) if key else {}
+    return _replaced(key, tuple(manifest.parts for manifest in manifests)) if key else {}
 
 
 @lru_cache(maxsize=_KNOWN_STATES)
-def _superseded(key: tuple[str, ...], runs: tuple[tuple[PartView, ...], ...]) -> "Mapping[int, Positions]":
+def _replaced(key: tuple[str, ...], runs: tuple[tuple[PartView, ...], ...]) -> "Mapping[int, Positions]":
     import numpy as np  # noqa: PLC0415 (heavy)
 
     from ingestion.toolkit.clean.reader import read_shape  # noqa: PLC0415 (heavy)

@@ -1,4 +1,4 @@
-"""How destinations fare: what came through, what is under way, what was given up; and where each of them is."""
+"""Destinations by their deliveries: verified, under way and given up ones; and where each destination is."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _ROWS = F("inserted") + F("updated") + F("unchanged")
 
 @dataclass(frozen=True, slots=True)
 class PipelineDeliveries:
-    """What became of one pipeline's deliveries into one destination.
+    """The outcome of one pipeline's deliveries into one destination.
 
     `rows` were taken by the verified ones. `state`, `code` and `message` are those of the newest one that has ended;
     they are empty where none has.
@@ -43,7 +43,7 @@ class PipelineDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class DestinationHealth:
-    """How a destination fares, over all pipelines that have delivered there."""
+    """The outcome of deliveries into a destination, over all pipelines that have delivered there."""
 
     pipelines: tuple[PipelineDeliveries, ...] = ()
     last_verified_run: int | None = None

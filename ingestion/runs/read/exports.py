@@ -1,4 +1,4 @@
-"""What was published, as rows with fixed positions: of one run, or of a pipeline's state; and as files.
+"""Published rows with fixed positions: of one run, or of a pipeline's state; and as files.
 
 Whatever the face, rows are chosen here and written by `toolkit/rows`: the command line, the API, a fetch into a file.
 """
@@ -14,10 +14,15 @@ from django.conf import settings
 from ingestion.models import Pipeline, Run
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.ports.publication import Manifest
-from ingestion.runs.read.current_rows import superseded_rows
+from ingestion.runs.read.current_rows import replaced_rows
 from ingestion.runs.record.lake import open_lake
-from ingestion.runs.record.manifests import contract_body, manifest_of
-from ingestion.runs.record.published import ensure_published, latest_publication, published_state
+from ingestion.runs.record.manifests import (
+    contract_body,
+    ensure_published,
+    latest_publication,
+    manifest_of,
+    published_state,
+)
 from ingestion.toolkit.clean.kinds import LINEAGE, PartShape, agreed_kinds, declared_kinds
 from ingestion.toolkit.rows.formats import format_of, write
 
@@ -148,7 +153,7 @@ def _sequence(
     from ingestion.toolkit.clean.sequence import Piece, RowSequence, Window  # noqa: PLC0415 (heavy)
 
     lake = open_lake()
-    superseded = superseded_rows(manifests)
+    replaced = replaced_rows(manifests)
     pieces: list[Piece] = []
     shapes: list[PartShape] = []
     number = -1
@@ -161,7 +166,7 @@ def _sequence(
             shape = read_shape(lake, part)
             shapes.append(shape)
             if is_chosen:
-                pieces.append(Piece(part, shape, dropped=superseded.get(number), window=window))
+                pieces.append(Piece(part, shape, dropped=replaced.get(number), window=window))
     declared = {
         name: kind for manifest in manifests for name, kind in declared_kinds(manifest.contract.columns).items()
     }

@@ -1,4 +1,4 @@
-"""Deliveries as people look at them: the ones that are asked for, how each went, and what its sink noted down."""
+"""Deliveries as people see them: the ones that are asked for, how each went, and what its sink noted down."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _AGAIN = "delivery.again"
 _RETRIED = "attempt.failed"
 
 SAID = {
-    DeliveryState.PLANNED: "Its parts are brought there, and it waits for its turn.",
+    DeliveryState.PLANNED: "Its parts are brought there, and it waits for the lock.",
     DeliveryState.STAGED: "All parts are there; the load begins.",
     DeliveryState.SUBMITTED: "The destination has taken the load on.",
     DeliveryState.PUBLISHED: "The destination has taken the rows; readers are about to see them.",

@@ -1,4 +1,4 @@
-"""Progress of a run: the books, the rate, and when it will be done."""
+"""Progress of a run: its control totals, its rate, and the time it will be done."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -99,7 +99,7 @@ def measure_progress(run: Run) -> Progress:
 
 
 def summarize(run: Run) -> dict[str, Any]:
-    """Return the run as a machine reads it: state, code, the books, and rows by destination.
+    """Return the run as a machine reads it: state, code, the control totals, and rows by destination.
 
     A destination's rows are those it accounts for: inserted + updated + unchanged; none once they were removed.
     """
@@ -156,7 +156,7 @@ def percent_done(run: Run, progress: Progress) -> int:
 
 
 def count_rows(run: Run) -> dict[str, int]:
-    """Return the run's books as they stand now; before its partitions are settled those of the partitions so far."""
+    """Return the run's control totals as they stand now; before it is completed, the sums of its partitions so far."""
     if run.fetched:
         return {name: getattr(run, name) for name in CONTROL_TOTALS}
     sums = {f"sum_{name}": Sum(name, default=0) for name in CONTROL_TOTALS}

@@ -1,12 +1,15 @@
-"""Our own lake: how it is opened, and the deterministic names in it."""
+"""The lake of this installation: opening it, the deterministic names in it, and tables stored as parts of a run."""
 
 import hashlib
+import io
 import secrets
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING, BinaryIO
 
 from django.conf import settings
 
-from ingestion.models import Run
+from ingestion.models import Part, Run
 from ingestion.toolkit.failpoints import is_switched
 from ingestion.toolkit.lake.opening import ObjectStore
 from ingestion.toolkit.lake.opening import open_lake as open_store
@@ -36,3 +39,44 @@ def manifest_key(run: Run) -> str:
 def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 of the bytes as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def make_part(
+    run: Run,
+    zone: str,
+    *,
+    lane: int,
+    link: int,
+    seq: int,
+    table: "pa.Table",
+    write: "Callable[[pa.Table, BinaryIO], None]",
+) -> Part:
+    """Return the unsaved row of the table's part, its object stored; the same table gives the same key and bytes."""
+    buffer = io.BytesIO()
+    write(table, buffer)
+    data = buffer.getvalue()
+    digest = sha256_hex(data)
+    key = part_key(run, zone=zone, lane=lane, link=link, seq=seq, sha256=digest, extension="parquet")
+    open_lake().put_if_absent(key, data, sha256=digest)
+    return Part(
+        run=run,
+        zone=zone,
+        lane=lane,
+        link=link,
+        seq=seq,
+        key=key,
+        size_bytes=len(data),
+        sha256=digest,
+        rows=table.num_rows,
+    )
+
+
+def put_hashes(part: Part, hashes: bytes) -> str:
+    """Store the key hashes of a clean part beside it and return their key."""
+    key = f"{part.key.removesuffix('.parquet')}.keys"
+    open_lake().put_if_absent(key, hashes)
+    return key

@@ -1,4 +1,4 @@
-"""How a run ends without a publication, and who may go on because of it."""
+"""Admission: the runs next in line for a place, and the failure of one, which makes a place free."""
 
 from collections import Counter
 from datetime import timedelta

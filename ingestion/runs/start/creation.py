@@ -92,7 +92,7 @@ def _mode(pipeline: Pipeline, contract: Contract | None) -> str:
 def _last_uploads(pipeline: Pipeline) -> list[Upload]:
     """Return the files that the pipeline's newest run was given: what "run now" means for uploads.
 
-    Without any the run is refused: a full refresh of nothing would empty the destinations.
+    Without any the run is Refused: a full refresh of nothing would empty the destinations.
     """
     newest = Run.objects.filter(pipeline=pipeline, uploads__isnull=False).order_by("-pk").first()
     if newest is None:

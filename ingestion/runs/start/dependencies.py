@@ -1,15 +1,18 @@
-"""Pipelines that run after others: what satisfies them, and how long they wait."""
+"""Pipelines that run after others: their waiting, and the runs that a publication starts."""
 
+import logging
 from datetime import datetime, timedelta
 
 from ingestion.models import (
     PUBLISHED_RUN_STATES,
+    TERMINAL_RUN_STATES,
     Pipeline,
     PipelineDependency,
     Run,
     RunEvent,
 )
-from ingestion.ports.errors import ConfigError
+from ingestion.ports.errors import ConfigError, IngestError
+from ingestion.runs.start.creation import create_run
 
 
 def check_dependency(pipeline: Pipeline, upstream: Pipeline) -> None:
@@ -54,3 +57,29 @@ def wait_ends_at(run: Run, dependency: PipelineDependency) -> datetime:
     """Return when the run gives up waiting for the dependency; a retry begins the wait anew."""
     retried = RunEvent.objects.filter(run=run, kind="run.retried").order_by("-pk").values_list("created_at", flat=True)
     return (retried.first() or run.created_at) + timedelta(seconds=dependency.timeout_s)
+
+
+logger = logging.getLogger(__name__)
+
+
+def start_dependents(upstream_run: Run) -> list[Run]:
+    """Create a run of every pipeline that only waited for this publication; a second call creates none."""
+    created = []
+    for link in PipelineDependency.objects.filter(upstream_id=upstream_run.pipeline_id).select_related("pipeline"):
+        pipeline = link.pipeline
+        has_open_run = Run.objects.filter(pipeline=pipeline).exclude(state__in=TERMINAL_RUN_STATES).exists()
+        if pipeline.is_paused or has_open_run or unmet_dependency(pipeline.pk) is not None:
+            continue
+        try:
+            run, is_new = create_run(
+                pipeline,
+                trigger=Run.Trigger.DEPENDENCY,
+                idempotency_key=f"dependency:{pipeline.pk}:{upstream_run.pk}",
+            )
+        except IngestError as error:
+            # Its settings do not hold any more; that is no reason to keep the other pipelines from theirs.
+            logger.warning("Pipeline %s cannot run after its upstream: %s", pipeline.name, error)
+            continue
+        if is_new:
+            created.append(run)
+    return created

@@ -89,7 +89,7 @@ def ingest_upload(
     """Return the run of the upload, and whether this call created it.
 
     A run of an upload is unique by (pipeline, contract version, content): the same file twice is one run, and a
-    mended contract runs it again. Without a pipeline one is found or made, named after `datasource_name`, the
+    repaired contract runs it again. Without a pipeline one is found or made, named after `datasource_name`, the
     contract or the file. Who may not configure may bring a contract for a pipeline of their own, not change one that
     others use: that is Refused.
     """

@@ -86,7 +86,7 @@ def _explain_stage(run: Run) -> Waiting | None:
 
 def _explain_row(row: Leased, what: str) -> Waiting:
     if isinstance(row, Delivery) and not row.code:
-        return Waiting("destination", "The destination is working; it is looked at again then.", row.not_before)
+        return Waiting("destination", "The destination is working; it is polled again then.", row.not_before)
     last = "a source or rate limit" if isinstance(row, Partition) and row.state == PartitionState.PENDING else what
     return Waiting("not_before", f"Waiting for {last}; the next try is at that time.", row.not_before)
 

@@ -35,7 +35,7 @@ Fail = Callable[[Lease, str, str], None]
 
 
 class Outcome(Enum):
-    """What became of one piece of work; `NOT_MINE` did nothing, because nothing was to be done or another does it."""
+    """The end of one piece of work; `NOT_MINE` did nothing, because nothing was to be done or another does it."""
 
     DONE = "done"
     PUT_BACK = "put_back"
@@ -45,7 +45,7 @@ class Outcome(Enum):
 
 
 def attempt(lease: Lease, call: TaskMessage, work: Callable[[], None], *, back_to: str | None, fail: Fail) -> Outcome:
-    """Do `work` under the lease, settle how it ends, and return what became of it.
+    """Do `work` under the lease, decide how it ends, and return that.
 
     A signal stops it without a trace; a retryable error puts the row back to `back_to` (None: to the state that the
     work has brought it to) with a time, an expected one ends in `fail`; anything else is a defect, tried once more and
@@ -60,25 +60,25 @@ def attempt(lease: Lease, call: TaskMessage, work: Callable[[], None], *, back_t
             work()
     except (DataError, IntegrityError) as error:
         # The database works, but not with these values; nor will it when the lease has run out.
-        return _settle(lease, call, error, back_to=back_to, fail=fail)
+        return _end(lease, call, error, back_to=back_to, fail=fail)
     except (DatabaseError, InterfaceError):
         # Nothing can be written now; the lease runs out and the reconciler starts the work again.
         logger.warning("The database failed during %s %s", call.name, call.ids, exc_info=True)
         connection.close()
         return Outcome.STOPPED
-    except Exception as error:  # noqa: BLE001 (the task boundary: every end of the work is settled here)
-        return _settle(lease, call, error, back_to=back_to, fail=fail)
+    except Exception as error:  # noqa: BLE001 (the task boundary: every end of the work is decided here)
+        return _end(lease, call, error, back_to=back_to, fail=fail)
     return Outcome.DONE
 
 
-def _settle(lease: Lease, call: TaskMessage, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
+def _end(lease: Lease, call: TaskMessage, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
     try:
         return _decide(lease, call, error, back_to=back_to, fail=fail)
     except (LeaseLost, Cancelled):
-        logger.info("%s %s is not ours to settle", call.name, call.ids, exc_info=error)
+        logger.info("%s %s is not ours to decide on", call.name, call.ids, exc_info=error)
         return Outcome.STOPPED
     except (DatabaseError, InterfaceError):
-        logger.info("%s %s could not be settled; its lease runs out", call.name, call.ids)
+        logger.info("%s %s could not be put back; its lease runs out", call.name, call.ids)
         connection.close()
         return Outcome.STOPPED
 
@@ -96,7 +96,7 @@ def _decide(lease: Lease, call: TaskMessage, error: Exception, *, back_to: str |
     if isinstance(error, IngestError):
         fail(lease, error.code, redact(str(error)))
         return Outcome.FAILED
-    return _settle_defect(lease, call, error, back_to=back_to, fail=fail)
+    return _retry_or_fail_defect(lease, call, error, back_to=back_to, fail=fail)
 
 
 def _terms_of_retry(lease: Lease, call: TaskMessage, error: Exception) -> tuple[float, bool] | None:
@@ -123,7 +123,9 @@ def _terms_of_retry(lease: Lease, call: TaskMessage, error: Exception) -> tuple[
     return None
 
 
-def _settle_defect(lease: Lease, call: TaskMessage, error: Exception, *, back_to: str | None, fail: Fail) -> Outcome:
+def _retry_or_fail_defect(
+    lease: Lease, call: TaskMessage, error: Exception, *, back_to: str | None, fail: Fail
+) -> Outcome:
     incident = uuid.uuid4().hex[:12]
     logger.error("Incident %s in %s %s", incident, call.name, call.ids, exc_info=error)
     if lease.attempt <= 1:
@@ -141,7 +143,7 @@ def _put_back(lease: Lease, call: TaskMessage, *, back_to: str | None, wait_s: f
         sent_at=Now(),
         attempt=lease.attempt if counts else lease.attempt - 1,
     )
-    # A longer wait than a message may have is a column; the reconciler nudges when it is over.
+    # A longer wait than a message may have is a column; the reconciler sends it when it is over.
     if wait_s <= dispatch.LONGEST_COUNTDOWN_S:
         dispatch.send(call, countdown_s=wait_s or None)
     return Outcome.PUT_BACK

@@ -1,4 +1,4 @@
-"""What a plugin is handed for one piece of work."""
+"""The contexts that plugins are handed, one for each piece of work."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

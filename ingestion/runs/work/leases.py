@@ -1,4 +1,4 @@
-"""Who may work on a row: claims, fenced writes, and the watcher that keeps a lease alive while work goes on."""
+"""Leases, the right to work on a row: claims, fenced writes, and the watcher that keeps a lease alive while work goes on."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from ingestion.models import Delivery, DeliveryPart, Partition, PartitionState, Run, RunState
 from ingestion.models.leased import Leased
 from ingestion.ports.errors import Cancelled, DeadlineReached, LeaseLost, Signal
-from ingestion.runs.work.transitions import check_move
+from ingestion.runs.work.states import check_move
 from ingestion.toolkit.failpoints import is_switched
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def is_due() -> Q:
 
 @dataclass(eq=False)
 class Lease:
-    """The right to work on one row; every write through it is refused once somebody else has claimed the row."""
+    """The right to work on one row; every write through it fails once somebody else has claimed the row."""
 
     model: type[Leased]
     pk: int
@@ -264,7 +264,7 @@ class Watcher:
                 for lease in leases:
                     renew_or_stop(lease)
             except (DatabaseError, InterfaceError):
-                # The database is restarting or the connection is gone: a new one is made at the next look, and
+                # The database is restarting or the connection is gone: a new one is made next time, and
                 # a lease that cannot be renewed meanwhile expires, which is what it is for.
                 logger.warning("The watcher could not look after its leases", exc_info=True)
                 connection.close()

@@ -1,9 +1,17 @@
-"""The allowed moves of every state machine, one table each."""
+"""The allowed moves of every state machine, one table each, and the only writer of `state`.
+
+Every move is a compare-and-set against its table.
+"""
 
 from collections.abc import Mapping
+from typing import Any
 
+from django.db.models import QuerySet
+
+from ingestion.models import Delivery, DeliveryPart, Partition, Run
 from ingestion.models import PartitionState as P
 from ingestion.models import RunState as R
+from ingestion.models.leased import Leased
 from ingestion.ports.publication import DeliveryState as D
 
 RUN_MOVES: Mapping[str, frozenset[str]] = {
@@ -44,7 +52,7 @@ DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
     D.SUBMITTED: frozenset({D.PUBLISHED, D.AVAILABLE, D.VERIFIED, D.PUBLISHED_NOT_LOADED, D.FAILED}),
     # back to submitted where what was published is short and a person has it brought anew
     D.PUBLISHED: frozenset({D.SUBMITTED, D.AVAILABLE, D.VERIFIED, D.PUBLISHED_NOT_LOADED, D.FAILED}),
-    # taken up again by a retry, which looks at what is there before it does anything
+    # taken up again by a retry, which sees what is there before it does anything
     D.PUBLISHED_NOT_LOADED: frozenset({D.PLANNED, D.FAILED}),
     D.AVAILABLE: frozenset({D.VERIFIED, D.FAILED}),
     # by a person only, who has the destination emptied
@@ -52,3 +60,28 @@ DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
     D.FAILED: frozenset({D.PLANNED}),
     D.REMOVED: frozenset({D.PLANNED}),
 }
+
+
+_MOVES: Mapping[type[Leased], Mapping[str, frozenset[str]]] = {
+    Run: RUN_MOVES,
+    Partition: PARTITION_MOVES,
+    DeliveryPart: DELIVERY_PART_MOVES,
+    Delivery: DELIVERY_MOVES,
+}
+
+
+class ForbiddenMove(AssertionError):
+    """A defect of ours: the code asked for a move that the table does not have."""
+
+
+def check_move(model: type[Leased], *, expected: str, to: str) -> None:
+    """Raise ForbiddenMove unless the table of `model` allows the move; staying is always allowed."""
+    if to != expected and to not in _MOVES[model][expected]:
+        msg = f"{model.__name__} may not move from {expected} to {to}"
+        raise ForbiddenMove(msg)
+
+
+def move(rows: QuerySet[Any], *, expected: str, to: str, **changes: Any) -> int:
+    """Move those of `rows` that are in `expected` to `to`, with `changes`; return how many moved."""
+    check_move(rows.model, expected=expected, to=to)
+    return rows.filter(state=expected).update(state=to, **changes)

@@ -150,6 +150,7 @@ class PartFile:
                 start += step.num_rows
                 if passed < step.num_rows:
                     yield step.slice(passed)
+        _check_rows(self._key, start, metadata.num_rows)
 
 
 def _joined(steps: list[pa.RecordBatch], columns: Columns) -> pa.RecordBatch:

@@ -11,7 +11,7 @@ from ingestion.toolkit.http.retry import TransientError
 from ingestion.toolkit.redact import redact_url
 
 ACCEPTED_ENCODINGS = "gzip, deflate"
-"""What is asked for: only what can be unpacked in bounded steps; httpx's own decoders give 67 MB at a time."""
+"""The packings that are asked for: only what can be unpacked in bounded steps; httpx's own decoders give 67 MB at a time."""
 _STEP_BYTES = 1 << 20
 _GZIP_OR_ZLIB, _RAW_DEFLATE = 47, -15
 

@@ -38,7 +38,7 @@ _KEEP_METHOD = frozenset({307, 308})
 _ERROR_STATUS = 300
 _ERROR_BODY_BYTES = 1 << 16
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "content-type", "user-agent"})
-"""What a request may carry to another origin than it was written for."""
+"""Headers that a request may carry to another origin than it was written for."""
 _HIDDEN_HEADERS = frozenset({"set-cookie", "set-cookie2", "authorization", "www-authenticate", "content-encoding"})
 # An answer that crawls for this long and is slower than the minimum rate is given up before the deadline.
 _PATIENCE_S = 20.0

@@ -264,25 +264,18 @@ def _literal_address(host: str) -> str | None:
 
 
 def _parse_entry(text: str) -> _Entry:
-    entry = text.strip()
-    network = _network(entry.strip("[]"))
-    if network is not None:
-        return _Entry(name=None, network=network, port=None)
-    host, separator, port_text = entry.rpartition(":")
-    if not separator:
-        host, port = entry, None
-    else:
+    host, port = text.strip(), None
+    if ":" in host and _network(host.strip("[]")) is None:
+        host, _, port_text = host.rpartition(":")
         port = int(port_text) if port_text.isascii() and port_text.isdigit() else 0
         if not 0 < port <= _LAST_PORT:
             detail = f"{text!r} in the egress allow list has no valid port"
             raise ConfigError("config.invalid", where="HEADGATE_EGRESS_ALLOW", detail=detail)
     network = _network(host.strip("[]"))
-    if network is not None:
-        return _Entry(name=None, network=network, port=port)
-    if not host or "/" in host or "*" in host or ":" in host or any(mark.isspace() for mark in host):
+    if network is None and (not host or any(mark in "/*:" or mark.isspace() for mark in host)):
         detail = f"{text!r} in the egress allow list is no host, address or network"
         raise ConfigError("config.invalid", where="HEADGATE_EGRESS_ALLOW", detail=detail)
-    return _Entry(name=_normal_host(host), network=None, port=port)
+    return _Entry(name=_normal_host(host) if network is None else None, network=network, port=port)
 
 
 def _network(text: str) -> Network | None:

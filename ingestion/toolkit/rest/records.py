@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from ingestion.toolkit.rest.values import as_json, read_json, value_at
 
 FIRST_RECORD = "record="
-"""What stands in the fragment of a page's address before the number of records that came ahead of it."""
+"""The beginning of the fragment of a page's address; the number of records that came ahead of it follows."""
 
 ReadValues: TypeAlias = Callable[[Any], Mapping[str, Any]]
 """Turns one record into its columns' values, or raises UnreadableError."""

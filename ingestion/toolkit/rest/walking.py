@@ -2,9 +2,9 @@
 
 from base64 import urlsafe_b64encode
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, Self
+from typing import Self
 
 from ingestion.ports.batch import Cursor
 from ingestion.ports.errors import IngestError, SourceChanged
@@ -53,10 +53,6 @@ class Trail:
             recent=(self.recent + mark)[-MARK_CHARS * RECENT_MARKS :],
         )
 
-    def to_json(self) -> list[Any]:
-        """Return the trail as a JSON value."""
-        return [self.count, self.first, self.anchor, self.recent]
-
 
 @dataclass(frozen=True, slots=True)
 class Walk:
@@ -98,8 +94,8 @@ class Walk:
             "total": self.total,
             "empty": self.empty_count,
             "recheck": self.is_recheck,
-            "urls": self.urls.to_json(),
-            "pages": self.pages.to_json(),
+            "urls": list(astuple(self.urls)),
+            "pages": list(astuple(self.pages)),
             "ids": self.last_ids,
             "warned": list(self.warned),
         }
@@ -129,7 +125,7 @@ class Step:
 def take_step(
     walk: Walk, answer: Listing, paginator: Paginator, *, limit: int | None, allowed_hosts: Collection[str] = ()
 ) -> Step:
-    """Return what follows the page that `walk.url` gave."""
+    """Return the step after the page that `walk.url` gave."""
     marks = [_mark(identifier) for identifier in answer.ids][-KEPT_IDS:]
     known = {walk.last_ids[at : at + MARK_CHARS] for at in range(0, len(walk.last_ids), MARK_CHARS)}
     after = replace(
@@ -147,7 +143,7 @@ def take_step(
     if limit is not None and after.seen_count >= limit:
         return Step(None)
     try:
-        _refuse_shrinking(walk, answer)
+        _check_total(walk, answer)
         link = paginator.next_link(walk.url, answer, read=after.read_count)
         if link is None:
             return Step(None, note=_end(after, answer))
@@ -164,13 +160,13 @@ def _page_mark(answer: Listing) -> str:
     return "\n".join(sorted(answer.ids))
 
 
-def _refuse_shrinking(walk: Walk, answer: Listing) -> None:
+def _check_total(walk: Walk, answer: Listing) -> None:
     if walk.total is not None and answer.total is not None and answer.total < walk.total:
         raise SourceChanged("source.total_shrank", total=walk.total, found=answer.total)
 
 
 def _end(after: Walk, answer: Listing) -> str:
-    """Return what to warn of at the end of the pages; SourceChanged where the source itself says that more follow.
+    """Return the warning for the end of the pages; SourceChanged where the source itself says that more follow.
 
     Some providers (OQMD) say so on every page, the last included: the number of records decides then.
     """

@@ -12,8 +12,7 @@ from sinks.relational.diagnosis import Diagnosis, ErrorClass, first_line
 from sinks.relational.dialect import Dialect
 from sinks.relational.inspection import describe
 from sinks.relational.postgres.dialect import PostgresDialect
-from sinks.relational.postgres_copy import copy_writer
-from sinks.relational.statements import Value, names, sql
+from sinks.relational.statements import Value, sql
 
 CONNECT_TIMEOUT_S = 10
 
@@ -68,10 +67,11 @@ class PostgresConnection(Connection):
         self.rows(sql("SELECT {}(hashtextextended({}, 0))", function, Value(f"headgate {name}")))
 
     def writer(self, table: str, columns: Sequence[str]) -> RowWriter:
-        found = describe(self, table)
-        copying = sql("COPY {} ({}) FROM STDIN (FORMAT {})", self.dialect.table(table), names(columns), "{}")
-        text, _ = self.dialect.render(copying)
-        return copy_writer(self._connection, statement=text, types=[found[name].type for name in columns])
+        from ingestion.toolkit.postgres_copy import CopyWriter  # noqa: PLC0415 (heavy)
+
+        found, quote = describe(self, table), self.dialect.quote
+        name, _ = self.dialect.render(sql("{}", self.dialect.table(table)))
+        return CopyWriter(self._connection, name, list(map(quote, columns)), [found[column].type for column in columns])
 
     def cancel(self) -> None:
         self._connection.cancel_safe(timeout=CONNECT_TIMEOUT_S)

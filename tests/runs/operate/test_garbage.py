@@ -1,4 +1,4 @@
-"""What is removed, and what is not."""
+"""Objects that are removed, and objects that are not."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

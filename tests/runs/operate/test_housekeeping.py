@@ -1,4 +1,4 @@
-"""What a person may do with a destination: who can, when not, and what becomes of the deliveries."""
+"""Housekeeping of destinations by a person: who may, when not, and what becomes of the deliveries."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How destinations fare, counted from their deliveries, and where they are, without secrets."""
+"""Health of destinations, counted from their deliveries, and their addresses without secrets."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a delivery went, told in order and in words, and what its sink noted down, told without secrets."""
+"""The history of a delivery in order and in words, and its sink's notes without secrets."""
 
 from collections.abc import Callable
 from typing import Any

@@ -18,10 +18,10 @@ from ingestion.ports.errors import ConfigError, Refused, Retryable
 from ingestion.ports.publication import WriteMode
 from ingestion.runs.operate import retry
 from ingestion.runs.read import exports, queries
-from ingestion.runs.read.current_rows import superseded_rows
+from ingestion.runs.read.current_rows import replaced_rows
 from ingestion.runs.read.exports import Published, rows_of_pipeline, rows_of_run
 from ingestion.runs.read.queries import query_published
-from ingestion.runs.record.published import latest_publication, published_runs, published_state
+from ingestion.runs.record.manifests import latest_publication, published_runs, published_state
 from ingestion.runs.start import contracts
 from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
@@ -194,7 +194,7 @@ def test_key_hashes_of_another_version_are_made_anew(merging: Story, monkeypatch
     second = merging.run(pages=1)
     monkeypatch.setattr("ingestion.runs.read.current_rows.read_scheme", lambda _stored: "another")
 
-    found = superseded_rows(published_state(merging.pipeline))
+    found = replaced_rows(published_state(merging.pipeline))
 
     assert [positions.tolist() for positions in found.values()] == [[0, 1, 2, 3]]
     assert {run for run, number in merging.state() if number < 4} == {second.pk}

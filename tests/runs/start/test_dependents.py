@@ -1,4 +1,4 @@
-"""Who is woken, and how often: no pipeline stands in another's way, and nothing is sent without end."""
+"""Messages to dependents and waiting runs: no pipeline stands in another's way, and nothing is sent without end."""
 
 from collections.abc import Callable
 from datetime import timedelta

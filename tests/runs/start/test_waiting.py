@@ -1,4 +1,4 @@
-"""Why a run waits; dependencies, limits, priorities."""
+"""Reasons why a run waits: dependencies, limits, priorities."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,7 +10,7 @@ from django.utils import timezone
 from ingestion.models import Partition, Pipeline, Run, RunState
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.runs.operate import reconcile
-from ingestion.runs.start import dependents, pipelines
+from ingestion.runs.start import dependencies, pipelines
 from ingestion.runs.start.creation import create_run
 from ingestion.runs.start.waiting import explain_waiting
 from tests.runs.driver import Driver
@@ -85,7 +85,7 @@ def test_a_dependent_pipeline_runs_once_after_each_publication(driver: Driver, m
         start(upstream)
         driver.drain()
         for run in Run.objects.filter(pipeline=upstream):
-            dependents.start_dependents(run)
+            dependencies.start_dependents(run)
         reconcile.reconcile()
         driver.drain()
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from ingestion.models import Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.ports.errors import Cancelled, DeadlineReached, LeaseLost
 from ingestion.runs.work.leases import Lease, claim, renew_or_stop
-from ingestion.runs.work.transitions import ForbiddenMove
+from ingestion.runs.work.states import ForbiddenMove
 
 pytestmark = pytest.mark.both
 

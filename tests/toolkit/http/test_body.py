@@ -48,31 +48,34 @@ def test_an_encoding_that_was_not_asked_for_is_bad_content() -> None:
     assert caught.value.code == "source.bad_content"
 
 
-@pytest.mark.parametrize(
-    "body", [gzip.compress(b"x" * 1000, mtime=0)[:-9], b"no gzip at all", gzip.compress(b"x", mtime=0) + b"rest"]
-)
-def test_a_damaged_packed_body_is_fetched_again(body: bytes) -> None:
-    source = Source(packed(body, "gzip"), httpx.Response(200, content=b"good"))
+def test_a_damaged_packed_body_is_fetched_again(subtests: pytest.Subtests) -> None:
+    cases: list[bytes] = [
+        gzip.compress(b"x" * 1000, mtime=0)[:-9],
+        b"no gzip at all",
+        gzip.compress(b"x", mtime=0) + b"rest",
+    ]
+    for body in cases:
+        with subtests.test(body=body):
+            source = Source(packed(body, "gzip"), httpx.Response(200, content=b"good"))
 
-    assert client(source).get(URL).body == b"good"
+            assert client(source).get(URL).body == b"good"
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
+def test_a_body_beyond_the_limit_is_refused_packed_or_not(subtests: pytest.Subtests) -> None:
+    cases: list[httpx.Response] = [
         httpx.Response(200, content=b"x" * 2000),
         packed(gzip.compress(b"x" * 2000, mtime=0), "gzip"),
         httpx.Response(200, stream=httpx.ByteStream(b""), headers={"content-length": "2000"}),
-    ],
-)
-def test_a_body_beyond_the_limit_is_refused_packed_or_not(answer: httpx.Response) -> None:
-    source = Source(answer)
+    ]
+    for answer in cases:
+        with subtests.test(answer=answer):
+            source = Source(answer)
 
-    with pytest.raises(SourceChanged) as caught:
-        client(source, max_body_bytes=1000).get(URL)
+            with pytest.raises(SourceChanged) as caught:
+                client(source, max_body_bytes=1000).get(URL)
 
-    assert caught.value.code == "source.too_large"
-    assert len(source.requests) == 1
+            assert caught.value.code == "source.too_large"
+            assert len(source.requests) == 1
 
 
 def test_a_body_of_another_length_than_declared_is_fetched_again() -> None:

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import httpcore
 import httpx
@@ -47,14 +48,16 @@ class Network:
         return httpx.Client(transport=GuardedTransport(self.guard(policy)), trust_env=False)
 
 
-@pytest.mark.parametrize("address", [PUBLIC, PUBLIC_V6, "1.1.1.1", "2001:4860:4860::8888", f"::ffff:{PUBLIC}"])
-def test_public_addresses_are_allowed(address: str) -> None:
-    assert judge(address, EgressPolicy()) is Verdict.ALLOWED
+def test_public_addresses_are_allowed(subtests: pytest.Subtests) -> None:
+    cases: list[str] = [PUBLIC, PUBLIC_V6, "1.1.1.1", "2001:4860:4860::8888", f"::ffff:{PUBLIC}"]
+    for address in cases:
+        with subtests.test(address=address):
+            assert judge(address, EgressPolicy()) is Verdict.ALLOWED
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
+def test_addresses_that_are_not_public_are_forbidden(subtests: pytest.Subtests) -> None:
+    """[24, 26-28]."""
+    cases: list[str] = [
         *("127.0.0.1", "127.8.9.1", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1"),  # noqa: S104
         *("169.254.169.254", "168.63.129.16", "192.0.0.192", "192.88.99.1", "198.18.0.1", "224.0.0.1", "240.0.0.1"),
         *("255.255.255.255", "192.0.2.1", "198.51.100.1", "203.0.113.1"),
@@ -62,22 +65,22 @@ def test_public_addresses_are_allowed(address: str) -> None:
         *("fd00:ec2::254", "fc00::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "5f00::1", "100::1"),
         *("2001::1", "2001:db8::1", "3fff::1"),
         *("", "example.org", "1.2.3", "2130706433", "１２７.0.0.1"),
-    ],
-)
-def test_addresses_that_are_not_public_are_forbidden(address: str) -> None:
-    """[24, 26-28]."""
-    assert judge(address, EgressPolicy()) is Verdict.FORBIDDEN
+    ]
+    for address in cases:
+        with subtests.test(address=address):
+            assert judge(address, EgressPolicy()) is Verdict.FORBIDDEN
 
 
-@pytest.mark.parametrize("port", [6379, 25, 22, 8080, 5432])
-def test_other_ports_are_refused_even_on_public_addresses(port: int) -> None:
+def test_other_ports_are_refused_even_on_public_addresses(subtests: pytest.Subtests) -> None:
     """[35]."""
-    assert judge(PUBLIC, EgressPolicy(), port=port) is Verdict.PORT
+    cases: list[int] = [6379, 25, 22, 8080, 5432]
+    for port in cases:
+        with subtests.test(port=port):
+            assert judge(PUBLIC, EgressPolicy(), port=port) is Verdict.PORT
 
 
-@pytest.mark.parametrize(
-    ("entry", "address", "host", "port", "verdict"),
-    [
+def test_the_allow_list_opens_exactly_what_it_names(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[str, str, str, int, Verdict]] = [
         ("127.0.0.1:8765", "127.0.0.1", "127.0.0.1", 8765, Verdict.ALLOWED),
         ("127.0.0.1:8765", "127.0.0.1", "127.0.0.1", 80, Verdict.FORBIDDEN),
         ("127.0.0.1:8765", "127.0.0.2", "127.0.0.2", 8765, Verdict.FORBIDDEN),
@@ -99,26 +102,26 @@ def test_other_ports_are_refused_even_on_public_addresses(port: int) -> None:
         ("es.internal", "169.254.169.254", "es.internal", 443, Verdict.FORBIDDEN),
         ("es.internal", "fd00:ec2::254", "es.internal", 443, Verdict.FORBIDDEN),
         ("169.254.169.254", "169.254.169.254", "x", 80, Verdict.ALLOWED),
-    ],
-)
-def test_the_allow_list_opens_exactly_what_it_names(
-    entry: str, address: str, host: str, port: int, verdict: Verdict
-) -> None:
-    assert judge(address, EgressPolicy(allow=(entry,)), host=host, port=port) is verdict
+    ]
+    for entry, address, host, port, verdict in cases:
+        with subtests.test(entry=entry, address=address, host=host, port=port, verdict=verdict):
+            assert judge(address, EgressPolicy(allow=(entry,)), host=host, port=port) is verdict
 
 
-@pytest.mark.parametrize("entry", ["", "host:", "host:0", "host:70000", "host:http", "*.org", "a b", "http://x", "x/8"])
-def test_an_entry_that_means_nothing_is_refused_with_its_text(entry: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        EgressPolicy(allow=(entry,))
+def test_an_entry_that_means_nothing_is_refused_with_its_text(subtests: pytest.Subtests) -> None:
+    cases: list[str] = ["", "host:", "host:0", "host:70000", "host:http", "*.org", "a b", "http://x", "x/8"]
+    for entry in cases:
+        with subtests.test(entry=entry):
+            with pytest.raises(ConfigError) as caught:
+                EgressPolicy(allow=(entry,))
 
-    assert caught.value.code == "config.invalid"
-    assert repr(entry) in str(caught.value)
+            assert caught.value.code == "config.invalid"
+            assert repr(entry) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("url", "code"),
-    [
+def test_addresses_in_bad_form_are_refused_before_anything_is_looked_up(subtests: pytest.Subtests) -> None:
+    """[23-30, 35, 36]."""
+    cases: list[tuple[str, str | None]] = [
         *(("file:///etc/passwd", "egress.scheme"), ("gopher://x/", "egress.scheme"), ("ftp://x/", "egress.scheme")),
         *(("//x/y", "egress.scheme"), ("x", "egress.scheme"), ("", "egress.scheme")),
         *(("http://127.0.0.1", "egress.forbidden"), ("http://2130706433/", "egress.forbidden")),
@@ -138,18 +141,17 @@ def test_an_entry_that_means_nothing_is_refused_with_its_text(entry: str) -> Non
         ),
         *(("http://example.com:6379/", None), (f"http://{PUBLIC}:6379/", "egress.port")),
         *(("http://x:99999/", "egress.port"), ("http://x:0/", "egress.port"), (f"https://{PUBLIC}:25/", "egress.port")),
-    ],
-)
-def test_addresses_in_bad_form_are_refused_before_anything_is_looked_up(url: str, code: str | None) -> None:
-    """[23-30, 35, 36]."""
-    if code is None:
-        assert check_url(url, EgressPolicy()).port == 6379
-        return
+    ]
+    for url, code in cases:
+        with subtests.test(url=url, code=code):
+            if code is None:
+                assert check_url(url, EgressPolicy()).port == 6379
+                return
 
-    with pytest.raises(ConfigError) as caught:
-        check_url(url, EgressPolicy())
+            with pytest.raises(ConfigError) as caught:
+                check_url(url, EgressPolicy())
 
-    assert caught.value.code == code
+            assert caught.value.code == code
 
 
 def test_the_address_that_was_checked_is_the_one_that_is_dialled() -> None:
@@ -179,17 +181,19 @@ def test_the_next_checked_address_is_tried_where_the_first_does_not_answer() -> 
     assert network.dialled == [(PUBLIC, 443), (PUBLIC_V6, 443)]
 
 
-@pytest.mark.parametrize("addresses", [["10.0.0.1"], [PUBLIC, "127.0.0.1"], ["::1", PUBLIC], [PUBLIC, "fe80::1%eth0"]])
-def test_a_name_with_a_single_bad_address_is_never_dialled(addresses: list[str]) -> None:
+def test_a_name_with_a_single_bad_address_is_never_dialled(subtests: pytest.Subtests) -> None:
     """[31]."""
-    network = Network(addresses)
+    cases: list[list[str]] = [["10.0.0.1"], [PUBLIC, "127.0.0.1"], ["::1", PUBLIC], [PUBLIC, "fe80::1%eth0"]]
+    for addresses in cases:
+        with subtests.test(addresses=addresses):
+            network = Network(addresses)
 
-    with pytest.raises(ConfigError) as caught:
-        network.client().get("http://example.org/")
+            with pytest.raises(ConfigError) as caught:
+                network.client().get("http://example.org/")
 
-    assert caught.value.code == "egress.forbidden"
-    assert "example.org" in str(caught.value)
-    assert network.dialled == []
+            assert caught.value.code == "egress.forbidden"
+            assert "example.org" in str(caught.value)
+            assert network.dialled == []
 
 
 def test_a_name_that_turns_to_loopback_is_not_dialled_there() -> None:
@@ -261,27 +265,23 @@ def test_a_transport_whose_connections_are_kept_elsewhere_is_refused(monkeypatch
         GuardedTransport(Network([PUBLIC]).guard())
 
 
-@pytest.mark.parametrize(
-    ("failure", "kind", "code"),
-    [
+def test_a_name_that_cannot_be_resolved_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    cases: list[tuple[Exception, type[Exception], str]] = [
         (socket.gaierror(socket.EAI_NONAME, "unknown"), ConfigError, "egress.unresolved"),
         (socket.gaierror(socket.EAI_AGAIN, "later"), SourceUnavailable, "source.unavailable"),
         (UnicodeError("label too long"), ConfigError, "egress.unresolved"),
         (OSError("no network"), ConfigError, "egress.unresolved"),
-    ],
-)
-def test_a_name_that_cannot_be_resolved_is_an_error_of_ours(
-    monkeypatch: pytest.MonkeyPatch, failure: Exception, kind: type[Exception], code: str
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise failure
+    ]
+    for failure, kind, code in cases:
+        with subtests.test(failure=failure, kind=kind, code=code):
+            monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=failure))
 
-    monkeypatch.setattr(socket, "getaddrinfo", fail)
+            with pytest.raises(kind) as caught:
+                resolve_host("example.org", 443)
 
-    with pytest.raises(kind) as caught:
-        resolve_host("example.org", 443)
-
-    assert caught.value.code == code  # type: ignore[attr-defined]
+            assert caught.value.code == code  # type: ignore[attr-defined]
 
 
 def test_a_name_without_addresses_is_unresolved() -> None:

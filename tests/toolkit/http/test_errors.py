@@ -1,4 +1,4 @@
-"""What statuses, explanations, contents and exceptions mean."""
+"""The meaning of statuses, explanations, contents and exceptions."""
 
 import inspect
 import json
@@ -32,13 +32,14 @@ STATUSES = [
 ]
 
 
-@pytest.mark.parametrize(("status", "kind", "code"), STATUSES)
-def test_a_status_has_its_error(status: int, kind: type[IngestError], code: str) -> None:
-    with pytest.raises(kind) as caught:
-        client(Source(httpx.Response(status))).get(URL)
+def test_a_status_has_its_error(subtests: pytest.Subtests) -> None:
+    for status, kind, code in STATUSES:
+        with subtests.test(status=status, kind=kind, code=code):
+            with pytest.raises(kind) as caught:
+                client(Source(httpx.Response(status))).get(URL)
 
-    assert caught.value.code == code
-    assert "api.example.org" in str(caught.value)
+            assert caught.value.code == code
+            assert "api.example.org" in str(caught.value)
 
 
 def test_every_status_has_an_error_with_a_sentence() -> None:
@@ -49,19 +50,20 @@ def test_every_status_has_an_error_with_a_sentence() -> None:
     assert not [str(error) for error in errors if "?" in str(error)]
 
 
-@pytest.mark.parametrize("status", [404, 429, 500])
-def test_an_accepted_status_is_an_answer(status: int) -> None:
-    source = Source(httpx.Response(status, json={"a": 1}))
+def test_an_accepted_status_is_an_answer(subtests: pytest.Subtests) -> None:
+    cases: list[int] = [404, 429, 500]
+    for status in cases:
+        with subtests.test(status=status):
+            source = Source(httpx.Response(status, json={"a": 1}))
 
-    answer = client(source).get(URL, accept_status=[status])
+            answer = client(source).get(URL, accept_status=[status])
 
-    assert (answer.status, expect_json(answer)) == (status, {"a": 1})
-    assert len(source.requests) == 1
+            assert (answer.status, expect_json(answer)) == (status, {"a": 1})
+            assert len(source.requests) == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "detail"),
-    [
+def test_the_reason_is_found_in_the_body(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[bytes, str]] = [
         (b'{"errors": [{"status": "400", "detail": "unknown property x"}]}', "unknown property x"),
         (b'{"errors": [{"title": "Bad", "detail": "one"}, {"detail": "two"}]}', "one; two"),
         (b'{"detail": "not so"}', "not so"),
@@ -79,15 +81,15 @@ def test_an_accepted_status_is_an_answer(status: int) -> None:
         (b"\xff\xfe", "\ufffd\ufffd"),
         (b'{"detail": "key api_key=hunter22 is unknown"}', "key api_key=*** is unknown"),
         (json.dumps({"detail": "x" * 1000}).encode(), "x" * 300 + "…"),
-    ],
-)
-def test_the_reason_is_found_in_the_body(body: bytes, detail: str) -> None:
-    assert error_detail(response(400, body)) == detail
+    ]
+    for body, detail in cases:
+        with subtests.test(body=body, detail=detail):
+            assert error_detail(response(400, body)) == detail
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type", "found"),
-    [
+def test_content_that_is_no_json_is_bad_content(subtests: pytest.Subtests) -> None:
+    """[74]."""
+    cases: list[tuple[bytes, str, str]] = [
         (b"<!doctype html><html>", "text/html; charset=utf-8", "an HTML page"),
         (b"<html><body>Sign in</body></html>", "application/json", "an HTML page"),
         (b"<?xml version='1.0'?><a/>", "application/xml", "markup"),
@@ -98,29 +100,30 @@ def test_the_reason_is_found_in_the_body(body: bytes, detail: str) -> None:
         (b"\xff\xfe{\0}\0", "application/json", "broken JSON"),
         (b"[" * 100_000 + b"]" * 100_000, "application/json", "broken JSON"),
         (b"Service is down", "text/plain", "broken JSON"),
-    ],
-)
-def test_content_that_is_no_json_is_bad_content(body: bytes, content_type: str, found: str) -> None:
-    """[74]."""
-    with pytest.raises(SourceChanged) as caught:
-        expect_json(response(200, body, content_type=content_type))
+    ]
+    for body, content_type, found in cases:
+        with subtests.test(body=body, content_type=content_type, found=found):
+            with pytest.raises(SourceChanged) as caught:
+                expect_json(response(200, body, content_type=content_type))
 
-    assert caught.value.code == "source.bad_content"
-    assert caught.value.values["found"].startswith(found)
-    assert (caught.value.values["url"], caught.value.values["status"]) == (URL, 200)
-    assert caught.value.values["expected"] == "JSON"
+            assert caught.value.code == "source.bad_content"
+            assert caught.value.values["found"].startswith(found)
+            assert (caught.value.values["url"], caught.value.values["status"]) == (URL, 200)
+            assert caught.value.values["expected"] == "JSON"
 
 
 def test_json_is_taken_whatever_it_calls_itself() -> None:
     assert expect_json(response(200, b'\xef\xbb\xbf {"a": 1}', content_type="text/plain")) == {"a": 1}
 
 
-@pytest.mark.parametrize("body", [b'{"data": [1, 2', b"[", b'{"a": "b'])
-def test_json_that_ends_early_may_be_whole_the_next_time(body: bytes) -> None:
-    with pytest.raises(SourceUnavailable) as caught:
-        expect_json(response(200, body))
+def test_json_that_ends_early_may_be_whole_the_next_time(subtests: pytest.Subtests) -> None:
+    cases: list[bytes] = [b'{"data": [1, 2', b"[", b'{"a": "b']
+    for body in cases:
+        with subtests.test(body=body):
+            with pytest.raises(SourceUnavailable) as caught:
+                expect_json(response(200, body))
 
-    assert "api.example.org" in str(caught.value)
+            assert "api.example.org" in str(caught.value)
 
 
 def httpx_exceptions() -> list[type[Exception]]:
@@ -135,18 +138,18 @@ def made(kind: type[Exception]) -> Exception:
     return kind("text") if parameters else kind()
 
 
-@pytest.mark.parametrize("kind", httpx_exceptions())
-def test_every_exception_of_httpx_becomes_an_error_of_ours(kind: type[Exception]) -> None:
-    assert issubclass(kind, HTTPX_ERRORS)
-    with pytest.raises(IngestError) as caught:
-        client(Source(made(kind))).get(URL)
+def test_every_exception_of_httpx_becomes_an_error_of_ours(subtests: pytest.Subtests) -> None:
+    for kind in httpx_exceptions():
+        with subtests.test(kind=kind):
+            assert issubclass(kind, HTTPX_ERRORS)
+            with pytest.raises(IngestError) as caught:
+                client(Source(made(kind))).get(URL)
 
-    assert "?" not in str(caught.value)
+            assert "?" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "error", "code"),
-    [
+def test_an_exception_means_what_it_says(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[type[Exception], type[IngestError], str]] = [
         (httpx.ConnectError, SourceUnavailable, "source.unavailable"),
         (httpx.ReadTimeout, SourceUnavailable, "source.unavailable"),
         (httpx.RemoteProtocolError, SourceUnavailable, "source.unavailable"),
@@ -155,14 +158,14 @@ def test_every_exception_of_httpx_becomes_an_error_of_ours(kind: type[Exception]
         (httpx.LocalProtocolError, ConfigError, "egress.request"),
         (httpx.TooManyRedirects, SourceRejected, "source.too_many_redirects"),
         (httpx.CookieConflict, SourceRejected, "source.rejected"),
-    ],
-)
-def test_an_exception_means_what_it_says(kind: type[Exception], error: type[IngestError], code: str) -> None:
-    found = from_exception(made(kind), url=URL, host="api.example.org")
+    ]
+    for kind, error, code in cases:
+        with subtests.test(kind=kind, error=error, code=code):
+            found = from_exception(made(kind), url=URL, host="api.example.org")
 
-    meant = found.error if isinstance(found, TransientError) else found
-    assert isinstance(meant, error)
-    assert meant.code == code
+            meant = found.error if isinstance(found, TransientError) else found
+            assert isinstance(meant, error)
+            assert meant.code == code
 
 
 def test_a_refused_certificate_is_recognised_however_deep_it_lies() -> None:

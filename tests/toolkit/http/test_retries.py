@@ -21,29 +21,30 @@ from tests.fakes.http_client import URL, Limits, Naps, Source, client
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
+def test_a_passing_failure_is_tried_again(subtests: pytest.Subtests) -> None:
+    cases: list[httpx.Response | Exception] = [
         *(httpx.Response(500), httpx.Response(503), httpx.Response(429), httpx.ConnectError("refused")),
         *(httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")),
         httpx.Response(429, headers={"retry-after": "1"}),
-    ],
-)
-def test_a_passing_failure_is_tried_again(failure: httpx.Response | Exception) -> None:
-    source = Source(failure, failure, httpx.Response(200))
+    ]
+    for failure in cases:
+        with subtests.test(failure=failure):
+            source = Source(failure, failure, httpx.Response(200))
 
-    assert client(source).get(URL).status == 200
-    assert len(source.requests) == 3
+            assert client(source).get(URL).status == 200
+            assert len(source.requests) == 3
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 501])
-def test_a_decision_is_not_tried_again(status: int) -> None:
-    source = Source(httpx.Response(status))
+def test_a_decision_is_not_tried_again(subtests: pytest.Subtests) -> None:
+    cases: list[int] = [400, 401, 403, 404, 501]
+    for status in cases:
+        with subtests.test(status=status):
+            source = Source(httpx.Response(status))
 
-    with pytest.raises(IngestError):
-        client(source).get(URL)
+            with pytest.raises(IngestError):
+                client(source).get(URL)
 
-    assert len(source.requests) == 1
+            assert len(source.requests) == 1
 
 
 def test_the_attempts_end_and_their_waits_are_short() -> None:
@@ -67,38 +68,48 @@ def test_work_that_is_to_stop_is_not_tried_again() -> None:
     assert len(source.requests) == 1
 
 
-@pytest.mark.parametrize("failure", [httpx.Response(500), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")])
-def test_a_post_with_an_unclear_answer_is_repeated_only_if_it_may_be(failure: httpx.Response | Exception) -> None:
-    once, again = Source(failure, httpx.Response(200)), Source(failure, httpx.Response(200))
+def test_a_post_with_an_unclear_answer_is_repeated_only_if_it_may_be(subtests: pytest.Subtests) -> None:
+    cases: list[httpx.Response | Exception] = [
+        httpx.Response(500),
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("cut"),
+    ]
+    for failure in cases:
+        with subtests.test(failure=failure):
+            once, again = Source(failure, httpx.Response(200)), Source(failure, httpx.Response(200))
 
-    with pytest.raises(SourceUnavailable):
-        client(once).post(URL, json={})
-    client(again).post(URL, json={}, is_repeatable=True)
+            with pytest.raises(SourceUnavailable):
+                client(once).post(URL, json={})
+            client(again).post(URL, json={}, is_repeatable=True)
 
-    assert (len(once.requests), len(again.requests)) == (1, 2)
-
-
-@pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), httpx.Response(429)])
-def test_a_post_that_was_clearly_not_taken_is_sent_again(failure: httpx.Response | Exception) -> None:
-    source = Source(failure, httpx.Response(200))
-
-    client(source).post(URL, json={})
-
-    assert len(source.requests) == 2
+            assert (len(once.requests), len(again.requests)) == (1, 2)
 
 
-@pytest.mark.parametrize("status", [429, 503, 403])
-def test_a_long_wait_is_handed_to_the_engine_and_all_workers_fall_silent(status: int) -> None:
-    limits, naps = Limits(), Naps()
-    source = Source(httpx.Response(status, headers={"retry-after": "120"}))
+def test_a_post_that_was_clearly_not_taken_is_sent_again(subtests: pytest.Subtests) -> None:
+    cases: list[httpx.Response | Exception] = [httpx.ConnectError("refused"), httpx.Response(429)]
+    for failure in cases:
+        with subtests.test(failure=failure):
+            source = Source(failure, httpx.Response(200))
 
-    with pytest.raises(RateLimited) as caught:
-        client(source, limiter=limits, limit_key="source:1", sleep=naps).get(URL)
+            client(source).post(URL, json={})
 
-    assert caught.value.code == "source.rate_limited"
-    assert caught.value.retry_after_s == 120
-    assert limits.events == [("acquire", "source:1", 1), ("slow_down", "source:1", 120)]
-    assert naps == []
+            assert len(source.requests) == 2
+
+
+def test_a_long_wait_is_handed_to_the_engine_and_all_workers_fall_silent(subtests: pytest.Subtests) -> None:
+    cases: list[int] = [429, 503, 403]
+    for status in cases:
+        with subtests.test(status=status):
+            limits, naps = Limits(), Naps()
+            source = Source(httpx.Response(status, headers={"retry-after": "120"}))
+
+            with pytest.raises(RateLimited) as caught:
+                client(source, limiter=limits, limit_key="source:1", sleep=naps).get(URL)
+
+            assert caught.value.code == "source.rate_limited"
+            assert caught.value.retry_after_s == 120
+            assert limits.events == [("acquire", "source:1", 1), ("slow_down", "source:1", 120)]
+            assert naps == []
 
 
 def test_a_short_wait_is_slept_here() -> None:
@@ -145,20 +156,19 @@ def test_without_permission_nothing_is_sent() -> None:
     assert limits.events == [], "our own limit is no request of the source for silence"
 
 
-@pytest.mark.parametrize(
-    ("value", "expected_s"),
-    [
+def test_retry_after_is_understood_or_left_aside(subtests: pytest.Subtests) -> None:
+    """[78]."""
+    cases: list[tuple[str | None, float | None]] = [
         *(("120", 120), (" 7 ", 7), ("0", None), ("-1", None), ("1000000000", 3600), ("9" * 5000, 3600)),
         *(("soon", None), ("", None), ("1.5", None), ("1e3", None), ("²", None), ("NaN", None), (None, None)),
         (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90),
         (format_datetime(NOW - timedelta(seconds=90), usegmt=True), None),
         (format_datetime(NOW + timedelta(days=900), usegmt=True), 3600),
         ("Sun, 99 Nov 2026 99:00:00 GMT", None),
-    ],
-)
-def test_retry_after_is_understood_or_left_aside(value: str | None, expected_s: float | None) -> None:
-    """[78]."""
-    assert parse_retry_after(value, now=NOW) == expected_s
+    ]
+    for value, expected_s in cases:
+        with subtests.test(value=value, expected_s=expected_s):
+            assert parse_retry_after(value, now=NOW) == expected_s
 
 
 def test_a_date_counts_from_the_answers_own_date() -> None:

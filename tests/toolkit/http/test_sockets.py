@@ -1,4 +1,4 @@
-"""What the client does with real connections: slow, cut and lying servers on loopback."""
+"""The client on real connections: slow, cut and lying servers on loopback."""
 
 import time
 from collections.abc import Iterator

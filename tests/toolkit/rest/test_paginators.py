@@ -79,23 +79,20 @@ def by_header(asked: dict[str, str]) -> HttpResponse:
     return part(begin, headers={"Link": following} if begin + SIZE < len(RECORDS) else {})
 
 
-@pytest.mark.parametrize(
-    ("paginator", "respond", "sizes"),
-    [
+def test_every_way_reaches_every_record_once(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[Paginator, Callable[[dict[str, str]], HttpResponse], list[int]]] = [
         (Offset(), by_offset, [3, 3, 1, 0]),
         (PageNumber(), by_number, [3, 3, 1, 0]),
         (NextToken(("meta", "next"), "after"), by_token, [3, 3, 1]),
         (NextLink(("paging", "next")), by_body, [3, 3, 1]),
         (LinkHeader(), by_header, [3, 3, 1]),
-    ],
-)
-def test_every_way_reaches_every_record_once(
-    paginator: Paginator, respond: Callable[[dict[str, str]], HttpResponse], sizes: list[int]
-) -> None:
-    pages = walk(paginator, respond)
+    ]
+    for paginator, respond, sizes in cases:
+        with subtests.test(paginator=paginator, respond=respond, sizes=sizes):
+            pages = walk(paginator, respond)
 
-    assert ids(pages) == list(range(7))
-    assert [page.record_count for page in pages] == sizes
+            assert ids(pages) == list(range(7))
+            assert [page.record_count for page in pages] == sizes
 
 
 def test_an_announced_total_saves_the_empty_page_and_a_limit_bounds_it() -> None:
@@ -115,9 +112,8 @@ def test_fewer_records_a_page_than_were_asked_for_are_no_end() -> None:
     assert ids(walk(Offset(), capped)) == list(range(7))
 
 
-@pytest.mark.parametrize(
-    ("paginator", "respond", "code"),
-    [
+def test_what_cannot_be_walked_ends_with_a_code(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[Paginator, Callable[[dict[str, str]], HttpResponse], str]] = [
         (Offset(), lambda _: part(0), "source.pagination_loop"),
         (PageNumber(), lambda _: part(0), "source.pagination_loop"),
         (PageNumber(), lambda _: answer({"items": [{"a": 1}]}), "source.pagination_loop"),
@@ -127,15 +123,13 @@ def test_fewer_records_a_page_than_were_asked_for_are_no_end() -> None:
         (NextLink(("next",)), lambda _: part(0, next="http://[::1/x"), "source.foreign_next"),
         (NextLink(("next",)), lambda _: answer({"items": None}), "source.bad_content"),
         (NextLink(("next",)), lambda _: answer("<html>sign in</html>"), "source.bad_content"),
-    ],
-)
-def test_what_cannot_be_walked_ends_with_a_code(
-    paginator: Paginator, respond: Callable[[dict[str, str]], HttpResponse], code: str
-) -> None:
-    with pytest.raises(IngestError) as raised:
-        walk(paginator, respond)
+    ]
+    for paginator, respond, code in cases:
+        with subtests.test(paginator=paginator, respond=respond, code=code):
+            with pytest.raises(IngestError) as raised:
+                walk(paginator, respond)
 
-    assert raised.value.code == code
+            assert raised.value.code == code
 
 
 def test_a_total_that_shrinks_in_the_middle_is_told() -> None:
@@ -145,9 +139,8 @@ def test_a_total_that_shrinks_in_the_middle_is_told() -> None:
     assert raised.value.code == "source.total_shrank"
 
 
-@pytest.mark.parametrize(
-    ("header", "found"),
-    [
+def test_the_header_link_is_read_in_its_usual_and_unusual_forms(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[str, str | None]] = [
         ('<https://a/?page=2>; rel="next", <https://a/?page=5>; rel="last"', "https://a/?page=2"),
         ('<https://a/?page=1>; rel="prev", <https://a/?page=3>; rel="next"', "https://a/?page=3"),
         ("<?x=1,2;3>;rel=next", "?x=1,2;3"),
@@ -157,12 +150,12 @@ def test_a_total_that_shrinks_in_the_middle_is_told() -> None:
         ("a; rel=next", None),
         ('<a>; title="never ends; rel=next' + "<" * 5_000, None),
         ("", None),
-    ],
-)
-def test_the_header_link_is_read_in_its_usual_and_unusual_forms(header: str, found: str | None) -> None:
-    listing = read_listing(answer([], headers={"link": header}))
+    ]
+    for header, found in cases:
+        with subtests.test(header=header, found=found):
+            listing = read_listing(answer([], headers={"link": header}))
 
-    assert LinkHeader().next_link(BASE, listing, read=0) == found
+            assert LinkHeader().next_link(BASE, listing, read=0) == found
 
 
 def test_a_parameter_is_set_and_the_rest_stays_as_it_is_written() -> None:

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.postgres_binary import encode_rows
+from ingestion.toolkit.postgres_copy import encode_rows
 
-KINDS = (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE, Kind.TIMESTAMP, Kind.TEXT, Kind.JSON)
+TYPES = ("bigint", "double precision", "boolean", "date", "timestamp with time zone", "text", "jsonb")
 SCHEMA = {
     "integer": pl.Int64,
     "number": pl.Float64,
@@ -33,36 +32,36 @@ def read_back(stream: bytes) -> list[tuple[Any, ...]]:
     while (count := struct.unpack_from(">h", stream, at)[0]) != -1:
         at += 2
         row = []
-        for kind in KINDS[:count]:
+        for column_type in TYPES[:count]:
             length = struct.unpack_from(">i", stream, at)[0]
             at += 4
-            row.append(None if length < 0 else read_value(stream[at : at + length], kind))
+            row.append(None if length < 0 else read_value(stream[at : at + length], column_type))
             at += max(length, 0)
         rows.append(tuple(row))
     assert at + 2 == len(stream)
     return rows
 
 
-def read_value(data: bytes, kind: Kind) -> Any:  # noqa: PLR0911 - one return per kind
-    match kind:
-        case Kind.INTEGER:
+def read_value(data: bytes, column_type: str) -> Any:  # noqa: PLR0911 - one return per type
+    match column_type:
+        case "bigint":
             return struct.unpack(">q", data)[0]
-        case Kind.NUMBER:
+        case "double precision":
             return struct.unpack(">d", data)[0]
-        case Kind.BOOLEAN:
+        case "boolean":
             return bool(data[0])
-        case Kind.DATE:
+        case "date":
             return EPOCH.date() + dt.timedelta(days=struct.unpack(">i", data)[0])
-        case Kind.TIMESTAMP:
+        case "timestamp with time zone":
             return EPOCH + dt.timedelta(microseconds=struct.unpack(">q", data)[0])
-        case Kind.JSON:
+        case "jsonb":
             assert data[0] == 1
             return data[1:].decode()
     return data.decode()
 
 
 def encoded(rows: list[tuple[Any, ...]]) -> bytes:
-    return b"".join(bytes(buffer) for buffer in encode_rows(pl.DataFrame(rows, SCHEMA, orient="row"), KINDS))
+    return b"".join(bytes(buffer) for buffer in encode_rows(pl.DataFrame(rows, SCHEMA, orient="row"), TYPES))
 
 
 ROW = st.tuples(
@@ -106,6 +105,6 @@ def test_a_column_that_begins_and_ends_alike_is_not_taken_for_one_that_is_the_sa
 def test_a_slice_of_a_frame_is_written_alone() -> None:
     frame = pl.DataFrame([(n, n / 2, None, None, None, f"t{n}", None) for n in range(10)], SCHEMA, orient="row")
 
-    stream = b"".join(bytes(buffer) for buffer in encode_rows(frame.slice(3, 2), KINDS))
+    stream = b"".join(bytes(buffer) for buffer in encode_rows(frame.slice(3, 2), TYPES))
 
     assert [row[0] for row in read_back(stream)] == [3, 4]

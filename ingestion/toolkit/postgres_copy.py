@@ -1,12 +1,16 @@
-"""Rows in PostgreSQL's binary COPY format, put together column by column.
+"""Rows into PostgreSQL by COPY: in its binary format where every column has a type known here, else as CSV.
 
-The server reads it in half the time that CSV takes it, and polars writes it no slower. Every row is the number of its
-fields, then for each its length and its bytes; Arrow joins these pieces over all rows at once, and what its string
-array holds then is the stream.
+The server reads the binary format in half the time that CSV takes it, and polars writes it no slower. Every row is the
+number of its fields, then for each its length and its bytes; Arrow joins these pieces over all rows at once, and what
+its string array holds then is the stream.
+
+Imports polars and pyarrow; so it is imported by the functions that load rows, never at start.
 """
 
+import io
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +18,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.toolkit.clean.kinds import Kind
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_TEXTS = ("text", "jsonb")
+BINARY_TYPES = frozenset((*_TEXTS, "bigint", "double precision", "boolean", "date", "timestamp with time zone"))
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 _EPOCH_DAYS = 10_957
@@ -30,18 +34,58 @@ _join: Any = pc.binary_join_element_wise
 """Its types know nothing of scalars beside arrays."""
 
 
-def encode_rows(frame: pl.DataFrame, kinds: Sequence[Kind]) -> list[Any]:
-    """Return the rows as buffers of a stream, its beginning and end included."""
+@dataclass(frozen=True, slots=True)
+class CopyWriter:
+    """Appends rows through a psycopg 3 connection; `table` and `columns` are quoted, `types` are what the server calls them.
+
+    A column of any other type than `BINARY_TYPES` makes it CSV, which the server reads as whatever the type is; a null
+    is an empty field then, an empty text a quoted one.
+    """
+
+    connection: Any
+    table: str
+    columns: Sequence[str]
+    types: Sequence[str]
+
+    def encode(self, frame: pl.DataFrame) -> list[Any]:
+        """Return the rows, in the order of the columns, as `write` takes them."""
+        if self._is_binary:
+            return encode_rows(frame, self.types)
+        text = io.BytesIO()
+        frame.write_csv(
+            text,
+            include_header=False,
+            quote_style="necessary",
+            null_value="",
+            datetime_format="%Y-%m-%d %H:%M:%S%.6f+00",
+        )
+        return [text.getbuffer()]
+
+    def write(self, encoded: Sequence[Any]) -> None:
+        """Append the encoded rows."""
+        form = "binary" if self._is_binary else "csv"
+        statement = f"COPY {self.table} ({', '.join(self.columns)}) FROM STDIN (FORMAT {form})"
+        with self.connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            for buffer in encoded:
+                copy.write(buffer)
+
+    @property
+    def _is_binary(self) -> bool:
+        return BINARY_TYPES.issuperset(self.types)
+
+
+def encode_rows(frame: pl.DataFrame, types: Sequence[str]) -> list[Any]:
+    """Return the rows as buffers of a binary stream, its beginning and end included."""
     if not frame.height:
         return [HEADER, TRAILER]
-    pieces: list[Any] = [len(kinds).to_bytes(2, "big")]
-    for series, kind in zip(frame.get_columns(), kinds, strict=True):
-        write = _text_pieces if kind in (Kind.TEXT, Kind.JSON) else _number_pieces
+    pieces: list[Any] = [len(types).to_bytes(2, "big")]
+    for series, column_type in zip(frame.get_columns(), types, strict=True):
+        write = _text_pieces if column_type in _TEXTS else _number_pieces
         if _is_constant(series):
             # The run and the part are the same in every row, as are columns without values.
-            pieces.append(b"".join(_bytes_of(piece) for piece in write(series.head(1), kind)))
+            pieces.append(b"".join(_bytes_of(piece) for piece in write(series.head(1), column_type)))
         else:
-            pieces += write(series, kind)
+            pieces += write(series, column_type)
     if all(isinstance(piece, bytes) for piece in pieces):
         return [HEADER, b"".join(pieces) * frame.height, TRAILER]
     pieces = list(_scalars_joined(pieces))
@@ -71,18 +115,18 @@ def _scalars_joined(pieces: Sequence[Any]) -> Iterator[Any]:
             yield from group
 
 
-def _text_pieces(series: pl.Series, kind: Kind) -> list[Any]:
+def _text_pieces(series: pl.Series, column_type: str) -> list[Any]:
     series = series.cast(pl.String)
-    lengths = series.str.len_bytes().cast(pl.Int32) + (len(_JSON_VERSION) if kind is Kind.JSON else 0)
+    lengths = series.str.len_bytes().cast(pl.Int32) + (len(_JSON_VERSION) if column_type == "jsonb" else 0)
     prefix = _fixed(lengths.fill_null(_NULL).to_numpy().astype(">i4"))
     text = series.to_arrow().cast(pa.large_string()).cast(pa.large_binary())
-    if kind is Kind.JSON:
+    if column_type == "jsonb":
         text = _join(pa.scalar(_JSON_VERSION, pa.large_binary()), text, pa.scalar(b"", pa.large_binary()))
     return [prefix, text]
 
 
-def _number_pieces(series: pl.Series, kind: Kind) -> list[Any]:
-    values = _values(series, kind)
+def _number_pieces(series: pl.Series, column_type: str) -> list[Any]:
+    values = _values(series, column_type)
     if not series.null_count():
         whole = np.empty(len(series), dtype=[("length", ">i4"), ("value", values.dtype)])
         whole["length"], whole["value"] = values.itemsize, values
@@ -92,15 +136,15 @@ def _number_pieces(series: pl.Series, kind: Kind) -> list[Any]:
     return [_fixed(prefix), _fixed(values, valid=is_there)]
 
 
-def _values(series: pl.Series, kind: Kind) -> "NDArray[Any]":
-    match kind:
-        case Kind.NUMBER:
+def _values(series: pl.Series, column_type: str) -> "NDArray[Any]":
+    match column_type:
+        case "double precision":
             return series.cast(pl.Float64).fill_null(0.0).to_numpy().astype(">f8")
-        case Kind.BOOLEAN:
+        case "boolean":
             return series.cast(pl.Boolean).fill_null(False).cast(pl.UInt8).to_numpy().astype("u1")
-        case Kind.DATE:
+        case "date":
             return (series.cast(pl.Date).to_physical().fill_null(0).to_numpy() - _EPOCH_DAYS).astype(">i4")
-        case Kind.TIMESTAMP:
+        case "timestamp with time zone":
             ticks = series.cast(pl.Datetime("us", "UTC")).to_physical()
             return (ticks.fill_null(0).to_numpy() - _EPOCH_US).astype(">i8")
     return series.cast(pl.Int64).fill_null(0).to_numpy().astype(">i8")
