@@ -1,5 +1,6 @@
 """Ground of every test: a clean environment, real servers on demand, one of two databases."""
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -102,6 +103,14 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HEADGATE_ENV_FILE", os.devnull)
     monkeypatch.setenv("HEADGATE_DATA", str(settings.HEADGATE_DATA_DIR))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_plugins() -> None:
+    """Look once for the packages that bring plugins: every test that adds one of its own would read the disk again."""
+    from ingestion import registry
+
+    registry.entry_points = functools.cache(registry.entry_points)  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="session")

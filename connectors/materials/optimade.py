@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from connectors.materials.record import LAYOUTS, read_entry, schema_of
 from ingestion.ports.batch import Cursor, Page, PartitionSpec, Query, Records
 from ingestion.ports.check import CheckReport
 from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context, HttpResponse
 from ingestion.ports.errors import IngestError, SourceRejected
+from ingestion.ports.schema import Column, ColumnType, ContractBody
 from ingestion.toolkit.http.errors import bad_content, error_detail, from_status
 from ingestion.toolkit.http.retry import TransientError
 from ingestion.toolkit.redact import redact_url
@@ -28,12 +28,70 @@ from ingestion.toolkit.rest.api import (
     plan_listing,
     wrong_fields,
 )
-from ingestion.toolkit.rest.listing import Listing, as_count, read_document
-from ingestion.toolkit.rest.paginators import NextLink
-from ingestion.toolkit.rest.values import read_json, read_time, value_at
+from ingestion.toolkit.rest.records import UnreadableError, read_json, read_object, read_time, standardize, value_at
+from ingestion.toolkit.rest.walking import Listing, NextLink, as_count, read_document
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_TEXT, _TIME, _INT, _LIST = ColumnType.STRING, ColumnType.DATETIME, ColumnType.INTEGER, ColumnType.ARRAY
+
+PARTIAL_FIELDS = "partial_data_fields"
+"""Names of the fields that are null only because they were too large to be sent inline (JSON text)."""
+
+STRUCTURES: dict[str, ColumnType] = {
+    "id": _TEXT,
+    "type": _TEXT,
+    "immutable_id": _TEXT,
+    "last_modified": _TIME,
+    "elements": _LIST,
+    "nelements": _INT,
+    "elements_ratios": _LIST,
+    "chemical_formula_descriptive": _TEXT,
+    "chemical_formula_reduced": _TEXT,
+    "chemical_formula_hill": _TEXT,
+    "chemical_formula_anonymous": _TEXT,
+    "dimension_types": _LIST,
+    "nperiodic_dimensions": _INT,
+    "lattice_vectors": _LIST,
+    "cartesian_site_positions": _LIST,
+    "fractional_site_positions": _LIST,
+    "nsites": _INT,
+    "species": _LIST,
+    "species_at_sites": _LIST,
+    "assemblies": _LIST,
+    "structure_features": _LIST,
+    "space_group_it_number": _INT,
+    "space_group_symbol_hall": _TEXT,
+    "space_group_symbol_hermann_mauguin": _TEXT,
+    "space_group_symbol_hermann_mauguin_extended": _TEXT,
+    "space_group_symmetry_operations_xyz": _LIST,
+    PARTIAL_FIELDS: _LIST,
+}
+"""Standard columns of structures; lengths in Å, matrices as rows."""
+
+REFERENCES: dict[str, ColumnType] = {
+    "id": _TEXT,
+    "type": _TEXT,
+    "immutable_id": _TEXT,
+    "last_modified": _TIME,
+    "authors": _LIST,
+    "editors": _LIST,
+    "title": _TEXT,
+    "journal": _TEXT,
+    "publisher": _TEXT,
+    "volume": _TEXT,
+    "pages": _TEXT,
+    "year": _TEXT,
+    "doi": _TEXT,
+    "url": _TEXT,
+    "bib_type": _TEXT,
+    PARTIAL_FIELDS: _LIST,
+}
+"""Standard columns of references."""
+
+LAYOUTS = {"structures": STRUCTURES, "references": REFERENCES}
+_UNITS = {"lattice_vectors": "Å", "cartesian_site_positions": "Å"}
 
 CURSOR_FIELD = "last_modified"
 VERSION_NOT_SUPPORTED = 553
@@ -50,6 +108,31 @@ ACCEPT = "application/vnd.api+json, application/json"
 
 _VERSION = re.compile(r"/v\d+(\.\d+){0,2}\Z")
 _PAGE_LIMIT = re.compile(r"(?<=[?&]page_limit=)\d+")
+
+
+def schema_of(name: str) -> ContractBody:
+    """Return the contract that the standard columns keep: the key is `id`, everything else may be unknown."""
+    columns = tuple(
+        Column(name=column, type=column_type, nullable=column != "id", unit=_UNITS.get(column))
+        for column, column_type in LAYOUTS[name].items()
+    )
+    return ContractBody(name=name, key=("id",), columns=columns)
+
+
+def read_entry(entry: Any) -> Mapping[str, Any]:
+    """Return the attributes of an entry with its id, its type and the names of its partial fields."""
+    value = read_object(entry)
+    attributes = value.get("attributes", {})
+    if not isinstance(attributes, dict):
+        raise UnreadableError("row.no_attributes")
+    meta = value.get("meta")
+    partial = meta.get("partial_data_links") if isinstance(meta, dict) else None
+    return {
+        **attributes,
+        "id": value["id"],
+        "type": value.get("type"),
+        PARTIAL_FIELDS: sorted(partial) if isinstance(partial, dict) and partial else None,
+    }
 
 
 class OptimadeConfig(BaseModel):
@@ -187,7 +270,6 @@ class OptimadeConnector:
 
     def standardize(self, records: Records, stream: Stream) -> "pa.Table":
         """Return standard columns, the provider's fields without their leading "_", and the reader columns."""
-        from ingestion.toolkit.rest.tables import standardize  # noqa: PLC0415 - pyarrow
 
         return standardize(records, stream, path=("data",), read=read_entry)
 

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from ingestion import registry
 from ingestion.admin.base import WithButtons, name_row
 from ingestion.admin.config_fields import find_errors, make_fields, read_settings
+from ingestion.admin.display import column
 from ingestion.models import Source
 from ingestion.ports.check import CheckReport
 from ingestion.ports.errors import ConfigError, Refused
@@ -65,6 +66,7 @@ class ConfiguredAdmin(WithButtons):
     readonly_fields = ("kind", "created_at", "updated_at")
     actions = ("test_connection",)
     buttons = ("test_connection",)
+    pipeline_count = column("Pipelines", lambda row: int(row.pipelines.count()))
 
     def probe(self, row: Any) -> CheckReport:
         """Return what a test of the row's connection finds."""
@@ -137,11 +139,6 @@ class ConfiguredAdmin(WithButtons):
         except ConfigError:
             # The kind is not installed any more: the row can be looked at and removed, and saving it says so.
             return {}
-
-    @admin.display(description="Pipelines")
-    def pipeline_count(self, row: Any) -> int:
-        """Return how many pipelines use it."""
-        return int(row.pipelines.count())
 
     @admin.action(description="Test connection", permissions=["view"])
     def test_connection(self, request: HttpRequest, rows: Any) -> None:

@@ -25,7 +25,7 @@ class TableConfig(BaseModel):
         description="What becomes of rows that a full refresh no longer brings: removed, or marked in _deleted_at.",
     )
     refused_limit: int = Field(
-        default=10_000, ge=0, description="How many rows the database may refuse before the whole delivery fails."
+        default=10_000, ge=0, description="How many rows the database may reject before the whole delivery fails."
     )
     keep_old_days: int = Field(
         default=7, ge=0, le=365, description="How long a change of columns can be reverted; old columns stay so long."

@@ -11,8 +11,8 @@ from ingestion.ports.connector import Stream
 from ingestion.ports.context import Context, HttpResponse
 from ingestion.ports.schema import Column, ColumnType, ContractBody
 from ingestion.toolkit.rest.api import Api, BaseUrl, bearer, check_query, later_cursor, plan_listing
-from ingestion.toolkit.rest.listing import Listing, read_listing
-from ingestion.toolkit.rest.paginators import LinkHeader
+from ingestion.toolkit.rest.records import standardize
+from ingestion.toolkit.rest.walking import LinkHeader, Listing, read_listing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,8 +65,6 @@ class GitHubConnector:
         return self._api.pages(spec, cursor, ctx, paginator=LinkHeader(), read=read)
 
     def standardize(self, records: Records, stream: Stream) -> "pa.Table":
-        from ingestion.toolkit.rest.tables import standardize  # noqa: PLC0415 - pyarrow
-
         return standardize(records, stream, path=("items",))
 
     def checkpoint(self, spec: PartitionSpec, since: Cursor | None, high_water: str | None) -> Cursor | None:

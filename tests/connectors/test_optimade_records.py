@@ -133,7 +133,7 @@ def test_references_are_a_stream_too() -> None:
 def test_batches_of_entries_make_one_column_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [entry(1, _p_x=1), entry(2, _p_x=2, nsites=4), entry(3, _p_x=0.5, _p_late="a"), entry(4, nsites="many")]
     whole = rows(fetch(always(listing(entries)))[0])
-    monkeypatch.setattr("ingestion.toolkit.rest.tables.BATCH_ROWS", 1)
+    monkeypatch.setattr("ingestion.toolkit.rest.records.BATCH_ROWS", 1)
 
     found = rows(fetch(always(listing(entries)))[0])
 

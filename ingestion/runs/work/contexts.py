@@ -64,8 +64,7 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
         egress_policy(),
         limiter=limiter,
         limit_key=source_key(source.pk),
-        should_stop=should_stop,
-        progress=lease.progress if lease else _nothing,
+        beat=_beat_of_call(lease),
     )
     with _open(http, lease):
         yield Context(
@@ -85,7 +84,7 @@ def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iter
     """Give the context of a sink; `is_resumed` as for a source."""
     should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
     progress = lease.progress if lease else _nothing
-    http = Http(egress_policy(), should_stop=should_stop, progress=progress)
+    http = Http(egress_policy(), beat=_beat_of_call(lease))
     with _open(http, lease):
         yield Context(
             http=http,

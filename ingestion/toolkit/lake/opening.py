@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from ingestion.ports.context import BucketPlace, Lake, LakeWriter, ObjectInfo
+from ingestion.ports.context import Lake, LakeWriter, ObjectInfo
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake.local import LocalLake
 from ingestion.toolkit.lake.s3_options import StorageOptions, parse_s3_url
@@ -69,13 +69,3 @@ def open_lake(
     if "://" in url or not url:
         raise ConfigError("store.config", detail="the address must be a folder, file:///folder or s3://bucket/prefix")
     return LocalLake(Path(url).absolute())
-
-
-def local_path(lake: Lake, key: str) -> Path | None:
-    """Return the local file that holds the object, or None: then read it through `lake.open`."""
-    return lake.local_path(key)
-
-
-def bucket_place(lake: Lake, key: str) -> BucketPlace | None:
-    """Return where in a bucket the object lies, or None where the lake is no bucket."""
-    return lake.place(key)

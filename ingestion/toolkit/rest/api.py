@@ -14,11 +14,8 @@ from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.http.egress import is_same_origin
 from ingestion.toolkit.http.probe import Steps
 from ingestion.toolkit.redact import redact_url, register_secret
-from ingestion.toolkit.rest.listing import Listing
-from ingestion.toolkit.rest.paginators import Paginator
-from ingestion.toolkit.rest.records import FIRST_RECORD
-from ingestion.toolkit.rest.values import read_time, time_text
-from ingestion.toolkit.rest.walking import Walk, take_step
+from ingestion.toolkit.rest.records import FIRST_RECORD, read_time, time_text
+from ingestion.toolkit.rest.walking import Listing, Paginator, Walk, take_step
 
 KEPT_HEADERS = ("content-type", "date", "etag", "last-modified")
 _FIELD = re.compile(r"\A[A-Za-z_][A-Za-z0-9_.-]*\Z")

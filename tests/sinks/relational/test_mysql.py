@@ -23,7 +23,7 @@ from tests.sinks.relational.certificates import make_certificate
 from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, integer, priced, text
 from tests.sinks.relational.publishing import Publishing
-from tests.sinks.relational.rejections import Refusing, too_long
+from tests.sinks.relational.rejections import Rejecting, too_long
 from tests.sinks.relational.serving import Serving
 from tests.sinks.relational.tables import Tables
 
@@ -117,7 +117,7 @@ class TestMySQLTables(MySQLPlace, Tables):
 
 
 @pytest.mark.slow
-class TestMySQLRefusals(MySQLPlace, Refusing):
+class TestMySQLRejections(MySQLPlace, Rejecting):
     """Rows that MariaDB refuses."""
 
     __test__ = True
@@ -126,7 +126,7 @@ class TestMySQLRefusals(MySQLPlace, Refusing):
     def test_not_a_number_is_refused(self) -> None:
         self.begin()
 
-        rejection = self.refused_alone(priced((1, 1.0), (2, float("nan")), (3, None)), PRICED)
+        rejection = self.rejected_alone(priced((1, 1.0), (2, float("nan")), (3, None)), PRICED)
 
         assert (rejection.index, rejection.rule) == (1, "not_a_number")
 
@@ -135,7 +135,7 @@ class TestMySQLRefusals(MySQLPlace, Refusing):
         contract = contract_of(Column(name="cell", type=ColumnType.OBJECT))
         rows = [{"id": n, "cell": cell} for n, cell in enumerate(("{}", "{broken", None))]
 
-        rejection = self.refused_alone(rows, contract)
+        rejection = self.rejected_alone(rows, contract)
 
         assert (rejection.index, rejection.rule) == (1, "samples1.cell")
 

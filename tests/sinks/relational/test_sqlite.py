@@ -20,7 +20,7 @@ from tests.conformance.sink import SinkConformance
 from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, priced
 from tests.sinks.relational.publishing import Publishing
-from tests.sinks.relational.rejections import Refusing
+from tests.sinks.relational.rejections import Rejecting
 from tests.sinks.relational.tables import Tables
 
 
@@ -84,7 +84,7 @@ class TestSqliteTables(SqlitePlace, Tables):
         assert high == (2**63 - 1, None, None, None, '{"a": [1, "ü"]}', "[1.50]", "Si", None, None)
 
 
-class TestSqliteRefusals(SqlitePlace, Refusing):
+class TestSqliteRejections(SqlitePlace, Rejecting):
     """Rows that SQLite refuses."""
 
     __test__ = True
@@ -93,7 +93,7 @@ class TestSqliteRefusals(SqlitePlace, Refusing):
         self.begin()
         rows = priced((1, float("inf")), (2, float("nan")), (3, None))
 
-        rejection = self.refused_alone(rows, PRICED)
+        rejection = self.rejected_alone(rows, PRICED)
 
         assert (rejection.index, rejection.rule) == (1, "not_a_number")
         assert self.read("SELECT price FROM samples1 ORDER BY id") == [(float("inf"),), (None,)]

@@ -8,7 +8,7 @@ import pytest
 
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.lake.local import LocalLake
-from ingestion.toolkit.lake.opening import ObjectStore, local_path
+from ingestion.toolkit.lake.opening import ObjectStore
 from ingestion.toolkit.lake.s3 import PROBE_NAME, S3Lake
 from tests.conformance.lake import KEY, MEGABYTE, SMALL, CreateOnceConformance, LakeConformance
 from tests.servers import S3Server
@@ -63,7 +63,6 @@ class InABucket(LakeConformance):
         lake.put_if_absent(KEY, SMALL)
 
         assert lake.local_path(KEY) is None
-        assert local_path(lake, KEY) is None
 
     def test_two_lakes_of_one_bucket_do_not_see_each_other(self, lake: S3Lake) -> None:
         one, other = (lake_at(self.server, lake._options.bucket, prefix=prefix) for prefix in ("one", "one2"))

@@ -13,7 +13,7 @@ import pytest
 
 from ingestion.ports.errors import ConfigError, IngestError, SinkUnavailable, StoreCorrupt
 from ingestion.toolkit.lake.local import LocalLake, translate_os_error
-from ingestion.toolkit.lake.opening import local_path, open_lake
+from ingestion.toolkit.lake.opening import open_lake
 from tests.conformance.lake import KEY
 
 
@@ -131,7 +131,7 @@ def test_addresses_of_local_lakes(tmp_path: Path) -> None:
     by_path.put_if_absent(KEY, b"x")
 
     assert by_url.read(KEY) == b"x"
-    assert local_path(by_url, KEY) == tmp_path / "my lake" / KEY
+    assert by_url.local_path(KEY) == tmp_path / "my lake" / KEY
     assert by_url.presign(KEY, expires_s=60).startswith("file:///")
     for url in ["", "ftp://host/x", "file://host/x", "gs://bucket"]:
         with pytest.raises(ConfigError):

@@ -11,14 +11,14 @@ from ingestion.ports.batch import Page, Query
 from ingestion.ports.context import HttpResponse
 from ingestion.ports.errors import IngestError, SourceChanged
 from ingestion.toolkit.rest.api import Api, plan_listing
-from ingestion.toolkit.rest.listing import read_listing
-from ingestion.toolkit.rest.paginators import (
+from ingestion.toolkit.rest.walking import (
     LinkHeader,
     NextLink,
     NextToken,
     Offset,
     PageNumber,
     Paginator,
+    read_listing,
     with_parameter,
 )
 from tests.conformance.context import RecordingContext, SentRequest, answer
