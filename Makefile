@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3.11
 MANAGE := $(BIN)/python manage.py
-SOURCES := ingest_project ingestion connectors sinks sample benchmarks tests manage.py
+SOURCES := ingest_project ingestion connectors sinks sample benchmarks tests docs/conf.py manage.py
 TYPED := ingestion/ports ingestion/toolkit ingestion/quality ingestion/ratelimit ingestion/runs connectors sinks ingest_project benchmarks
 OPTIONS := $(if $(DATA),--data $(DATA)) $(if $(PORT),--port $(PORT))
 UP_OPTIONS := $(OPTIONS) $(if $(DRUID),--with-druid)
@@ -100,6 +100,12 @@ check: install-dev ## Format, lint, types, import contracts, settings, migration
 		$(MANAGE) check --deploy --fail-level WARNING
 	step $(MANAGE) makemigrations --check --dry-run
 	step $(BIN)/deptry .
+	step $(MAKE) --no-print-directory docs
+
+.PHONY: docs
+docs: install-dev ## The documents as web pages in docs/_build/html; a link that leads nowhere is an error
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir docs/_build/doctrees docs docs/_build/html
+	echo "docs/_build/html/index.html"
 
 .PHONY: format
 format: install-dev ## Format the code and mend what the linter can mend
@@ -108,7 +114,7 @@ format: install-dev ## Format the code and mend what the linter can mend
 
 .PHONY: clean
 clean: ## Remove caches and the environment; the data stay
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment: made once, touched again only when a list of packages changes

@@ -1,5 +1,6 @@
 """Ground of every test: a clean environment, real servers on demand, one of two databases."""
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from django.conf import settings
 from django.core.management.color import no_style
 from django.db import connections
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import TransactionTestCase
 
 from tests.druid_server import Druid
@@ -104,6 +107,14 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_DATA", str(settings.HEADGATE_DATA_DIR))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def installed_plugins() -> None:
+    """Look once for the packages that bring plugins: every test that adds one of its own would read the disk again."""
+    from ingestion import registry
+
+    registry.entry_points = functools.cache(registry.entry_points)  # type: ignore[assignment]
+
+
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """A Valkey server for the whole session; use a key prefix or database of your own."""
@@ -154,9 +165,13 @@ def rclone() -> Iterator[Rclone]:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> None:
-    """Make the tables from the models, and give the migrations back to tests of upgrades, once they are made."""
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Make the tables from the models, and note the migrations as applied: a command would make the tables again."""
     settings.MIGRATION_MODULES = {}
+    with django_db_blocker.unblock():
+        recorder = MigrationRecorder(connections["default"])
+        for app, name in MigrationLoader(None).graph.nodes:
+            recorder.record_applied(app, name)
 
 
 @pytest.fixture(scope="session")

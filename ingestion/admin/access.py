@@ -7,6 +7,8 @@ from django.http import HttpRequest
 from rest_framework.authtoken.admin import TokenAdmin as FrameworkTokenAdmin
 from rest_framework.authtoken.models import Token, TokenProxy
 
+from ingestion.admin.display import column
+
 _SHOWN_CHARACTERS = 6
 
 # The framework's own text is the key itself, which would stand in every history, title and confirmation.
@@ -24,6 +26,7 @@ class TokenAdmin(FrameworkTokenAdmin):
     fields = ("user", "key_begin", "created")
     readonly_fields = ("key_begin", "created")
     autocomplete_fields = ("user",)
+    key_begin = column("Key", lambda row: f"{row.key[:_SHOWN_CHARACTERS]}…" if row.key else "-")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return that a token is never handed to somebody else."""
@@ -39,8 +42,3 @@ class TokenAdmin(FrameworkTokenAdmin):
         self.message_user(
             request, f"The token of {obj.user} is {obj.key} - copy it now, it is not shown again.", messages.WARNING
         )
-
-    @admin.display(description="Key")
-    def key_begin(self, token: TokenProxy) -> str:
-        """Return how the key begins: enough to tell tokens apart."""
-        return f"{token.key[:_SHOWN_CHARACTERS]}…" if token.key else "-"

@@ -3,10 +3,9 @@
 import json
 
 from django.contrib import admin
-from django.utils.safestring import SafeString
 
 from ingestion.admin.base import ReadOnly
-from ingestion.admin.display import show_json, show_state
+from ingestion.admin.display import column, show_json, show_state
 from ingestion.models import CatalogPart, CatalogPublication, CatalogRecord, CatalogState
 
 _SHOWN_CHARACTERS = 120
@@ -24,6 +23,7 @@ class CatalogRecordAdmin(ReadOnly):
         "id", "pipeline", "publication", "retired_by", "run_id", "part", "event_time", "key_hash", "record_hash",
         "shown_record",
     )  # fmt: skip
+    shown_record = column("Record", lambda row: show_json(json.loads(row.row)))
 
     @admin.display(description="Run")
     def run_id(self, record: CatalogRecord) -> int:
@@ -36,15 +36,10 @@ class CatalogRecordAdmin(ReadOnly):
         text = record.record
         return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} …"
 
-    @admin.display(description="Record")
-    def shown_record(self, record: CatalogRecord) -> SafeString:
-        """Return the record."""
-        return show_json(json.loads(record.record))
-
 
 @admin.register(CatalogState)
 class CatalogStateAdmin(ReadOnly):
-    """Which publication of each pipeline is seen."""
+    """The publication of each pipeline that is seen."""
 
     list_display = ("pipeline", "current", "floor", "floor_id", "last_number")
     list_select_related = ("pipeline",)
@@ -64,11 +59,7 @@ class CatalogPublicationAdmin(ReadOnly):
         "pipeline", "number", "run", "shown_state", "inserted", "updated", "unchanged", "after_id", "merged_up_to",
         "created_at",
     )  # fmt: skip
-
-    @admin.display(description="State", ordering="state")
-    def shown_state(self, publication: CatalogPublication) -> SafeString:
-        """Return the state."""
-        return show_state(publication.state)
+    shown_state = column("State", lambda row: show_state(row.state), ordering="state")
 
 
 @admin.register(CatalogPart)

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from ingestion import registry
 from ingestion.admin.base import WithButtons, name_row
 from ingestion.admin.config_fields import find_errors, make_fields, read_settings
+from ingestion.admin.display import column
 from ingestion.models import Source
 from ingestion.ports.check import CheckReport
 from ingestion.ports.errors import ConfigError, Refused
@@ -65,6 +66,7 @@ class ConfiguredAdmin(WithButtons):
     readonly_fields = ("kind", "created_at", "updated_at")
     actions = ("test_connection",)
     buttons = ("test_connection",)
+    pipeline_count = column("Pipelines", lambda row: int(row.pipelines.count()))
 
     def probe(self, row: Any) -> CheckReport:
         """Return what a test of the row's connection finds."""
@@ -138,11 +140,6 @@ class ConfiguredAdmin(WithButtons):
             # The kind is not installed any more: the row can be looked at and removed, and saving it says so.
             return {}
 
-    @admin.display(description="Pipelines")
-    def pipeline_count(self, row: Any) -> int:
-        """Return how many pipelines use it."""
-        return int(row.pipelines.count())
-
     @admin.action(description="Test connection", permissions=["view"])
     def test_connection(self, request: HttpRequest, rows: Any) -> None:
         """Show which layer answers, how fast, and what to do where one does not."""
@@ -178,7 +175,7 @@ def _first_line(documented: Any) -> str:
 
 @admin.register(Source)
 class SourceAdmin(ConfiguredAdmin):
-    """Where data come from."""
+    """Places that data come from."""
 
     port = "connector"
     own_fields = ("rate_per_s", "burst")

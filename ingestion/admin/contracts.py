@@ -15,7 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from ingestion.admin.base import Styled
-from ingestion.admin.display import link_to
+from ingestion.admin.display import column, link_to
 from ingestion.models import Contract
 from ingestion.ports.errors import ConfigError
 from ingestion.runs.start.contracts import latest_version, save_contract
@@ -55,7 +55,7 @@ def show_yaml(contract: Contract) -> str:
 
 @admin.register(Contract)
 class ContractAdmin(Styled):
-    """What data must look like: every version, none of which changes."""
+    """Contracts of data: every version, none of which changes."""
 
     list_display = ("name", "version", "is_draft", "column_count", "created_at")
     list_filter = ("is_draft",)
@@ -63,6 +63,8 @@ class ContractAdmin(Styled):
     fields = ("name", "version", "is_draft", "yaml_text", "used_by", "sha256", "created_at")
     readonly_fields = fields
     change_form_template = "admin/ingestion/contract/change_form.html"
+    column_count = column("Columns", lambda row: len(row.body.get("columns", ())))
+    yaml_text = column("Body", lambda row: format_html('<pre class="hg-text">{}</pre>', show_yaml(row)))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return that a version is never changed."""
@@ -130,16 +132,6 @@ class ContractAdmin(Styled):
             self.log_addition(request, saved, "Written in the admin.")
             self.message_user(request, f"{saved} was saved; the next runs are checked against it.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:ingestion_contract_change", args=(saved.pk,)))
-
-    @admin.display(description="Columns")
-    def column_count(self, contract: Contract) -> int:
-        """Return how many columns it names."""
-        return len(contract.body.get("columns", ()))
-
-    @admin.display(description="Body")
-    def yaml_text(self, contract: Contract) -> SafeString:
-        """Return the body as YAML."""
-        return format_html('<pre class="hg-text">{}</pre>', show_yaml(contract))
 
     @admin.display(description="Used by")
     def used_by(self, contract: Contract) -> SafeString | str:

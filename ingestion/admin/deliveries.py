@@ -6,10 +6,9 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.safestring import SafeString
 
 from ingestion.admin.base import ReadOnly, WithButtons
-from ingestion.admin.display import link_to, show_json, show_state
+from ingestion.admin.display import column, link_to, show_json, show_state
 from ingestion.models import (
     OPEN_DELIVERY_STATES,
     PUBLISHED_RUN_STATES,
@@ -66,6 +65,9 @@ class DeliveryAdmin(ReadOnly, WithButtons):
         ),
         ("Notes of the destination", {"fields": ("shown_refs",)}),
     )
+    of_run = column("Run", lambda row: link_to(row.run), ordering="run_id")
+    shown_state = column("State", lambda row: show_state(row.state), ordering="state")
+    shown_refs = column("Notes", lambda row: show_json(notes_of(row)))
 
     def may_act(self, obj: Any, name: str) -> bool:
         """Return whether the run was published, and its rows are not there."""
@@ -89,21 +91,6 @@ class DeliveryAdmin(ReadOnly, WithButtons):
 
         for delivery in rows.select_related("destination"):
             self.attempt(request, delivery, again)
-
-    @admin.display(description="Run", ordering="run_id")
-    def of_run(self, delivery: Delivery) -> SafeString:
-        """Return a link to the run."""
-        return link_to(delivery.run)
-
-    @admin.display(description="State", ordering="state")
-    def shown_state(self, delivery: Delivery) -> SafeString:
-        """Return the state."""
-        return show_state(delivery.state)
-
-    @admin.display(description="Notes")
-    def shown_refs(self, delivery: Delivery) -> SafeString:
-        """Return what the sink noted down: task ids, keys."""
-        return show_json(notes_of(delivery))
 
 
 def _describe(delivery: Delivery) -> dict[str, Any]:
@@ -135,22 +122,10 @@ class DeliveryPartAdmin(ReadOnly):
         (None, {"fields": ("of_delivery", "of_part", "shown_state", "rows", "rejected", "code", "message")}),
         ("Work", {"fields": ("attempt", "fence", "lease_until", "not_before", "sent_at")}),
     )
+    of_delivery = column("Delivery", lambda row: link_to(row.delivery), ordering="delivery_id")
+    of_part = column("Part", lambda row: link_to(row.part), ordering="part_id")
+    shown_state = column("State", lambda row: show_state(row.state), ordering="state")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow what the run's page links to, too."""
         return lookup == "delivery__run__id__exact" or super().lookup_allowed(lookup, value, request)
-
-    @admin.display(description="Delivery", ordering="delivery_id")
-    def of_delivery(self, row: DeliveryPart) -> SafeString:
-        """Return a link to the delivery."""
-        return link_to(row.delivery)
-
-    @admin.display(description="Part", ordering="part_id")
-    def of_part(self, row: DeliveryPart) -> SafeString:
-        """Return a link to the part."""
-        return link_to(row.part)
-
-    @admin.display(description="State", ordering="state")
-    def shown_state(self, row: DeliveryPart) -> SafeString:
-        """Return the state."""
-        return show_state(row.state)

@@ -8,11 +8,10 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path, reverse
-from django.utils.safestring import SafeString
 from django.views.generic import RedirectView
 
 from ingestion.admin.configured import ConfiguredAdmin
-from ingestion.admin.display import list_address, show_state
+from ingestion.admin.display import column, list_address, show_state
 from ingestion.admin.housekeeping import OPERATIONS, operate
 from ingestion.admin.outside import show_schema, show_tasks
 from ingestion.models import GIVEN_UP_STATES, OPEN_DELIVERY_STATES, Delivery, Destination
@@ -45,11 +44,14 @@ class DestinationChangeList(ChangeList):
 
 @admin.register(Destination)
 class DestinationAdmin(ConfiguredAdmin):
-    """Where data go to."""
+    """Places that data go to."""
 
     port = "sink"
     change_form_template = "admin/ingestion/destination/change_form.html"
     list_display = ("name", "kind", "address", "condition", "deliveries", "last_verified", "pipeline_count")
+    address = column("Address", lambda row: address_of(row.config) or "-")
+    condition = column("State", lambda row: show_state(_health(row).state))
+    deliveries = column("Under way, given up", lambda row: f"{_health(row).open}, {_health(row).failed}")
 
     def probe(self, row: Any) -> CheckReport:
         """Return what a test of the destination finds."""
@@ -104,21 +106,6 @@ class DestinationAdmin(ConfiguredAdmin):
         if destination is not None and self.has_view_permission(request, destination):
             about = _describe(destination, may_change=self.has_operate_permission(request))
         return super().change_view(request, object_id, form_url, {**about, **(extra_context or {})})
-
-    @admin.display(description="Address")
-    def address(self, row: Destination) -> str:
-        """Return where it is, without secrets."""
-        return address_of(row.config) or "-"
-
-    @admin.display(description="State")
-    def condition(self, row: Any) -> SafeString:
-        """Return whether it takes what it is sent."""
-        return show_state(_health(row).state)
-
-    @admin.display(description="Under way, given up")
-    def deliveries(self, row: Any) -> str:
-        """Return how many deliveries are open, and how many were given up and not made again."""
-        return f"{_health(row).open}, {_health(row).failed}"
 
     @admin.display(description="Last verified")
     def last_verified(self, row: Any) -> str:

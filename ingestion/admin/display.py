@@ -1,9 +1,11 @@
-"""How values look on the pages; everything that comes from data is escaped."""
+"""Values as the pages show them; everything that comes from data is escaped."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib import admin
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
@@ -16,6 +18,16 @@ from ingestion.runs.read.progress import is_balanced
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86_400
+
+
+def column(title: str, show: Callable[[Any], Any], ordering: str | None = None) -> Any:
+    """Return a column of a list, or a field of a page, with what `show` makes of the row; `ordering` sorts by it."""
+
+    @admin.display(description=title, ordering=ordering)
+    def shown(_admin: Any, row: Any) -> Any:
+        return show(row)
+
+    return shown
 
 
 def show_state(state: str) -> SafeString:
@@ -43,7 +55,7 @@ def show_duration(begun_at: datetime | None, ended_at: datetime | None) -> str:
     return f"{seconds // _DAY_S:.0f} d {seconds % _DAY_S // _HOUR_S:.0f} h"
 
 
-def show_books(run: Run) -> SafeString:
+def show_totals(run: Run) -> SafeString:
     """Return the run's control totals as one line: fetched = accepted + rejected + duplicate + filtered."""
     line = format_html(
         "{} = {} + {} + {} + {}",

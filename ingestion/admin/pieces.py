@@ -1,4 +1,4 @@
-"""What a run is made of: partitions, parts, its log, and how far its pipeline has read."""
+"""Pieces of a run: partitions, parts, its log, and how far its pipeline has read."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from ingestion.admin.base import ReadOnly
-from ingestion.admin.display import link_to, processing_status, show_json, show_size, show_state
+from ingestion.admin.display import column, link_to, processing_status, show_json, show_size, show_state
 from ingestion.models import Checkpoint, Part, Partition, RunEvent
 
 
@@ -42,31 +42,11 @@ class PartitionAdmin(ReadOnly):
         ("Work", {"fields": ("attempt", "fence", "lease_until", "not_before", "sent_at", "finished_at")}),
         ("Position", {"fields": ("next_seq", "high_water", "shown_cursor", "shown_spec")}),
     )
-
-    @admin.display(description="Run", ordering="run_id")
-    def of_run(self, partition: Partition) -> SafeString:
-        """Return a link to the run."""
-        return link_to(partition.run)
-
-    @admin.display(description="State", ordering="state")
-    def shown_state(self, partition: Partition) -> SafeString:
-        """Return the state."""
-        return show_state(partition.state)
-
-    @admin.display(description="Raw data", ordering="raw_bytes")
-    def raw_size(self, partition: Partition) -> str:
-        """Return how much was fetched."""
-        return show_size(partition.raw_bytes)
-
-    @admin.display(description="Cursor")
-    def shown_cursor(self, partition: Partition) -> SafeString:
-        """Return where the next page begins."""
-        return show_json(partition.cursor)
-
-    @admin.display(description="What it reads")
-    def shown_spec(self, partition: Partition) -> SafeString:
-        """Return what the connector was asked to read."""
-        return show_json(partition.spec)
+    of_run = column("Run", lambda row: link_to(row.run), ordering="run_id")
+    shown_state = column("State", lambda row: show_state(row.state), ordering="state")
+    raw_size = column("Raw data", lambda row: show_size(row.raw_bytes), ordering="raw_bytes")
+    shown_cursor = column("Cursor", lambda row: show_json(row.cursor))
+    shown_spec = column("What it reads", lambda row: show_json(row.spec))
 
 
 @admin.register(Part)
@@ -82,36 +62,20 @@ class PartAdmin(ReadOnly):
         "of_run", "zone", "place", "key", "offset", "size", "sha256", "rows", "processing", "hashes_key", "created_at",
         "shown_pages",
     )  # fmt: skip
+    of_run = column("Run", lambda row: link_to(row.run), ordering="run_id")
+    place = column("Lane-link, number", lambda row: f"{row.lane}-{row.link}, {row.seq}")
+    size = column("Size", lambda row: show_size(row.size_bytes), ordering="size_bytes")
+    shown_pages = column("Pages", lambda row: show_json(row.pages))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Part]:
         """Return the parts with the state of their partition."""
         return with_partition_state(super().get_queryset(request))
-
-    @admin.display(description="Run", ordering="run_id")
-    def of_run(self, part: Part) -> SafeString:
-        """Return a link to the run."""
-        return link_to(part.run)
-
-    @admin.display(description="Lane-link, number")
-    def place(self, part: Part) -> str:
-        """Return which partition it belongs to, and its number there."""
-        return f"{part.lane}-{part.link}, {part.seq}"
-
-    @admin.display(description="Size", ordering="size_bytes")
-    def size(self, part: Part) -> str:
-        """Return the object's size."""
-        return show_size(part.size_bytes)
 
     @admin.display(description="Processing")
     def processing(self, part: Any) -> SafeString | str:
         """Return how far a raw part's records have come."""
         status = processing_status(part, partition_state=part.partition_state)
         return show_state(status) if status else "-"
-
-    @admin.display(description="Pages")
-    def shown_pages(self, part: Part) -> SafeString:
-        """Return the page index of a raw part of an API."""
-        return show_json(part.pages)
 
 
 def with_partition_state(parts: QuerySet[Part]) -> QuerySet[Part]:
@@ -130,39 +94,19 @@ class RunEventAdmin(ReadOnly):
     search_fields = ("=run__id", "=kind")
     ordering = ("-id",)
     fields = ("of_run", "created_at", "shown_level", "kind", "message", "shown_values")
-
-    @admin.display(description="Run", ordering="run_id")
-    def of_run(self, event: RunEvent) -> SafeString:
-        """Return a link to the run."""
-        return link_to(event.run)
-
-    @admin.display(description="Level", ordering="level")
-    def shown_level(self, event: RunEvent) -> SafeString:
-        """Return how serious it is."""
-        return show_state(event.level)
-
-    @admin.display(description="Values")
-    def shown_values(self, event: RunEvent) -> SafeString:
-        """Return the values that belong to the line."""
-        return show_json(event.values)
+    of_run = column("Run", lambda row: link_to(row.run), ordering="run_id")
+    shown_level = column("Level", lambda row: show_state(row.level), ordering="level")
+    shown_values = column("Values", lambda row: show_json(row.values))
 
 
 @admin.register(Checkpoint)
 class CheckpointAdmin(ReadOnly):
-    """How far each pipeline has read."""
+    """Checkpoints: the place up to which each pipeline has read."""
 
     list_display = ("pipeline", "stream", "cursor", "of_run", "updated_at")
     list_filter = ("pipeline",)
     list_select_related = ("pipeline", "run")
     search_fields = ("pipeline__name", "stream")
     fields = ("pipeline", "stream", "shown_cursor", "of_run", "updated_at")
-
-    @admin.display(description="Run")
-    def of_run(self, checkpoint: Checkpoint) -> SafeString:
-        """Return a link to the run that moved it last."""
-        return link_to(checkpoint.run)
-
-    @admin.display(description="Cursor")
-    def shown_cursor(self, checkpoint: Checkpoint) -> SafeString:
-        """Return where the next run begins."""
-        return show_json(checkpoint.cursor)
+    of_run = column("Run", lambda row: link_to(row.run))
+    shown_cursor = column("Cursor", lambda row: show_json(row.cursor))

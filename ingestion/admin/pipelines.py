@@ -6,13 +6,12 @@ from django import forms
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
-from django.utils.safestring import SafeString
 
 from ingestion import registry
 from ingestion.admin.base import WithButtons
 from ingestion.admin.config_fields import LinesField, ObjectField
 from ingestion.admin.contracts import newest_contracts
-from ingestion.admin.display import link_to, show_state
+from ingestion.admin.display import column, link_to, show_state
 from ingestion.admin.schedules import ScheduleInline
 from ingestion.models import Contract, Pipeline, PipelineDependency, Run
 from ingestion.ports.errors import ConfigError
@@ -133,7 +132,7 @@ class DependencyForm(forms.ModelForm):
 
 
 class DependencyInline(admin.TabularInline):
-    """What the pipeline runs after."""
+    """Pipelines whose publication is waited for."""
 
     model = PipelineDependency
     form = DependencyForm
@@ -167,6 +166,8 @@ class PipelineAdmin(WithButtons):
         ("How it runs", {"fields": ("priority", "allow_partial", "max_active_runs", "run_timeout_s", "activity")}),
         ("Times", {"fields": ("created_at", "updated_at")}),
     )
+    activity = column("Activity", lambda row: show_state("paused" if row.is_paused else "ok"), ordering="is_paused")
+    published = column("Last publication", lambda row: row.newest_publication_at, ordering="newest_publication_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return what cannot be changed: the name stays, for stored objects lie under it."""
@@ -190,22 +191,12 @@ class PipelineAdmin(WithButtons):
         """Return whether the button makes sense: a paused pipeline is resumed, another one paused or run."""
         return obj.is_paused if name == "resume" else not obj.is_paused
 
-    @admin.display(description="Activity", ordering="is_paused")
-    def activity(self, pipeline: Pipeline) -> SafeString:
-        """Return whether it may start runs."""
-        return show_state("paused" if pipeline.is_paused else "ok")
-
     @admin.display(description="Last run")
     def last_run(self, pipeline: Any) -> Any:
         """Return its newest run and that run's state."""
         if pipeline.newest_run_id is None:
             return "-"
         return link_to(Run(pk=pipeline.newest_run_id), pipeline.newest_run_state)
-
-    @admin.display(description="Last publication", ordering="newest_publication_at")
-    def published(self, pipeline: Any) -> Any:
-        """Return when it last published."""
-        return pipeline.newest_publication_at
 
     @admin.action(description="Run now", permissions=["operate"])
     def run_now(self, request: HttpRequest, rows: Any) -> None:

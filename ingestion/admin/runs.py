@@ -9,10 +9,9 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import path
-from django.utils.safestring import SafeString
 
 from ingestion.admin.base import ReadOnly, WithButtons
-from ingestion.admin.display import link_to, show_books, show_duration, show_state
+from ingestion.admin.display import column, link_to, show_duration, show_state, show_totals
 from ingestion.admin.rejected import show_rejected
 from ingestion.admin.run_page import describe_run
 from ingestion.models import PUBLISHED_RUN_STATES, Partition, PartitionState, Run, RunState
@@ -61,6 +60,11 @@ class RunAdmin(ReadOnly, WithButtons):
         "of_pipeline", "contract", "trigger", "priority", "mode", "slot", "query", "since", "manifest_key",
         "idempotency_key", "republishes",
     )  # fmt: skip
+    of_pipeline = column("Pipeline", lambda row: link_to(row.pipeline), ordering="pipeline")
+    shown_state = column("State", lambda row: show_state(row.state), ordering="state")
+    totals = column("Fetched = accepted + rejected + duplicate + filtered", show_totals)
+    progress = column("Partitions", lambda row: f"{row.pieces_done} of {row.pieces_total}" if row.pieces_total else "-")
+    duration = column("Took", lambda row: show_duration(row.started_at, row.finished_at))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         """Return the list that knows how far each run is."""
@@ -101,31 +105,6 @@ class RunAdmin(ReadOnly, WithButtons):
             "roll_back": PUBLISHED_RUN_STATES,
         }
         return obj.state in allowed[name]
-
-    @admin.display(description="Pipeline", ordering="pipeline")
-    def of_pipeline(self, run: Run) -> SafeString:
-        """Return a link to the pipeline."""
-        return link_to(run.pipeline)
-
-    @admin.display(description="State", ordering="state")
-    def shown_state(self, run: Run) -> SafeString:
-        """Return the state."""
-        return show_state(run.state)
-
-    @admin.display(description="Fetched = accepted + rejected + duplicate + filtered")
-    def totals(self, run: Run) -> SafeString:
-        """Return the run's control totals."""
-        return show_books(run)
-
-    @admin.display(description="Partitions")
-    def progress(self, run: Any) -> str:
-        """Return how many partitions are done, of how many."""
-        return f"{run.pieces_done} of {run.pieces_total}" if run.pieces_total else "-"
-
-    @admin.display(description="Took")
-    def duration(self, run: Run) -> str:
-        """Return how long it took, or has taken so far."""
-        return show_duration(run.started_at, run.finished_at)
 
     @admin.action(description="Retry", permissions=["operate"])
     def retry(self, request: HttpRequest, rows: Any) -> None:

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from ingestion.admin.base import Styled
+from ingestion.admin.display import column
 from ingestion.models import Schedule
 from ingestion.ports.errors import ConfigError
 from ingestion.runs.start.schedules import check_schedule, next_slots
@@ -73,6 +74,15 @@ class PreviewForm(ScheduleForm):
         widgets = {"starts_at": AdminSplitDateTime}
 
 
+def show_next_times(schedule: Schedule) -> SafeString | str:
+    """Return the schedule's next ten times as a list; a dash where it is off or not saved."""
+    if schedule.pk is None:
+        return "-"
+    times = _times(schedule, count=10)
+    items = format_html_join("", "<li>{}</li>", ((f"{moment:%a %Y-%m-%d %H:%M:%S} UTC",) for moment in times))
+    return format_html('<ol class="hg-times">{}</ol>', items) if times else "-"
+
+
 class ScheduleInline(admin.StackedInline):
     """A pipeline's schedules."""
 
@@ -87,16 +97,12 @@ class ScheduleInline(admin.StackedInline):
         "next_times",
     )
     readonly_fields = ("next_times",)
-
-    @admin.display(description="Next times")
-    def next_times(self, schedule: Schedule) -> SafeString | str:
-        """Return the next times as it is saved."""
-        return show_next_times(schedule)
+    next_times = column("Next times", show_next_times)
 
 
 @admin.register(Schedule)
 class ScheduleAdmin(Styled):
-    """When pipelines run by themselves."""
+    """Times at which pipelines run by themselves."""
 
     form = ScheduleForm
     change_form_template = "admin/ingestion/schedule/change_form.html"
@@ -111,6 +117,7 @@ class ScheduleAdmin(Styled):
         ("Details", {"fields": ("jitter_s", "missed_policy", "max_runs")}),
         ("As saved", {"fields": ("next_times", "last_slot", "runs_created", "created_at")}),
     )
+    next_times = column("Next ten times", show_next_times)
 
     def get_urls(self) -> list[Any]:
         """Return the pages, and the preview of a rule that is not saved."""
@@ -137,20 +144,6 @@ class ScheduleAdmin(Styled):
         """Return the next time, without jitter."""
         times = _times(schedule, count=1)
         return times[0] if times else None
-
-    @admin.display(description="Next ten times")
-    def next_times(self, schedule: Schedule) -> SafeString | str:
-        """Return the next ten times, without jitter."""
-        return show_next_times(schedule)
-
-
-def show_next_times(schedule: Schedule) -> SafeString | str:
-    """Return the schedule's next ten times as a list; a dash where it is off or not saved."""
-    if schedule.pk is None:
-        return "-"
-    times = _times(schedule, count=10)
-    items = format_html_join("", "<li>{}</li>", ((f"{moment:%a %Y-%m-%d %H:%M:%S} UTC",) for moment in times))
-    return format_html('<ol class="hg-times">{}</ol>', items) if times else "-"
 
 
 def _times(schedule: Schedule, *, count: int) -> list[Any]:

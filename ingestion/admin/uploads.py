@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from ingestion.admin.base import ReadOnly
-from ingestion.admin.display import link_to, show_size
+from ingestion.admin.display import column, link_to, show_size
 from ingestion.models import Pipeline, Priority, Run, Upload
 from ingestion.ports.errors import ConfigError, IngestError
 from ingestion.runs.start.pipelines import upload_kinds
@@ -68,7 +68,7 @@ class LakeUploadHandler(FileUploadHandler):
 
 
 class UploadForm(forms.Form):
-    """What comes with a file."""
+    """Fields that come with a file."""
 
     pipeline = forms.ModelChoiceField(
         Pipeline.objects.none(),
@@ -106,6 +106,7 @@ class UploadAdmin(ReadOnly):
     list_select_related = ("created_by",)
     search_fields = ("name", "=sha256")
     fields = ("name", "size", "sha256", "key", "created_by", "created_at", "runs_of")
+    size = column("Size", lambda row: show_size(row.size_bytes), ordering="size_bytes")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may send files."""
@@ -188,11 +189,6 @@ class UploadAdmin(ReadOnly):
         )
         self.message_user(request, f"{upload.name} was received. {said}", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:ingestion_run_change", args=(run.pk,)))
-
-    @admin.display(description="Size", ordering="size_bytes")
-    def size(self, upload: Upload) -> str:
-        """Return the file's size."""
-        return show_size(upload.size_bytes)
 
     @admin.display(description="Runs")
     def runs_of(self, upload: Upload) -> SafeString | str:

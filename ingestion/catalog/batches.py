@@ -24,8 +24,8 @@ _PLANS_TO_AVOID = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
-    """What a long piece of work does between two batches: tell that it goes on, and stop where it has to."""
+class Heartbeat:
+    """The sign of life of a long piece of work between two batches, where it also stops if it has to."""
 
     progress: Callable[[], None] = lambda: None
     should_stop: Callable[[], bool] = lambda: False
@@ -94,14 +94,14 @@ def id_ranges(rows: QuerySet[CatalogRecord], *, batch_size: BatchSize) -> Iterat
         after = ids[-1]
 
 
-def delete_rows(rows: QuerySet[CatalogRecord], *, pulse: Pulse, limit: int | None = None) -> int:
+def delete_rows(rows: QuerySet[CatalogRecord], *, heartbeat: Heartbeat, limit: int | None = None) -> int:
     """Delete `rows`, or the first `limit` of them, and return how many; each batch is a transaction of its own."""
     batch_size = BatchSize()
     deleted_count = 0
     for batch, row_count in id_ranges(rows, batch_size=batch_size):
         with batch_size.timed(row_count), batch_transaction():
             deleted_count += batch.delete()[0]
-        pulse.beat()
+        heartbeat.beat()
         if limit is not None and deleted_count >= limit:
             break
     return deleted_count

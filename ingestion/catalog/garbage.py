@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ingestion.catalog.batches import Pulse, delete_rows
+from ingestion.catalog.batches import Heartbeat, delete_rows
 from ingestion.models import CatalogRecord, CatalogState
 
 
@@ -11,7 +11,7 @@ def collect_garbage(limit: int, *, progress: Callable[[], None] = lambda: None) 
 
     Touches no visible and no staged row; safe to be run twice at once and to be killed.
     """
-    pulse = Pulse(progress=progress)
+    heartbeat = Heartbeat(progress=progress)
     deleted_count = 0
     for state in CatalogState.objects.order_by("pk"):
         rows = CatalogRecord.objects.filter(pipeline=state.pk)
@@ -21,5 +21,5 @@ def collect_garbage(limit: int, *, progress: Callable[[], None] = lambda: None) 
         ):
             if deleted_count >= limit:
                 return deleted_count
-            deleted_count += delete_rows(unseen, pulse=pulse, limit=limit - deleted_count)
+            deleted_count += delete_rows(unseen, heartbeat=heartbeat, limit=limit - deleted_count)
     return deleted_count

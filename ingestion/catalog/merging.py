@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import F, QuerySet
 
-from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges
+from ingestion.catalog.batches import Heartbeat, batch_transaction, delete_rows, id_ranges
 from ingestion.catalog.writing import BatchSize
 from ingestion.models import CatalogPublication, CatalogRecord, CatalogState
 from ingestion.ports.errors import LeaseLost
@@ -18,7 +18,7 @@ from ingestion.ports.schema import ContractBody
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a publication does with its staged rows and with the visible ones; stays the same while it is open."""
+    """The treatment of a publication's staged rows and of the visible ones; stays the same while it is open."""
 
     drops_all: bool = False
     """A newer run has replaced everything already: nothing of this one may be seen."""
@@ -55,16 +55,16 @@ def plan_merge(
     return Plan(moves_floor=True)
 
 
-def merge(publication: CatalogPublication, state: CatalogState, *, plan: Plan, pulse: Pulse) -> None:
+def merge(publication: CatalogPublication, state: CatalogState, *, plan: Plan, heartbeat: Heartbeat) -> None:
     """Carry out the plan up to the flip; repeated after any interruption it goes on where it stopped."""
     if plan.drops_all:
-        delete_rows(staged_rows(publication), pulse=pulse)
+        delete_rows(staged_rows(publication), heartbeat=heartbeat)
     if plan.merges:
         batch_size = BatchSize()
         while _merge_batch(publication, state, plan=plan, batch_size=batch_size):
-            pulse.beat()
+            heartbeat.beat()
     if plan.retires_rest:
-        _retire_older(publication, state, pulse=pulse)
+        _retire_older(publication, state, heartbeat=heartbeat)
 
 
 def staged_rows(publication: CatalogPublication) -> QuerySet[CatalogRecord]:
@@ -82,7 +82,7 @@ def lock_open(publication_id: int) -> CatalogPublication:
     return publication
 
 
-class Meeting(NamedTuple):
+class KeyMatch(NamedTuple):
     """A staged row and a row of the same key that is there already, or None."""
 
     staged_id: int
@@ -94,7 +94,7 @@ class Meeting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which rows a batch retires and drops, and what that makes of its counts."""
+    """The rows that a batch retires and drops, and its counts."""
 
     retired: frozenset[int]
     dropped: frozenset[int]
@@ -102,7 +102,7 @@ class Decision:
     updated: int
 
 
-def decide(meetings: Iterable[Meeting], *, run_id: int, number: int, keeps_equal: bool) -> Decision:
+def decide(matches: Iterable[KeyMatch], *, run_id: int, number: int, keeps_equal: bool) -> Decision:
     """Return what becomes of a batch's staged rows. Pure.
 
     A staged row goes where a newer run's row, an equal row or an earlier staged row holds its key; else it retires
@@ -111,15 +111,15 @@ def decide(meetings: Iterable[Meeting], *, run_id: int, number: int, keeps_equal
     retired: set[int] = set()
     dropped: set[int] = set()
     present: dict[int, list[int]] = {}
-    for meeting in meetings:
-        rivals = present.setdefault(meeting.staged_id, [])
-        if meeting.present_id is None:
+    for match in matches:
+        rivals = present.setdefault(match.staged_id, [])
+        if match.present_id is None:
             continue
-        is_newer = meeting.present_run_id is not None and meeting.present_run_id > run_id
-        if is_newer or meeting.present_publication == number or (keeps_equal and meeting.is_equal):
-            dropped.add(meeting.staged_id)
+        is_newer = match.present_run_id is not None and match.present_run_id > run_id
+        if is_newer or match.present_publication == number or (keeps_equal and match.is_equal):
+            dropped.add(match.staged_id)
         else:
-            rivals.append(meeting.present_id)
+            rivals.append(match.present_id)
     updated = 0
     for staged_id, rivals in present.items():
         if staged_id not in dropped and rivals:
@@ -134,7 +134,7 @@ def decide(meetings: Iterable[Meeting], *, run_id: int, number: int, keeps_equal
 
 
 # Rows of one key are few, so the join reads them all through the index by key, whichever version they are.
-_MEETINGS = """
+_MATCHES = """
     SELECT s.id, o.id, o.publication, o.run_id, o.record_hash = s.record_hash
     FROM (
         SELECT id, pipeline_id, key_hash, record_hash FROM {table}
@@ -151,13 +151,13 @@ def _merge_batch(publication: CatalogPublication, state: CatalogState, *, plan: 
     """Merge the next batch in one transaction and return whether there was one."""
     with batch_size.timed(batch_size.rows), batch_transaction():
         current = lock_open(publication.pk)
-        meetings = _next_meetings(current, state, limit=batch_size.rows)
-        if not meetings:
+        matches = _next_matches(current, state, limit=batch_size.rows)
+        if not matches:
             return False
-        decision = decide(meetings, run_id=current.run_id, number=current.number, keeps_equal=plan.keeps_equal)
+        decision = decide(matches, run_id=current.run_id, number=current.number, keeps_equal=plan.keeps_equal)
         _write(decision, number=current.number)
         CatalogPublication.objects.filter(pk=current.pk).update(
-            merged_up_to=max(meeting.staged_id for meeting in meetings),
+            merged_up_to=max(match.staged_id for match in matches),
             inserted=F("inserted") + decision.inserted,
             updated=F("updated") + decision.updated,
             unchanged=F("unchanged") + len(decision.dropped),
@@ -187,8 +187,8 @@ def _table() -> str:
     return str(connection.ops.quote_name(CatalogRecord._meta.db_table))
 
 
-def _next_meetings(publication: CatalogPublication, state: CatalogState, *, limit: int) -> list[Meeting]:
-    query = _MEETINGS.format(table=_table())
+def _next_matches(publication: CatalogPublication, state: CatalogState, *, limit: int) -> list[KeyMatch]:
+    query = _MATCHES.format(table=_table())
     values = {
         "pipeline": publication.pipeline_id,
         "after": max(publication.merged_up_to, publication.after_id),
@@ -199,10 +199,10 @@ def _next_meetings(publication: CatalogPublication, state: CatalogState, *, limi
     }
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        return [Meeting(*row) for row in cursor.fetchall()]
+        return [KeyMatch(*row) for row in cursor.fetchall()]
 
 
-def _retire_older(publication: CatalogPublication, state: CatalogState, *, pulse: Pulse) -> None:
+def _retire_older(publication: CatalogPublication, state: CatalogState, *, heartbeat: Heartbeat) -> None:
     visible = CatalogRecord.objects.filter(
         pipeline=publication.pipeline_id,
         id__gt=state.floor_id,
@@ -215,4 +215,4 @@ def _retire_older(publication: CatalogPublication, state: CatalogState, *, pulse
         with batch_size.timed(row_count), batch_transaction():
             lock_open(publication.pk)
             batch.update(retired_by=publication.number)
-        pulse.beat()
+        heartbeat.beat()

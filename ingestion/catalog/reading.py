@@ -1,4 +1,4 @@
-"""What readers see: pages of visible records, each page from one statement and so from one state of a pipeline."""
+"""Pages of visible records, each page from one statement and so from one state of a pipeline."""
 
 import json
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ class _Window:
         return rows
 
     def position(self, row: dict[str, Any]) -> Any:
-        """Return what rows are ordered by."""
+        """Return the values by which rows are ordered."""
         raise NotImplementedError
 
     def cursor(self, row: dict[str, Any]) -> str:
@@ -139,8 +139,8 @@ class _TimeWindow(_Window):
             self._add("event_time < %s", _bound_time(until))
         if after is not None:
             try:
-                moment, _, row_id = str(after).rpartition("~")
-                self._add("(event_time, id) > (%s, %s)", _bound_time(datetime.fromisoformat(moment)), int(row_id))
+                timestamp, _, row_id = str(after).rpartition("~")
+                self._add("(event_time, id) > (%s, %s)", _bound_time(datetime.fromisoformat(timestamp)), int(row_id))
             except ValueError as error:
                 raise _bad_cursor(after) from error
 
@@ -159,14 +159,14 @@ def _table(model: type[CatalogRecord] | type[CatalogState]) -> str:
     return str(connection.ops.quote_name(model._meta.db_table))
 
 
-def _bound_time(moment: datetime) -> Any:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _bound_time(timestamp: datetime) -> Any:
+    aware = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
     return connection.ops.adapt_datetimefield_value(aware)
 
 
 def _aware(value: Any) -> datetime | None:
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    timestamp = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return timestamp.replace(tzinfo=UTC) if timestamp is not None and timestamp.tzinfo is None else timestamp
 
 
 def _bad_cursor(after: str | int | None) -> Refused:

@@ -23,14 +23,14 @@ LARGEST_BATCH_ROWS = 20_000
 def read_rows(
     source: BinaryIO, part: PartView, *, contract: ContractBody, logical_time: datetime
 ) -> Iterator[pl.DataFrame]:
-    """Yield the part's rows as frames of key_hash, record_hash, event_time (text) and record (JSON text).
+    """Yield the part's rows as frames of key_hash, record_hash, event_time (UTC) and record (JSON text).
 
     A frame holds at most 20,000 rows and about 8 MB, whatever the part's size. `event_time` is the value of the
     contract's time column, null where the row has none; without such a column it is `logical_time`.
     """
     file = PartFile(source, key=part.key, rows=part.rows)
-    for _, batch in file.batches(rows=LARGEST_BATCH_ROWS):
-        yield _as_rows(pl.DataFrame(batch), contract=contract, logical_time=logical_time)
+    for frame in file.frames(rows=LARGEST_BATCH_ROWS):
+        yield _as_rows(frame, contract=contract, logical_time=logical_time)
 
 
 def hash_key(values: tuple[Any, ...]) -> str:
@@ -99,20 +99,13 @@ def _holds_bytes(dtype: Any) -> bool:
 
 
 def _event_time(frame: pl.DataFrame, contract: ContractBody, logical_time: datetime) -> pl.Expr:
-    """Return the event time as Django writes it into SQLite: UTC, with microseconds only where there are some."""
     if contract.time is None:
-        return pl.repeat(_time_text(logical_time), frame.height, dtype=pl.String).alias("event_time")
+        return pl.repeat(logical_time.astimezone(UTC), frame.height, dtype=pl.Datetime("us", "UTC"))
     column, dtype = pl.col(contract.time), frame.schema[contract.time]
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         column = column.dt.convert_time_zone("UTC")
-    moment = column.cast(pl.Datetime("us")) if dtype == pl.Date else column.dt.replace_time_zone(None)
-    moment = moment.cast(pl.Datetime("us"))
-    whole = moment.dt.strftime("%Y-%m-%d %H:%M:%S")
-    return pl.when(moment.dt.microsecond() == 0).then(whole).otherwise(moment.dt.strftime("%Y-%m-%d %H:%M:%S%.6f"))
-
-
-def _time_text(moment: datetime) -> str:
-    return str(moment.astimezone(UTC).replace(tzinfo=None))
+    timestamps = column.cast(pl.Datetime("us")) if dtype == pl.Date else column.dt.replace_time_zone(None)
+    return timestamps.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
 def _digest(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Max, Min, QuerySet, Sum
 
-from ingestion.catalog.batches import Pulse, batch_transaction, delete_rows, id_ranges, roomy_cache
+from ingestion.catalog.batches import Heartbeat, batch_transaction, delete_rows, id_ranges, roomy_cache
 from ingestion.catalog.merging import Plan, lock_open, merge, plan_merge, staged_rows
 from ingestion.catalog.writing import BatchSize, copy_rows, insert_rows
 from ingestion.models import (
@@ -75,7 +75,7 @@ class DatabaseCatalog:
                 state = CatalogState.objects.get(pk=delivery.pipeline_id)
                 plan = plan_merge(publication, state, mode=delivery.mode, contract=delivery.contract)
                 try:
-                    merge(publication, state, plan=plan, pulse=self._pulse())
+                    merge(publication, state, plan=plan, heartbeat=self._heartbeat())
                     failpoint("catalog.before_flip")
                     _flip(publication, plan=plan)
                 except LeaseLost:
@@ -102,7 +102,7 @@ class DatabaseCatalog:
         if publication is None:
             return
         self._restore_retired(publication)
-        delete_rows(staged_rows(publication), pulse=self._pulse())
+        delete_rows(staged_rows(publication), heartbeat=self._heartbeat())
         CatalogPublication.objects.filter(pk=publication.pk, state=STATES.ABORTING).update(
             state=STATES.ABORTED, inserted=0, updated=0, unchanged=0
         )
@@ -118,8 +118,8 @@ class DatabaseCatalog:
         for run_id in ended.exclude(run=delivery.run_id).values_list("run_id", flat=True):
             self._abort(run_id)
 
-    def _pulse(self) -> Pulse:
-        return Pulse(progress=self.progress, should_stop=self.should_stop)
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(progress=self.progress, should_stop=self.should_stop)
 
     def _load(
         self, part: PartView, delivery: DeliveryView, loading: CatalogPart, *, open_part: Callable[[], BinaryIO]
@@ -128,8 +128,8 @@ class DatabaseCatalog:
 
         publication = loading.publication
         if loading.generation > 1:
-            delete_rows(staged_rows(publication).filter(part=loading.name), pulse=self._pulse())
-        batch_size, pulse = BatchSize(), self._pulse()
+            delete_rows(staged_rows(publication).filter(part=loading.name), heartbeat=self._heartbeat())
+        batch_size, heartbeat = BatchSize(), self._heartbeat()
         row_count = 0
         with open_part() as source:
             logical_time = _timestamp(delivery.logical_time)
@@ -140,7 +140,7 @@ class DatabaseCatalog:
                     with batch_size.timed(batch.height):
                         _write_batch(batch, loading)
                     row_count += batch.height
-                    pulse.beat()
+                    heartbeat.beat()
         if not _held(loading).update(row_count=row_count, is_complete=True):
             raise LeaseLost
 
@@ -148,11 +148,11 @@ class DatabaseCatalog:
         retired = CatalogRecord.objects.filter(
             pipeline=publication.pipeline_id, retired_by__isnull=False, retired_by=publication.number
         )
-        batch_size, pulse = BatchSize(), self._pulse()
+        batch_size, heartbeat = BatchSize(), self._heartbeat()
         for batch, row_count in id_ranges(retired, batch_size=batch_size):
             with batch_size.timed(row_count), batch_transaction():
                 batch.update(retired_by=None)
-            pulse.beat()
+            heartbeat.beat()
 
 
 @contextmanager
@@ -165,8 +165,8 @@ def _outages_named(delivery: DeliveryView) -> Iterator[None]:
 
 
 def _timestamp(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    timestamp = datetime.fromisoformat(text)
+    return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
 def _lock_run(run_id: int) -> bool:
@@ -225,13 +225,11 @@ def _held(loading: CatalogPart) -> QuerySet[CatalogPart]:
 def _with_place(frame: "pl.DataFrame", loading: CatalogPart) -> "pl.DataFrame":
     import polars as pl  # noqa: PLC0415 - heavy
 
-    if connection.vendor == "postgresql":
-        frame = frame.with_columns(pl.col("event_time") + "+00")
     publication = loading.publication
     return frame.with_columns(
-        pl.lit(publication.pipeline_id).alias("pipeline_id"),
-        pl.lit(publication.number).alias("publication"),
-        pl.lit(publication.run_id).alias("run_id"),
+        pl.lit(publication.pipeline_id, pl.Int64).alias("pipeline_id"),
+        pl.lit(publication.number, pl.Int64).alias("publication"),
+        pl.lit(publication.run_id, pl.Int64).alias("run_id"),
         pl.lit(loading.name).alias("part"),
     )
 

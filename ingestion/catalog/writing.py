@@ -1,6 +1,5 @@
-"""Writing many rows into a relational table, and how many of them one transaction should hold."""
+"""Many rows written into a table of our own database, and the number of them that one transaction should hold."""
 
-import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ TARGET_S = 0.25
 
 
 class BatchSize:
-    """How many rows the next transaction should hold, so that one lasts about 0.25 s.
+    """The number of rows that the next transaction should hold, so that one lasts about 0.25 s.
 
     A writer keeps SQLite's only write lock for as long as its transaction lasts; rows of 100 bytes and of 100 KB
     need batches of very different length for the same time.
@@ -40,24 +39,29 @@ class BatchSize:
 
 
 def copy_rows(connection: Any, *, table: str, frame: "pl.DataFrame") -> None:
-    """Append the frame's rows to the columns of the same names, by COPY through a psycopg 3 connection.
+    """Append the frame's rows to the columns of the same names, by COPY through a psycopg 3 connection."""
+    import polars as pl  # noqa: PLC0415 (heavy)
 
-    The rows travel as CSV text written by polars: no Python object per value. A null is an empty field, an empty
-    string a quoted one.
-    """
-    from psycopg import sql  # noqa: PLC0415 - the driver, only where it is used
+    from ingestion.toolkit.postgres_copy import CopyWriter  # noqa: PLC0415 (heavy)
 
-    text = io.BytesIO()
-    frame.write_csv(text, include_header=False, quote_style="necessary", null_value="")
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, frame.columns))
-    )
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(text.getbuffer())
+    types: dict[pl.DataType, str] = {
+        pl.Int64(): "bigint",
+        pl.String(): "text",
+        pl.Datetime("us", "UTC"): "timestamp with time zone",
+    }
+    columns = [_quote(name) for name in frame.columns]
+    writer = CopyWriter(connection, _quote(table), columns, [types[dtype] for dtype in frame.dtypes])
+    writer.write(writer.encode(frame))
 
 
 def insert_rows(connection: Any, *, table: str, frame: "pl.DataFrame") -> None:
     """Append the frame's rows to the columns of the same names, by executemany on a SQLite connection."""
+    import polars as pl  # noqa: PLC0415 (heavy)
+
+    # Times as Django writes them into SQLite: with microseconds only where there are some.
+    times = pl.col(pl.Datetime("us", "UTC"))
+    whole, fine = times.dt.strftime("%Y-%m-%d %H:%M:%S"), times.dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+    frame = frame.with_columns(pl.when(times.dt.microsecond() == 0).then(whole).otherwise(fine))
     columns = ", ".join(_quote(name) for name in frame.columns)
     marks = ", ".join("?" * frame.width)
     connection.executemany(f"INSERT INTO {_quote(table)} ({columns}) VALUES ({marks})", frame.iter_rows())  # noqa: S608

@@ -1,7 +1,7 @@
-"""What the values of a column mean under a declared type: exactly, without loss, fast where the data are regular.
+"""Values of columns cast to their declared types: exactly, without loss, fast where the data are regular.
 
 Every column goes through one fast expression. It may leave a value out but never misread one; only the values it
-left out are looked at again with the whole grammar. This module is imported by functions that hold data already.
+left out are read again with the whole grammar. This module is imported by functions that hold data already.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import polars as pl
 
 from ingestion.ports.schema import Column, ColumnType
-from ingestion.quality.texts import EXACT_FLOAT, TIMESTAMP, as_text, day_of, is_json, timestamp_of
+from ingestion.quality.texts import TIMESTAMP, as_text, day_of, is_json, timestamp_of
 from ingestion.quality.values import FIRST_AT, ISO_DATETIME, LAST_AT
+from ingestion.toolkit.clean.kinds import DECLARED_KINDS, EXACT_INTEGER, Kind
 
-_DTYPES: dict[ColumnType, pl.DataType] = {
-    ColumnType.INTEGER: pl.Int64(),
-    ColumnType.NUMBER: pl.Float64(),
-    ColumnType.BOOLEAN: pl.Boolean(),
-    ColumnType.DATE: pl.Date(),
-    ColumnType.DATETIME: TIMESTAMP,
+_DTYPES: dict[Kind, pl.DataType] = {
+    Kind.INTEGER: pl.Int64(),
+    Kind.NUMBER: pl.Float64(),
+    Kind.BOOLEAN: pl.Boolean(),
+    Kind.DATE: pl.Date(),
+    Kind.TIMESTAMP: TIMESTAMP,
 }
 _GUESS_ROWS = 512
 _DATE_GUARD = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
@@ -49,7 +50,7 @@ class CastColumn:
 
 def dtype_of(column: Column) -> pl.DataType:
     """Return the type in which a declared column is published; nested types are JSON text."""
-    return _DTYPES.get(column.type, pl.String())
+    return _DTYPES.get(DECLARED_KINDS[column.type], pl.String())
 
 
 def cast_columns(frame: pl.DataFrame, columns: Sequence[Column]) -> list[CastColumn]:
@@ -203,7 +204,7 @@ def _from_typed(  # noqa: PLR0911 - one return per type
     value, dtype = pl.col(column.name), source.dtype
     match column.type:
         case ColumnType.INTEGER if dtype.is_float():
-            whole = value.is_finite() & (value == value.floor()) & (value.abs() <= EXACT_FLOAT)
+            whole = value.is_finite() & (value == value.floor()) & (value.abs() <= EXACT_INTEGER)
             return pl.when(whole).then(value).cast(pl.Int64, strict=False)
         case ColumnType.INTEGER if dtype.is_decimal():
             return pl.when(value == value.floor()).then(value).cast(pl.Int64, strict=False)

@@ -38,7 +38,7 @@ def check_table(
     """Return the verdict over every row of the table; see `CompiledContract.check`."""
     reader = _read_reader_columns(table)
     frame = read_data(table)
-    _refuse_wrong_columns(body, frame, has_rows=reader.has_live_rows)
+    _reject_wrong_columns(body, frame, has_rows=reader.has_live_rows)
     casts = cast_columns(frame, body.columns)
     columns, warnings = _published_columns(body, frame, casts, reader)
 
@@ -67,7 +67,7 @@ def check_table(
 
 @dataclass(frozen=True, slots=True)
 class _ReaderColumns:
-    """What the reader says about each row; `live` marks the rows to check, None where that is all of them."""
+    """Marks that the reader left at each row; `live` marks the rows to check, None where that is all of them."""
 
     rows: pl.Series
     pages: pl.Series
@@ -133,7 +133,7 @@ def _text_of_binary(array: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
     return array
 
 
-def _refuse_wrong_columns(body: ContractBody, frame: pl.DataFrame, *, has_rows: bool) -> None:
+def _reject_wrong_columns(body: ContractBody, frame: pl.DataFrame, *, has_rows: bool) -> None:
     found = ", ".join(frame.columns) or "none"
     if has_rows or frame.width:
         missing = [column for column in body.columns if column.name not in frame.columns]

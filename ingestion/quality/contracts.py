@@ -24,7 +24,7 @@ def parse_contract(source: str | bytes | Mapping[str, Any]) -> ContractBody:
     """Return the contract that a person wrote as YAML or JSON, or handed over as a mapping.
 
     Raises ConfigError `contract.invalid`; its `problems` names every problem as "<path>: <sentence>".
-    Names that appear twice, aliases and texts above 1 MiB are refused.
+    Names that appear twice, aliases and texts above 1 MiB are rejected.
     """
     mapping = source if isinstance(source, Mapping) else _read_text(source)
     if not isinstance(mapping, Mapping):
@@ -122,7 +122,7 @@ def _value_problems(column: Column) -> Iterator[str]:
 
 
 def _pattern_problems(pattern: str) -> Iterator[str]:
-    # The engine of the check runs in linear time; a pattern it cannot run is refused here and not row by row.
+    # The engine of the check runs in linear time; a pattern it cannot run is rejected here and not row by row.
     import polars as pl  # noqa: PLC0415 - heavy, and only contracts with patterns or formats need it
 
     try:
@@ -153,7 +153,7 @@ def _read_text(source: str | bytes) -> Any:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise _invalid([f"the contract is longer than {MAX_TEXT_BYTES} bytes"])
     try:
-        return json.loads(text, object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_unique_names, parse_constant=_reject_constant)
     except json.JSONDecodeError:
         return _read_yaml(text)
     except RecursionError as error:
@@ -168,7 +168,7 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _refuse_constant(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise _invalid([f"{name} is not a finite number"])
 
 

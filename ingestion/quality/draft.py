@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ingestion.ports.batch import ERROR_CODE
 from ingestion.ports.schema import Column, ColumnType, ContractBody
 from ingestion.quality.contracts import RESERVED_NAMES
+from ingestion.toolkit.clean.kinds import EXACT_INTEGER
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,9 +20,6 @@ _TRIED_TYPES = (
     ColumnType.BOOLEAN, ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.DATE, ColumnType.DATETIME,
 )  # fmt: skip
 _KEY_TYPES = (ColumnType.INTEGER, ColumnType.STRING)
-EXACT_INTEGER = 2**53
-"""Above this a number no longer tells neighbouring integers apart."""
-
 _CODE = r"^\s*(?:\+|-?0[0-9])"
 """Phone numbers and codes with leading zeros are text: as numbers they would not be what they were."""
 
@@ -80,7 +78,7 @@ def _type_of(source: "pl.Series") -> ColumnType:
         kind = ColumnType.INTEGER
     elif dtype.is_numeric():
         kind = ColumnType.NUMBER
-    # A typed column may still hold what its contract type refuses, such as NaN or integers above 64 bits.
+    # A typed column may still hold what its contract type does not take, such as NaN or integers above 64 bits.
     return ColumnType.STRING if len(_cast(source, kind).invalid) else kind
 
 

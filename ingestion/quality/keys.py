@@ -221,7 +221,7 @@ def _doubled(runs: "Sequence[npt.NDArray[Any]]") -> Candidates | None:
     member = np.zeros(len(order), dtype=bool)
     member[1:] |= same
     member[:-1] |= same
-    # Positions in the concatenation grow with (part, position), so they settle the order within one hash.
+    # Positions in the concatenation grow with (part, position), so they decide the order within one hash.
     chosen = np.sort(order[member])
     chosen = chosen[np.argsort(hashes[chosen], kind="stable")]
     ends = np.cumsum([len(run) for run in runs])

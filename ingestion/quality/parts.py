@@ -17,6 +17,8 @@ REJECTED_GROUP_ROWS = 20_000
 _ZSTD_LEVEL = 3
 _SAMPLE_ROWS = 10_000
 _BATCH_ROWS = 5_000
+_BLOCK_ROWS = 250
+"""Rows made into values at once: a page of them is small."""
 
 
 def write_clean(table: "pa.Table", target: Path | BinaryIO) -> None:
@@ -31,48 +33,23 @@ def write_rejected(table: "pa.Table", target: Path | BinaryIO) -> None:
 
 
 def read_rejected(
-    source: BinaryIO, *, rule: str | None = None, column: str | None = None, after: int | None = None, limit: int
-) -> list[dict[str, Any]]:
-    """Return up to `limit` rejected rows in their order, each with its `position` in the part.
+    source: BinaryIO, *, key: str, rule: str | None = None, column: str | None = None, after: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rejected rows of the object `key` in their order, each with its `position` in the part.
 
     `after` is the position of the last row seen. `rule` and `column` choose rows with an error of that rule in that
     column. Holds one batch of rows in memory; row groups before `after` are not read.
     """
     import polars as pl  # noqa: PLC0415
 
-    rows: list[dict[str, Any]] = []
-    for start, batch in _batches(source, first=0 if after is None else after + 1):
-        positions = _matching(batch, rule=rule, column=column)[: limit - len(rows)]
-        rows += [
-            {"position": start + position, **row}
-            for position, row in zip(
-                positions, batch.take(pl.Series(positions, dtype=pl.Int64).to_arrow()).to_pylist(), strict=True
-            )
-        ]
-        if len(rows) >= limit:
-            break
-    return rows
+    from ingestion.toolkit.clean.reader import PartFile  # noqa: PLC0415
 
-
-def iterate_rejected(source: BinaryIO) -> Iterator["pa.RecordBatch"]:
-    """Yield all rows of a rejected part in batches, for downloads of any size."""
-    for _, batch in _batches(source, first=0):
-        yield batch
-
-
-def _batches(source: BinaryIO, *, first: int) -> Iterator[tuple[int, "pa.RecordBatch"]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    file = pq.ParquetFile(source)
-    start, groups = 0, range(file.num_row_groups)
-    sizes = [file.metadata.row_group(group).num_rows for group in groups]
-    while groups and start + sizes[groups[0]] <= first:
-        start, groups = start + sizes[groups[0]], groups[1:]
-    for batch in file.iter_batches(_BATCH_ROWS, row_groups=list(groups)) if groups else ():
-        skipped = min(max(first - start, 0), batch.num_rows)
-        if skipped < batch.num_rows:
-            yield start + skipped, batch.slice(skipped)
-        start += batch.num_rows
+    for start, batch in PartFile(source, key=key).batches(rows=_BATCH_ROWS, first=0 if after is None else after + 1):
+        positions = _matching(batch, rule=rule, column=column)
+        for block in range(0, len(positions), _BLOCK_ROWS):
+            chosen = pl.Series(positions[block : block + _BLOCK_ROWS], dtype=pl.Int64)
+            for position, row in zip(chosen, batch.take(chosen.to_arrow()).to_pylist(), strict=True):
+                yield {"position": start + position, **row}
 
 
 def _matching(batch: "pa.RecordBatch", *, rule: str | None, column: str | None) -> list[int]:

@@ -16,7 +16,8 @@ from ingestion.ports.publication import Rejection
 from ingestion.quality.texts import as_text, records_as_json
 
 VALUE_CHARACTERS = 200
-REJECTED, DUPLICATE, REFUSED = "rejected", "duplicate", "refused"
+REJECTED, DUPLICATE, REJECTED_BY_DESTINATION = "rejected", "duplicate", "refused"
+"""Outcomes as parts in quarantine hold them; that of a destination keeps its first name."""
 KEY_DUPLICATE = "key.duplicate"
 
 ERROR_TYPE = pa.struct([(name, pa.string()) for name in ("column", "rule", "value", "message")])
@@ -129,7 +130,7 @@ def reject_rows(rows: pa.Table, rejections: Sequence[Rejection]) -> pa.Table:
     columns = [
         frame[ROW].cast(pl.Int64).to_arrow(),
         frame[PAGE].cast(pl.Int32).to_arrow(),
-        _arrow([REFUSED] * frame.height).cast(pa.string()),
+        _arrow([REJECTED_BY_DESTINATION] * frame.height).cast(pa.string()),
         pa.ListArray.from_arrays(offsets, _structs(errors)),
         records_as_json(frame.drop(CLEAN_COLUMNS)).to_arrow().cast(pa.string()),
     ]

@@ -8,16 +8,14 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.quality.values import FIRST_AT, LAST_AT
-
-EXACT_FLOAT = 2**53
-"""Above this a float no longer tells neighbouring integers apart."""
+from ingestion.toolkit.clean.kinds import EXACT_INTEGER
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 _TICKS_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def as_text(source: pl.Series) -> pl.Series:
-    """Return the values as text: moments as ISO 8601 UTC, whole floats without ".0", nested values as JSON."""
+    """Return the values as text: timestamps as ISO 8601 UTC, whole floats without ".0", nested values as JSON."""
     dtype = source.dtype
     if dtype == pl.String:
         return source
@@ -30,7 +28,7 @@ def as_text(source: pl.Series) -> pl.Series:
     elif dtype == pl.Date:
         text = pl.coalesce(day_of(value).cast(pl.String), value.to_physical().cast(pl.String))
     elif dtype.is_float():
-        whole = value.is_finite() & (value == value.floor()) & (value.abs() <= EXACT_FLOAT)
+        whole = value.is_finite() & (value == value.floor()) & (value.abs() <= EXACT_INTEGER)
         text = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
     elif dtype == pl.Duration:
         text = value.dt.to_string("iso")
@@ -58,7 +56,7 @@ def is_json(text: str, kind: type) -> bool:
 
 
 def timestamp_of(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
-    """Return a typed moment as microseconds UTC; without a zone it is UTC, outside the years 1 to 9999 it is null."""
+    """Return a typed timestamp as microseconds UTC; without a zone it is UTC, outside the years 1 to 9999 it is null."""
     # Compared before the change of unit: beyond its range that change wraps around silently.
     per_second = _TICKS_PER_SECOND[dtype.time_unit]
     low, high = (int(at.timestamp()) * per_second for at in (FIRST_AT, LAST_AT))

@@ -1,4 +1,4 @@
-"""How single values of a contract (bounds, allowed values) are read; the same grammar as for data."""
+"""Single values of a contract (bounds, allowed values), read by the same grammar as data."""
 
 import datetime as dt
 import math
@@ -22,7 +22,7 @@ Scalar = str | int | float | bool | dt.date | dt.datetime
 
 
 def read_datetime(text: str) -> dt.datetime:
-    """Return the ISO 8601 text as a moment in UTC (without a zone it is UTC); ValueError where it is none."""
+    """Return the ISO 8601 text as a time in UTC (without a zone it is UTC); ValueError where it is none."""
     found = re.match(ISO_DATETIME.removesuffix("$") + r"\Z", text.strip())
     if found is None:
         msg = f"{text!r} is not an ISO 8601 date and time"

@@ -1,4 +1,4 @@
-"""What a check says about one table."""
+"""Verdict of a check over one table."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of every row of one table.
+    """Outcome of every row of one table.
 
     `clean` has the declared columns in contract order, the extra ones, then `_run`, `_part`, `_row`, `_page`.
     `rejected` has one line per rejected or duplicate row (`rejects.REJECTED_SCHEMA`). `high_water` is the greatest

@@ -20,7 +20,7 @@ from ingestion.toolkit.clean.kinds import LINEAGE, Kind, declared_kinds, kind_of
 
 LONGEST_NAME = 128
 RESERVED = "__headgate"
-"""How the names begin that a load needs beside those of the data."""
+"""Beginning of the names that a load needs beside those of the data."""
 _BREAKS_TASKS = re.compile(r"[,\r\n]")
 _HASH_DIGITS = 8
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ingestion.ports.errors import Cancelled, SinkRejected, SinkUnavailable, StoreCorrupt, count_mismatch
+from ingestion.ports.errors import SinkRejected, SinkUnavailable, StoreCorrupt, count_mismatch
 from ingestion.ports.publication import DeliveryState, Receipt
 from ingestion.ports.sink import CommitStep
 from ingestion.toolkit.failpoints import failpoint
@@ -42,7 +42,7 @@ _HOPELESS = (
     *("parse exceptions", "ParseException", "Unparseable", "bad string input", "Wrong number of splits"),
     "Shutdown request from user",
 )
-"""What Druid says where the next attempt would fail in the same way, or was just stopped by a person."""
+"""Words of Druid's where the next attempt would fail in the same way, or was just stopped by a person."""
 
 
 class Loading:
@@ -112,7 +112,7 @@ class Loading:
         step = self._later(self._state_now(), waited_s)
         if self.state.unclear_at is not None:
             return step
-        note = f"It cannot be told yet what the datasource holds: {reason}. This is looked at again by itself."
+        note = f"It cannot be told yet what the datasource holds: {reason}. It is polled again by itself."
         after = replace(self.state, unclear_at=self.ctx.clock())
         return self._move(step.state, after, next_poll_s=step.next_poll_s or 0, note=note)
 
@@ -138,9 +138,7 @@ class Loading:
         check_visibility(plan, self.client)
         if plan.discovers:
             check_discovery(plan, self.client, destination=self.delivery.destination)
-        self.ctx.progress()
-        if self.ctx.should_stop():
-            raise Cancelled
+        self.ctx.beat()
         failpoint("druid.before_post")
         try:
             submission = self.client.submit(native_spec(plan))

@@ -22,7 +22,6 @@ import pyarrow as pa
 
 from ingestion.ports.batch import CLEAN_COLUMNS, RUN
 from ingestion.ports.context import Context
-from ingestion.ports.errors import Cancelled
 from ingestion.ports.publication import Manifest, PartView
 from ingestion.toolkit.clean.reader import PartFile, open_part
 from ingestion.toolkit.scratch import scratch_folder
@@ -33,7 +32,7 @@ from sinks.druid.rows import WIDE_BATCH_ROWS, PartStats, frame_as_json, millisec
 
 MEMORY_LIMIT = "1GB"
 TIME_KEY = f"{RESERVED}_time"
-"""Where a merged row carries the time that Druid is to give it."""
+"""Name under which a merged row carries the time that Druid is to give it."""
 _KEY_TYPE = "VARCHAR"
 """Keys meet as text: a type that changed between two runs must not keep equal keys apart."""
 _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
@@ -48,7 +47,7 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """What a merge comes to: counts of its own rows, the chunks it touches (merged), and the rows they hold then."""
+    """Outcome of a merge: counts of its own rows, the chunks it touches (merged), and the rows they hold then."""
 
     inserted: int
     updated: int
@@ -159,14 +158,15 @@ class Merge:
                         pl.lit(manifest.run_id, dtype=pl.Int64).alias(RUN), inside["moment"].alias(TIME_KEY)
                     )
                     yield frame_as_json(rows, [*wanted, columns[-1]]), rows
-                self._beat()
+                self._ctx.beat()
 
     # reading
 
     def _read_all(self) -> None:
         for number, manifest in enumerate(self._manifests):
             for position, part in enumerate(manifest.parts):
-                self._stats[number, position] = self._read_stats(part)
+                self._stats[number, position] = read_stats(self._ctx.lake, part, time_column=None)
+                self._ctx.beat()
         names = sorted({name for stats in self._stats.values() for name in stats.types} - set(CLEAN_COLUMNS))
         keys = "".join(f", {name} {_KEY_TYPE}" for name in self._key_names())
         self._connection.execute(
@@ -175,12 +175,6 @@ class Merge:
         for number, manifest in enumerate(self._manifests):
             for position, part in enumerate(manifest.parts):
                 self._take_in(number, position, manifest, part, names)
-
-    def _read_stats(self, part: PartView) -> PartStats:
-        with open_part(self._ctx.lake, part) as file:
-            stats = read_stats(file, time_column=None)
-        self._beat()
-        return stats
 
     def _take_in(self, number: int, position: int, manifest: Manifest, part: PartView, names: Sequence[str]) -> None:
         """Write place, time, content and key of each of the part's rows into the table of versions."""
@@ -199,7 +193,7 @@ class Merge:
                 self._connection.register("batch", pa.Table.from_batches([batch]))
                 self._connection.execute(f"INSERT INTO versions SELECT {number}, {position}, {values} FROM batch")  # noqa: S608
                 self._connection.unregister("batch")
-                self._beat()
+                self._ctx.beat()
 
     def _placed(self, file: PartFile, manifest: Manifest, places: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
         """Yield the part's batches with the place and the time of every row."""
@@ -263,11 +257,6 @@ class Merge:
     def _one(self, query: str, *values: Any) -> int:
         row = self._connection.execute(query, list(values)).fetchone()
         return int(row[0]) if row else 0
-
-    def _beat(self) -> None:
-        self._ctx.progress()
-        if self._ctx.should_stop():
-            raise Cancelled
 
 
 def _start(granularity: Granularity) -> str:

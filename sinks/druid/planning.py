@@ -46,7 +46,7 @@ class Planner:
     delivery: DeliveryView
     ctx: Context
     previous: Load | None
-    """What an earlier attempt has planned."""
+    """Load that an earlier attempt has planned."""
 
     def plan(self, *, attempt: int, is_late: bool) -> Load:
         """Return the load that brings the run's rows in, under the id of this attempt; one without a task if none has to.
@@ -257,8 +257,7 @@ class Planner:
         return choose_granularity(first_ms, last_ms)
 
     def _stats(self) -> list["PartStats"]:
-        time = self.manifest.contract.time
-        return [self.staging.prepare(part, time_column=time, with_rows=False) for part in self.manifest.parts]
+        return [self.staging.stats(part) for part in self.manifest.parts]
 
     def _check_count(self, found: int, expected: int) -> None:
         if found != expected:

@@ -36,7 +36,7 @@ _AUTH_FIX = "Correct username and password, and give that user WRITE and READ on
 
 
 class _Stop(Exception):  # noqa: N818 (a way out, not an error)
-    """What was found makes the rest pointless."""
+    """Signal that nothing after a failed check could succeed."""
 
 
 def _nothing_known(_: IngestError) -> Cause | None:

@@ -1,18 +1,20 @@
-"""Clean parts as Druid reads them, gzip JSON Lines; and what is known of a part without reading it again.
+"""Clean parts as Druid reads them, gzip JSON Lines; and facts of a part, told by its footer where it tells them.
 
 This module imports polars and pyarrow; so it is imported by the functions that hold data.
 """
 
 import gzip
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import polars as pl
 
+from ingestion.ports.context import Lake
+from ingestion.ports.errors import StoreCorrupt
+from ingestion.ports.publication import PartView
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER, ColumnShape
-from ingestion.toolkit.clean.reader import PartFile
+from ingestion.toolkit.clean.reader import PartFile, open_part, read_shape
 from sinks.druid.columns import DruidColumn, DruidType
 from sinks.druid.intervals import FIRST_MS, LAST_MS, milliseconds
 
@@ -25,7 +27,7 @@ _LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class PartStats:
-    """What a part holds: rows, Arrow types, nulls by column, and its event times in milliseconds.
+    """Facts of a part: rows, Arrow types, nulls by column, and its event times in milliseconds.
 
     `first_ms` and `last_ms` are None where no row has an event time; `untimed` counts those that have none.
     """
@@ -37,40 +39,45 @@ class PartStats:
     last_ms: int | None = None
     untimed: int = 0
 
-    def to_json(self) -> bytes:
-        """Return the same as JSON text."""
-        return json.dumps(asdict(self), sort_keys=True).encode()
 
-    @classmethod
-    def from_json(cls, text: bytes) -> "PartStats":
-        """Return what `to_json` wrote."""
-        return cls(**json.loads(text))
-
-
-def read_stats(file: PartFile, *, time_column: str | None) -> PartStats:
-    """Return what the part holds; the nulls come from its statistics where they have them."""
-    shape = file.shape
+def read_stats(lake: Lake, part: PartView, *, time_column: str | None) -> PartStats:
+    """Return the facts of the part; its rows are read only for columns that the footer does not tell of."""
+    if lake.head(part.key) is None:
+        raise StoreCorrupt("store.missing", key=part.key)
+    shape = read_shape(lake, part)
     types = {column.name: column.type for column in shape.columns}
-    nulls = {column.name: _null_count(file, column) for column in shape.columns}
-    if time_column is None or time_column not in types:
-        return PartStats(shape.rows, types, nulls, untimed=shape.rows)
-    first, last, untimed = None, None, 0
-    for _, batch in file.batches([time_column], rows=WIDE_BATCH_ROWS):
-        times = milliseconds_of(pl.DataFrame(batch)[time_column])
-        low, high = times.min(), times.max()
-        untimed += times.null_count()
-        if isinstance(low, int) and isinstance(high, int):
-            first = low if first is None else min(first, low)
-            last = high if last is None else max(last, high)
-    return PartStats(shape.rows, types, nulls, first, last, untimed)
+    with open_part(lake, part) as file:
+        nulls = {column.name: _null_count(file, column) for column in shape.columns}
+        time = shape.column(time_column) if time_column is not None else None
+        if time is None:
+            return PartStats(part.rows, types, nulls, untimed=part.rows)
+        untimed = nulls[time.name]
+        if untimed == part.rows:
+            return PartStats(part.rows, types, nulls, untimed=untimed)
+        if time.is_bounded:
+            times = pl.Series([time.low, time.high], dtype=pl.Datetime("us", "UTC"))
+        else:
+            read = file.batches([time.name], rows=WIDE_BATCH_ROWS)
+            times = pl.concat([pl.DataFrame(batch)[time.name] for _, batch in read])
+        moments = milliseconds_of(times)
+    first, last = moments.min(), moments.max()
+    assert isinstance(first, int) and isinstance(last, int)  # noqa: S101, PT018 (some row has a time)
+    return PartStats(part.rows, types, nulls, first, last, untimed)
 
 
-def json_lines(file: PartFile, columns: Sequence[DruidColumn]) -> Iterator[bytes]:
+def _null_count(file: PartFile, column: ColumnShape) -> int:
+    if column.null_count is not None:
+        return column.null_count
+    return sum(batch.column(0).null_count for _, batch in file.batches([column.name]))
+
+
+def json_lines(lake: Lake, part: PartView, columns: Sequence[DruidColumn]) -> Iterator[bytes]:
     """Yield the part's rows as JSON Lines, a batch at a time, each value in the type of its column."""
-    present = set(file.schema.names)
-    wanted = [column for column in columns if column.source in present]
-    for _, batch in file.batches([column.source for column in wanted], rows=BATCH_ROWS):
-        yield frame_as_json(pl.DataFrame(batch), wanted)
+    with open_part(lake, part) as file:
+        present = set(file.schema.names)
+        wanted = [column for column in columns if column.source in present]
+        for _, batch in file.batches([column.source for column in wanted], rows=BATCH_ROWS):
+            yield frame_as_json(pl.DataFrame(batch), wanted)
 
 
 def frame_as_json(frame: pl.DataFrame, columns: Sequence[DruidColumn]) -> bytes:
@@ -118,12 +125,6 @@ def _taken(buffer: io.BytesIO) -> bytes:
     buffer.seek(0)
     buffer.truncate()
     return data
-
-
-def _null_count(file: PartFile, column: ColumnShape) -> int:
-    if column.null_count is not None:
-        return column.null_count
-    return sum(batch.column(0).null_count for _, batch in file.batches([column.name]))
 
 
 def milliseconds_of(times: pl.Series) -> pl.Series:

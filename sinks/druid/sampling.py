@@ -18,14 +18,14 @@ from sinks.druid.staging import StagedObject, Staging
 SAMPLED_ROWS = 500
 TIMEOUT_MS = 15_000
 MOST_FILES = 20
-"""So many files of a shared disk are looked at, spread over all of them."""
+"""Files of a shared disk that are sampled, spread over all of them."""
 _FITS = {
     DruidType.LONG: {"LONG"},
     DruidType.DOUBLE: {"DOUBLE", "FLOAT", "LONG"},
     DruidType.STRING: {"STRING"},
     DruidType.JSON: {"COMPLEX<json>", "STRING"},
 }
-"""What discovery may call a column of each type; whole numbers in a column of doubles look like longs."""
+"""Types that discovery may find for a column of each type; whole numbers in a column of doubles look like longs."""
 _NUMBERS_AS_TEXT = frozenset({"NaN", "Infinity", "-Infinity"})
 _PROBE_ROWS = b'{"probe":1}\n'
 _DAY_MS = 86_400_000

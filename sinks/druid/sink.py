@@ -51,7 +51,7 @@ class DruidSink:
         staging = self._staging(client, delivery, ctx)
         # What a merge hands over is known when it meets the rows that are there.
         is_copied = delivery.mode is not WriteMode.MERGE or not delivery.contract.key
-        staging.prepare(part, time_column=delivery.contract.time, with_rows=is_copied)
+        staging.prepare(part, with_rows=is_copied)
         return Receipt(inserted=part.rows)
 
     def poll(self, deliveries: Sequence[DeliveryView], ctx: Context) -> Mapping[int, Mapping[str, Any]]:

@@ -49,7 +49,7 @@ class LoadPlan:
     is_emptying: bool = False
     """No row is written into the intervals; what is read lies outside of them."""
     input_names: tuple[str, ...] = ()
-    """What is read, without addresses or signatures; part of the plan's identity."""
+    """Names of the inputs, without addresses or signatures; part of the plan's identity."""
     source: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """Druid's inputSource; holds signed addresses, so it is kept nowhere."""
 

@@ -1,6 +1,5 @@
 """Rows on their way: objects that are written for Druid's workers to read, and the store that they lie in.
 
-<zone>/<pipeline>/<run>/<destination>/<part>-<sha256[:16]>.stats.json               what is known of a clean part
 <zone>/<pipeline>/<run>/<destination>/<part>-<sha256[:16]>-<columns>.json.gz        its rows as JSON Lines
 <zone>/<pipeline>/<run>/<destination>/<part>-<sha256[:16]>-<columns>.object.json    what that object must be found as
 <zone>/<pipeline>/<run>/<destination>/merged-a<attempt>-<n>-<sha256[:16]>.json.gz   rows of a merge
@@ -15,17 +14,16 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from pydantic import SecretStr
 
-from ingestion.ports.context import BucketPlace, Context, Lake, LakeWriter, ObjectInfo
-from ingestion.ports.errors import Cancelled, SinkRejected, StoreCorrupt
+from ingestion.ports.context import Context, Lake, ObjectInfo
+from ingestion.ports.errors import SinkRejected, StoreCorrupt
 from ingestion.ports.publication import DeliveryView, PartView
 from ingestion.toolkit.failpoints import failpoint
 from ingestion.toolkit.lake.destination import as_destination
-from ingestion.toolkit.lake.opening import ObjectStore, open_lake
+from ingestion.toolkit.lake.opening import open_lake
 from sinks.druid.columns import DruidColumn, can_be_read_as_parquet, columns_hash, druid_columns, types_of_part
 from sinks.druid.config import DruidConfig, InputKind
 from sinks.druid.input_source import Input, s3_source
@@ -68,12 +66,17 @@ class Staging:
         """Return the kind of input source that Druid reads the rows by."""
         return self._find_input()
 
-    def prepare(self, part: PartView, *, time_column: str | None, with_rows: bool) -> "PartStats":
-        """Return what the part holds, with its rows written where the input needs them; what is there already stays."""
-        stats = self._stats(part, time_column=time_column)
+    def stats(self, part: PartView) -> "PartStats":
+        """Return the facts of a part."""
+        from sinks.druid.rows import read_stats  # noqa: PLC0415 (polars, only where there are rows)
+
+        return read_stats(self._ctx.lake, part, time_column=self._delivery.contract.time)
+
+    def prepare(self, part: PartView, *, with_rows: bool) -> None:
+        """Check the part, and write its rows where the input needs them; what is there already stays."""
+        stats = self.stats(part)
         if with_rows and self.input.kind is not InputKind.INLINE and not self.reads_parquet([stats]):
             self.staged_rows(part, stats, self.columns([stats]))
-        return stats
 
     def columns(self, stats: Sequence["PartStats"]) -> tuple[DruidColumn, ...]:
         """Return the columns of the datasource for parts of this run."""
@@ -92,17 +95,12 @@ class Staging:
 
     def staged_rows(self, part: PartView, stats: "PartStats", columns: Sequence[DruidColumn]) -> StagedObject:
         """Return the part's rows, written in these columns, as a staged object; written if they are not there yet."""
-        from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415
         from sinks.druid.rows import gzipped, json_lines  # noqa: PLC0415 (polars, only where there are rows)
 
         # Its columns belong to its name: another part may have turned one of them into text since.
         name = f"{self._base}/{part.name}-{part.sha256[:16]}-{columns_hash(columns)}"
 
-        def blocks() -> Iterator[bytes]:
-            with open_part(self._ctx.lake, part) as file:
-                yield from gzipped(json_lines(file, columns))
-
-        return self._once(name, blocks, rows=stats.rows)
+        return self._once(name, lambda: gzipped(json_lines(self._ctx.lake, part, columns)), rows=stats.rows)
 
     def staged_blocks(self, name: str, blocks: Iterable[bytes], *, rows: int) -> StagedObject:
         """Write rows that are computed, not copied, and return the object; the same rows give the same object."""
@@ -110,7 +108,7 @@ class Staging:
         for block in blocks:
             digest.update(block)
             pieces.append(block)
-            self._beat()
+            self._ctx.beat()
         data, sha256 = b"".join(pieces), digest.hexdigest()
         key = f"{self._base}/{name}-{sha256[:16]}.json.gz"
         if self.store.head(key) is None:
@@ -120,18 +118,16 @@ class Staging:
 
     def inline_text(self, parts: Sequence[PartView], columns: Sequence[DruidColumn]) -> str:
         """Return the rows of all parts as one text; SinkRejected where they are more than a task can carry."""
-        from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415
         from sinks.druid.rows import json_lines  # noqa: PLC0415
 
         pieces, size = [], 0
         for part in parts:
-            with open_part(self._ctx.lake, part) as file:
-                for block in json_lines(file, columns):
-                    size += len(block)
-                    if size > INLINE_BYTES:
-                        self._refuse_inline()
-                    pieces.append(block)
-                    self._beat()
+            for block in json_lines(self._ctx.lake, part, columns):
+                size += len(block)
+                if size > INLINE_BYTES:
+                    self._refuse_inline()
+                pieces.append(block)
+                self._ctx.beat()
         return b"".join(pieces).decode()
 
     def inline_objects(self, objects: Sequence[StagedObject]) -> str:
@@ -158,7 +154,7 @@ class Staging:
             if found.size_bytes != item.size_bytes or found.sha256 not in (None, item.sha256):
                 detail = f"{found.size_bytes} bytes instead of {item.size_bytes}"
                 raise StoreCorrupt("store.corrupt", key=item.key, detail=detail)
-            self._ctx.progress()
+            self._ctx.beat()
 
     def input_source(self, objects: Sequence[StagedObject], *, is_clean: bool) -> dict[str, Any]:
         """Return Druid's inputSource for the objects; what it holds of addresses must not be kept."""
@@ -176,7 +172,7 @@ class Staging:
         for store in {id(store): store for store in (self._ctx.lake, self.store)}.values():
             for found in list(store.list(f"{self._base}/")):
                 store.delete(found.key)
-                self._ctx.progress()
+                self._ctx.beat()
 
     @cached_property
     def store(self) -> Lake:
@@ -202,21 +198,6 @@ class Staging:
             destination=self._delivery.destination,
         )
 
-    def _stats(self, part: PartView, *, time_column: str | None) -> "PartStats":
-        from ingestion.toolkit.clean.reader import open_part  # noqa: PLC0415
-        from sinks.druid.rows import PartStats, read_stats  # noqa: PLC0415
-
-        key = f"{self._base}/{part.name}-{part.sha256[:16]}.stats.json"
-        if self._ctx.lake.head(key) is not None:
-            return PartStats.from_json(self._ctx.lake.read(key))
-        with open_part(self._ctx.lake, part) as file:
-            stats = read_stats(file, time_column=time_column)
-        if stats.rows != part.rows:
-            raise StoreCorrupt("store.corrupt", key=part.key, detail=f"{stats.rows} rows instead of {part.rows}")
-        self._ctx.lake.put_if_absent(key, stats.to_json())
-        failpoint("druid.stats_written")
-        return stats
-
     def _once(self, name: str, blocks: Callable[[], Iterator[bytes]], *, rows: int) -> StagedObject:
         """Write the object of that name once, and beside it what it must be found as."""
         note, key = f"{name}.object.json", f"{name}.json.gz"
@@ -235,7 +216,7 @@ class Staging:
         try:
             for block in blocks():
                 writer.write(block)
-                self._beat()
+                self._ctx.beat()
             info: ObjectInfo = writer.commit()
         finally:
             writer.abort()
@@ -245,103 +226,34 @@ class Staging:
         failpoint("druid.rows_noted")
         return staged
 
-    def _beat(self) -> None:
-        self._ctx.progress()
-        if self._ctx.should_stop():
-            raise Cancelled
 
-
-def open_staging(
-    url: str, *, access_key: SecretStr | None, secret_key: SecretStr | None, destination: str
-) -> "StagingStore":
+def open_staging(url: str, *, access_key: SecretStr | None, secret_key: SecretStr | None, destination: str) -> Lake:
     """Return the store at that address, opened with these keys; nothing is asked of it yet."""
     store = open_lake(
         url,
         access_key=access_key.get_secret_value() if access_key else None,
         secret_key=secret_key.get_secret_value() if secret_key else None,
     )
-    return StagingStore(store, destination=destination)
+    proxy: Any = StagingStore(store, destination=destination)
+    return cast(Lake, proxy)
 
 
 class StagingStore:
-    """Implements `ports.context.Lake` over another store, with the destination's errors."""
+    """Proxy of a store, and of the writers that it gives, whose every call fails with the destination's errors."""
 
-    def __init__(self, store: ObjectStore, *, destination: str) -> None:
+    def __init__(self, store: Any, *, destination: str) -> None:
         self._store, self._destination = store, destination
 
-    def put_if_absent(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
-        """Store the object unless it is there."""
-        with as_destination(self._destination, part=STORE):
-            return self._store.put_if_absent(key, source, sha256=sha256)
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if not callable(found):
+            return found
 
-    def put(self, key: str, source: bytes | Path, *, sha256: str | None = None) -> ObjectInfo:
-        """Store the object, replacing what is there."""
-        with as_destination(self._destination, part=STORE):
-            return self._store.put(key, source, sha256=sha256)
+        def call(*values: Any, **named: Any) -> Any:
+            with as_destination(self._destination, part=STORE):
+                result = found(*values, **named)
+                # What is listed comes while it is asked for, and what is written goes by calls of its own.
+                result = iter(list(result)) if name == "list" else result
+            return StagingStore(result, destination=self._destination) if name == "writer" else result
 
-    def writer(self, key: str) -> "StagingWriter":
-        """Return a writer that streams one object."""
-        with as_destination(self._destination, part=STORE):
-            return StagingWriter(self._store.writer(key), destination=self._destination)
-
-    def open(self, key: str) -> BinaryIO:
-        """Return the object as a seekable binary file."""
-        with as_destination(self._destination, part=STORE):
-            return self._store.open(key)
-
-    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        """Return `length` bytes from `offset`, or all that follow it."""
-        with as_destination(self._destination, part=STORE):
-            return self._store.read(key, offset=offset, length=length)
-
-    def head(self, key: str) -> ObjectInfo | None:
-        """Return what the store knows of the object, or None."""
-        with as_destination(self._destination, part=STORE):
-            return self._store.head(key)
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield the objects whose key begins with `prefix`."""
-        with as_destination(self._destination, part=STORE):
-            yield from self._store.list(prefix)
-
-    def delete(self, key: str) -> None:
-        """Remove the object; nothing happens where it is not there."""
-        with as_destination(self._destination, part=STORE):
-            self._store.delete(key)
-
-    def presign(self, key: str, *, expires_s: int) -> str:
-        """Return a URL that reads this one object until it expires."""
-        with as_destination(self._destination, part=STORE):
-            return self._store.presign(key, expires_s=expires_s)
-
-    def place(self, key: str) -> BucketPlace | None:
-        """Return where in a bucket the object lies."""
-        return self._store.place(key)
-
-    def local_path(self, key: str) -> Path | None:
-        """Return the local file that holds the object."""
-        return self._store.local_path(key)
-
-
-class StagingWriter:
-    """One object being written, with the destination's errors."""
-
-    def __init__(self, writer: LakeWriter, *, destination: str) -> None:
-        self._writer, self._destination = writer, destination
-        self.size_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        """Append the bytes."""
-        with as_destination(self._destination, part=STORE):
-            self._writer.write(data)
-        self.size_bytes = self._writer.size_bytes
-
-    def commit(self) -> ObjectInfo:
-        """Make the object visible."""
-        with as_destination(self._destination, part=STORE):
-            return self._writer.commit()
-
-    def abort(self) -> None:
-        """Remove what was written; harmless after `commit`."""
-        with as_destination(self._destination, part=STORE):
-            self._writer.abort()
+        return call

@@ -1,4 +1,4 @@
-"""Whether a place for files can be used: which layer fails, and what to do about it."""
+"""Check of a place for files: the layer that fails, and what to do about it."""
 
 import socket
 import time

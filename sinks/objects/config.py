@@ -1,4 +1,4 @@
-"""Where the files go, in what form, and who may write there."""
+"""Settings of the destination: where the files go, in what form, and who may write there."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ _TAG = re.compile(r"[\w+\-=.:/@ ]*")
 
 
 class ObjectsConfig(BaseModel):
-    """Where the files go, and who may write there; without keys those of the machine's environment are used."""
+    """Place of the files and the right to write there; without keys those of the machine's environment are used."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

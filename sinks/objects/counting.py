@@ -1,4 +1,4 @@
-"""How many rows a reader of the destination sees."""
+"""Counting the rows that a reader of the destination sees."""
 
 import hashlib
 

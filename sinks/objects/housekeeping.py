@@ -17,7 +17,7 @@ ABANDONED = timedelta(days=1)
 
 @dataclass
 class _Removal:
-    """What goes, in the order in which it may go: until its manifest is gone, a file is somebody's."""
+    """Objects to remove, in the order in which they may go: until its manifest is gone, a file is somebody's."""
 
     store: ObjectStore
     ctx: Context

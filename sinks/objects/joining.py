@@ -23,7 +23,7 @@ from sinks.objects.rows import BATCH_BYTES, BATCH_ROWS, batches_of, open_parquet
 
 Piece: TypeAlias = pa.RecordBatch | list[bytes]
 Shape: TypeAlias = pa.Schema | bytes
-"""What files must have in common to be written together: the schema, or the line of column names."""
+"""Common ground of files that are written together: the schema, or the line of column names."""
 Keep: TypeAlias = npt.NDArray[np.bool_]
 
 

@@ -1,4 +1,4 @@
-"""Where things lie at the destination: a folder a pipeline, and in it no name that could be taken for another.
+"""Keys of all things at the destination: a folder a pipeline, and in it no name that could be taken for another.
 
 <pipeline>/<run>/<part>-<sha256[:16]>.parquet                        rows of a run, by the key template
 <pipeline>/<run>/<column>=<value>/<part>-<sha256[:16]>.jsonl.gz      the same, by partition

@@ -1,4 +1,4 @@
-"""Which rows of a merged state were replaced by a later run, in memory that does not grow with the rows.
+"""Current rows of a merged state: those that no later run replaced, found in memory that does not grow with the rows.
 
 The keys of all rows are hashed (128 bits) into files of this machine, split by their hash; each of these files is
 then small enough to be sorted. What remains in memory is a byte a row, of files that lose rows.

@@ -1,4 +1,4 @@
-"""What is published of one pipeline: the manifests there, which of them are the state, and the pointer that says so.
+"""Publications of one pipeline: the manifests there, which of them are the state, and the pointer that says so.
 
 The state is a function of the manifests that are there, in the order of their runs: from the newest one that stands
 alone (a replacing run, or a compacted manifest) on. So it comes out the same whoever computes it, after every crash.
@@ -91,7 +91,7 @@ class Publications:
     def point(self) -> None:
         """Let the pointer name the state.
 
-        It follows the manifests and is looked at again after it was written, so that of two runs that commit at once
+        It follows the manifests and is read again after it was written, so that of two runs that commit at once
         the older cannot leave it behind: whoever writes last sees both manifests.
         """
         key = pointer_key(self.pipeline)

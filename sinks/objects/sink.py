@@ -94,7 +94,7 @@ class ObjectsSink:
             return count_rows(read_document(content), self._store, ctx, destination=delivery.destination)
 
     def abort(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> None:
-        """Remove the run's manifest and files; a run that a later one has superseded stays as it was published."""
+        """Remove the run's manifest and files; a run that a later one has replaced stays as it was published."""
         key = manifest_key(manifest.pipeline, manifest.run_id)
         publications = self._publications(manifest.pipeline, delivery.destination)
         with as_destination(delivery.destination):

@@ -11,7 +11,7 @@ _SPACES_AND_LISTS = frozenset("/\\,;@?#'\"")
 
 
 class TableConfig(BaseModel):
-    """Which table a pipeline's rows go into, and how."""
+    """The table that a pipeline's rows go into."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,7 +25,7 @@ class TableConfig(BaseModel):
         description="What becomes of rows that a full refresh no longer brings: removed, or marked in _deleted_at.",
     )
     refused_limit: int = Field(
-        default=10_000, ge=0, description="How many rows the database may refuse before the whole delivery fails."
+        default=10_000, ge=0, description="How many rows the database may reject before the whole delivery fails."
     )
     keep_old_days: int = Field(
         default=7, ge=0, le=365, description="How long a change of columns can be reverted; old columns stay so long."
@@ -40,7 +40,7 @@ class TableConfig(BaseModel):
 
 
 class ServerConfig(BaseModel):
-    """Where a database server is, and who may write there."""
+    """The address of a database server, and the user who writes there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -51,7 +51,7 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What a run brought, as noted when it became visible."""
+    """The rows that a run brought, as noted when they became visible."""
 
     run_id: int
     mode: WriteMode
@@ -146,8 +146,8 @@ class DeliveryLog:
         found = self._connection.first(self._select(DELIVERIES, columns, table_name=table, run_id=run_id))
         if found is None:
             return None
-        mode, parts, inserted, updated, unchanged, refused, rejections = found
-        receipt = Receipt(int(inserted), int(updated), int(unchanged), int(refused), _rejections(rejections))
+        mode, parts, inserted, updated, unchanged, rejected, rejections = found
+        receipt = Receipt(int(inserted), int(updated), int(unchanged), int(rejected), _rejections(rejections))
         return Delivered(
             run_id, WriteMode(mode), frozenset((name, sha256) for name, sha256 in json.loads(parts)), receipt
         )
@@ -225,7 +225,7 @@ class DeliveryLog:
         )
 
     def note_rejections(self, staging: str, part: str, rejections: Sequence[Rejection]) -> None:
-        """Note which rows of a staged part were refused."""
+        """Note which rows of a staged part were rejected."""
         self._update(PARTS, {"refusals": _rejections_text(rejections)}, staging=staging, part=part)
 
     def forget_parts(self, staging: str, *, part: str | None = None) -> None:
@@ -313,9 +313,9 @@ def _number_of(change_id: str) -> int:
     return int(change_id.rpartition("-")[2])
 
 
-def _stored(moment: datetime) -> str:
+def _stored(timestamp: datetime) -> str:
     """Return a time as every database takes it: UTC, without saying so."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return timestamp.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _timestamp(stored: Any) -> datetime | None:

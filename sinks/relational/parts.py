@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """How a column of the table is filled from a part; without a source it is null."""
+    """A column of the table and its source in a part; without one it is null."""
 
     column: str
     source: str | None
@@ -42,14 +42,9 @@ def read_contents(stream: BinaryIO, part: PartView) -> dict[str, Content]:
 
 def read_blocks(stream: BinaryIO, part: PartView, *, longest: int) -> Iterator["pl.DataFrame"]:
     """Yield the rows of a part, in order, in blocks of about 8 MB and at most `longest` rows."""
-    import polars as pl  # noqa: PLC0415 (heavy)
-    import pyarrow as pa  # noqa: PLC0415
-
     from ingestion.toolkit.clean.reader import PartFile  # noqa: PLC0415 (heavy)
 
-    for _, batch in PartFile(stream, key=part.key, rows=part.rows).batches(rows=longest):
-        # As a table: a batch alone is handed over in C, where a column's name ends at its first NUL.
-        yield pl.DataFrame(pa.Table.from_batches([batch]))
+    yield from PartFile(stream, key=part.key, rows=part.rows).frames(rows=longest)
 
 
 def fit(frame: "pl.DataFrame", fittings: Sequence[Fitting]) -> "pl.DataFrame":

@@ -1,6 +1,7 @@
 """The files that a row crosses on its way from a source to the manifest, and the lines of the packages.
 
-    python -m tests.architecture.journey
+    python -m tests.architecture.journey            # prints them
+    python -m tests.architecture.journey --write    # writes the ways into docs/architecture.md
 
 A file counts where one of its functions was entered. Each way is gone twice, and the second time is counted, so that
 what an import or a first connection runs does not count. An uploaded CSV begins at the HTTP request that brings it, a
@@ -11,7 +12,9 @@ every new pipeline has, whose files come on top.
 Commit 77ec71b, counted in the same way: 66 and 52 files without destinations, 88 and 74 with them.
 """
 
+import ast
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +25,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ingest_project", "ingestion", "connectors", "sinks")
+DOCUMENT = ROOT / "docs" / "architecture.md"
+MARKS = ("<!-- journey: begin -->", "<!-- journey: end -->")
 LINE_BUDGET = 40_500
 CSV = "id,name,energy\n1,Si,-5.4\n2,Ge,much\n3,C,-7.1\n3,C,-7.2\n"
 CSV_CONTRACT = {
@@ -150,11 +155,51 @@ def standing_alone() -> Iterator[tuple[Any, str]]:
         yield driver, provider.url
 
 
+def first_line(file: str) -> str:
+    """Return what a module says of itself in its first line."""
+    docstring = ast.get_docstring(ast.parse((ROOT / file).read_text())) or ""
+    return docstring.partition("\n")[0].rstrip(".:")
+
+
+def as_markdown(csv: Sequence[str], page: Sequence[str]) -> str:
+    """Return both ways as the section of the document, with the first line of every file."""
+
+    def table(files: Sequence[str]) -> str:
+        rows = (f"| {number} | `{file}` | {first_line(file)} |" for number, file in enumerate(files, 1))
+        return "\n".join(("| | file | is |", "| --- | --- | --- |", *rows))
+
+    return (
+        f"### An uploaded CSV: {len(csv)} files\n\n{table(csv)}\n\n"
+        f"### A page of an API: {len(page)} files\n\n"
+        "What both ways share is not named a second time.\n\n"
+        f"{table([file for file in page if file not in csv])}\n"
+    )
+
+
+def files_in_document() -> set[str]:
+    """Return the files that the document's section names."""
+    return set(re.findall(r"\| `([^`]+\.py)` \|", _section(DOCUMENT.read_text())[1]))
+
+
+def write_document(csv: Sequence[str], page: Sequence[str]) -> None:
+    """Write both ways into the document, between its marks."""
+    before, _, after = _section(DOCUMENT.read_text())
+    DOCUMENT.write_text(f"{before}\n{as_markdown(csv, page)}{after}")
+
+
+def _section(text: str) -> tuple[str, str, str]:
+    begin, end = (text.index(mark) for mark in MARKS)
+    begin += len(MARKS[0]) + 1
+    return text[:begin], text[begin:end], text[end:]
+
+
 def main() -> None:
     """Print both ways and the lines."""
     with standing_alone() as (driver, url):
         csv, csv_whole = (csv_journey(driver, delivers=delivers) for delivers in (False, True))
         page, page_whole = (page_journey(driver, url, delivers=delivers) for delivers in (False, True))
+    if "--write" in sys.argv:
+        write_document(csv, page)
     _print("An uploaded CSV, from the request to the manifest", csv, csv_whole)
     _print("A page of an API, from the request for a run to the manifest", page, page_whole)
     lines = count_lines()

@@ -41,10 +41,10 @@ def plugin_classes() -> Iterator[tuple[Path, type]]:
 
 
 def messages_of_plugin(source: Path) -> dict[str, str]:
-    """Return the messages of the plugins that the file may be a part of: those of its module or package."""
+    """Return the messages of the plugins that the file may be a part of: those of its module, or of the package below the top."""
     found: dict[str, str] = {}
     for module, plugin in plugin_classes():
-        is_part = source == module if module.parent.parent == ROOT else source.is_relative_to(module.parent)
+        is_part = source.relative_to(ROOT).parts[:2] == module.relative_to(ROOT).parts[:2]
         if is_part and isinstance(plugin, BringsMessages):
             found |= plugin.messages
     return found

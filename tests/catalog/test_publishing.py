@@ -1,10 +1,10 @@
-"""What a publication does with the rows that are there already, and what it counts."""
+"""A publication against the rows that are there already, and its counts."""
 
 import polars as pl
 import pytest
 
 from ingestion.catalog import DatabaseCatalog, query_records
-from ingestion.catalog.merging import Meeting, decide
+from ingestion.catalog.merging import KeyMatch, decide
 from ingestion.models import CatalogPublication, CatalogRecord, Pipeline
 from ingestion.ports.errors import (
     SinkUnavailable,
@@ -175,17 +175,17 @@ def test_a_part_with_other_rows_than_recorded_is_refused(pipeline: Pipeline) -> 
 
 
 def test_a_newer_equal_or_earlier_row_keeps_its_place() -> None:
-    meetings = [
-        Meeting(1, None, None, None, None),
-        Meeting(2, 20, 1, 5, is_equal=False),
-        Meeting(3, 30, 1, 5, is_equal=True),
-        Meeting(4, 40, 1, 9, is_equal=False),
-        Meeting(5, 41, 3, 7, is_equal=False),
-        Meeting(6, 60, 1, 5, is_equal=False),
-        Meeting(6, 61, 2, 5, is_equal=False),
+    matches = [
+        KeyMatch(1, None, None, None, None),
+        KeyMatch(2, 20, 1, 5, is_equal=False),
+        KeyMatch(3, 30, 1, 5, is_equal=True),
+        KeyMatch(4, 40, 1, 9, is_equal=False),
+        KeyMatch(5, 41, 3, 7, is_equal=False),
+        KeyMatch(6, 60, 1, 5, is_equal=False),
+        KeyMatch(6, 61, 2, 5, is_equal=False),
     ]
 
-    decision = decide(meetings, run_id=7, number=3, keeps_equal=True)
+    decision = decide(matches, run_id=7, number=3, keeps_equal=True)
 
     assert decision.dropped == {3, 4, 5}
     assert decision.retired == {20, 60, 61}

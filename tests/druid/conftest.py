@@ -1,4 +1,4 @@
-"""What the tests of a real Druid have: one that runs, a lake in a real S3 server, runs that are driven from here."""
+"""Fixtures for the tests of a real Druid: one that runs, a lake in a real S3 server, runs that are driven from here."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

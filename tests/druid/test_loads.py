@@ -234,16 +234,16 @@ def test_a_row_that_is_lost_on_the_way_is_named_with_its_stage(
 
     stats = druid_rows.read_stats
 
-    def one_more(source: Any, *, time_column: str | None) -> Any:
+    def one_less_known(lake: Any, part: Any, *, time_column: str | None) -> Any:
         from dataclasses import replace
 
-        found = stats(source, time_column=time_column)
+        found = stats(lake, part, time_column=time_column)
         return replace(found, rows=found.rows - 1)
 
     if where == "object":
         monkeypatch.setattr(druid_rows, "frame_as_json", one_less)
     else:
-        monkeypatch.setattr(druid_rows, "read_stats", one_more)
+        monkeypatch.setattr(druid_rows, "read_stats", one_less_known)
 
     run = finish(start(rows(0, 100), f"lost_{where}"))
 

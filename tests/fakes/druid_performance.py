@@ -1,4 +1,4 @@
-"""What the steps of the script work with: named calls whose answers are kept, and the waiting between them."""
+"""Performance of the script's steps: named calls whose answers are kept, and the waiting between them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ SPAN = "2001-01-01_2002-01-01"
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the services are, without a slash at the end; `files` is where FILES are served."""
+    """Addresses of the services, without a slash at the end; `files` is where FILES are served."""
 
     overlord: str
     coordinator: str
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass
 class Performance:
-    """What the steps work with: named calls are kept, the waiting between them is not."""
+    """Performance of the steps: named calls are kept, the waiting between them is not."""
 
     at: Addresses
     prefix: str

@@ -40,7 +40,7 @@ def read_archive() -> dict[str, bytes]:
 def serve() -> Iterator[Outside]:
     """Give the servers; what Druid had been told it is told by `unpack`."""
     pages = {"provider": 3, "growing": 4, "broken": 3}
-    with FakeDruid(users=USERS, extensions=("msq",)) as druid, ExitStack() as stack:
+    with FakeDruid(users=USERS) as druid, ExitStack() as stack:
         providers = {name: stack.enter_context(PagedProvider(pages=count, per_page=5)) for name, count in pages.items()}
         yield Outside(druid, providers)
 

@@ -32,7 +32,7 @@ def iterate_rejected(
 
     Rows were rejected by the contract, are duplicates, or were rejected by a destination, which is named then.
     """
-    for row in _walk(run, after=None, rule=rule, column=column, outcome=outcome, block=1000):
+    for row in _walk(run, after=None, rule=rule, column=column, outcome=outcome):
         del row["position"]
         yield row
 
@@ -47,7 +47,7 @@ def page_rejected(
     outcome: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return at most `limit` rows that follow the one whose `position` is `after`; what lies before is not read."""
-    rows = _walk(run, after=after, rule=rule, column=column, outcome=outcome, block=limit)
+    rows = _walk(run, after=after, rule=rule, column=column, outcome=outcome)
     return list(islice(rows, limit))
 
 
@@ -58,7 +58,6 @@ def _walk(
     rule: str | None,
     column: str | None,
     outcome: str | None,
-    block: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows as `iterate_rejected` does, each with its position: the part's number, the row's in the part."""
     held = Part.objects.filter(run=run, zone__in=(Part.Zone.REJECTED, Part.Zone.REFUSED))
@@ -68,17 +67,13 @@ def _walk(
     for part in parts:
         last = after[1] if after is not None and part.pk == after[0] else None
         with open_lake().open(part.key) as stored:
-            while True:
-                rows = read_rejected(stored, rule=rule, column=column, after=last, limit=block)
-                for row in rows:
-                    last = row.pop("position")
-                    row["outcome"] = RENAMED_OUTCOMES.get(row["outcome"], row["outcome"])
-                    if outcome is None or row["outcome"] == outcome:
-                        destination = part.delivery.destination.name if part.delivery else None
-                        where = {"part": f"{part.lane}-{part.link}", "destination": destination}
-                        yield {**where, "position": (part.pk, last), **row}
-                if len(rows) < block:
-                    break
+            for row in read_rejected(stored, key=part.key, rule=rule, column=column, after=last):
+                position = row.pop("position")
+                row["outcome"] = RENAMED_OUTCOMES.get(row["outcome"], row["outcome"])
+                if outcome is None or row["outcome"] == outcome:
+                    destination = part.delivery.destination.name if part.delivery else None
+                    where = {"part": f"{part.lane}-{part.link}", "destination": destination}
+                    yield {**where, "position": (part.pk, position), **row}
 
 
 def download_rejected(

@@ -98,18 +98,6 @@ class Lease:
         """Return whether the work was cancelled, taken over, or has used up its worker slot."""
         return self._stop is not None or time.monotonic() >= self.slot_ends
 
-    def raise_if_stopped(self) -> None:
-        """Raise the signal that says why the work has to stop, if it has to."""
-        if self._stop is not None:
-            raise self._stop
-        if time.monotonic() >= self.slot_ends:
-            raise DeadlineReached
-
-    def raise_if_revoked(self) -> None:
-        """Raise the signal if somebody else decides about the row now; a used-up slot does not count."""
-        if self._stop is not None:
-            raise self._stop
-
     @property
     def was_revoked(self) -> bool:
         """Return whether somebody else decides about the row now."""

@@ -99,7 +99,7 @@ class ColumnShape:
 
 @dataclass(frozen=True, slots=True)
 class PartShape:
-    """What is known of a part without reading its rows."""
+    """Shape of a part: all that is known without reading its rows."""
 
     columns: tuple[ColumnShape, ...]
     group_rows: tuple[int, ...]

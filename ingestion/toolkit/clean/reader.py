@@ -97,6 +97,12 @@ class PartFile:
         if waiting:
             yield begin, _joined(waiting, columns)
 
+    def frames(self, *, rows: int) -> Iterator[pl.DataFrame]:
+        """Yield all rows in frames of at most so many."""
+        for _, batch in self.batches(rows=rows):
+            # As a table: a batch alone is handed over in C, where a column's name ends at its first NUL.
+            yield pl.DataFrame(pa.Table.from_batches([batch]))
+
     def take(self, positions: Any, columns: Columns = None) -> pa.Table:
         """Return the rows at these positions, an ascending array; memory holds them and one batch."""
         wanted = pl.Series(positions, dtype=pl.Int64)

@@ -57,7 +57,7 @@ class RowSequence:
 
     @cached_property
     def counts(self) -> list[int]:
-        """How many rows of each piece belong to the sequence; only times that decide it are read."""
+        """Return how many rows of each piece belong to the sequence; only times that decide it are read."""
         return [self._count(piece) for piece in self._pieces]
 
     @property
@@ -130,7 +130,7 @@ class RowSequence:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What the footer alone says about a window: whether it decides, and whether all rows are within it."""
+    """Answer of a footer to a window: whether it decides alone, and whether all rows are within it."""
 
     is_known: bool
     has_all: bool

@@ -19,7 +19,7 @@ from typing import Any
 from ingestion.toolkit.duck.guard import NotAllowed, check_query
 
 GRACE_S = 2
-"""How long after the time limit the process may still be there: not every function can be interrupted."""
+"""Time after the limit in which the process may still be there: not every function can be interrupted."""
 _OVERHEAD_BYTES = 256 << 20
 """Memory of interpreter, library and threads; measured: 85 MB, and 150 MB more where a query sorts or groups."""
 _SPILL_BYTES = 2 << 30

@@ -1,4 +1,4 @@
-"""What a person's SQL may be: one SELECT over the view `rows`. Judged by DuckDB's own parser, before anything runs.
+"""Guard of a person's SQL: it must be one SELECT over the view `rows`. Judged by DuckDB's own parser, before anything runs.
 
 The sandbox denies files, network and settings anyway; this denies what would only tell how the sandbox is made, and
 says so in words.
@@ -29,7 +29,7 @@ _INTERNAL_NAMES = (
     "SELECT lower(view_name) FROM duckdb_views() UNION SELECT lower(function_name) FROM duckdb_functions() "
     "WHERE function_type IN ('table', 'table_macro')"
 )
-"""What a name can mean besides the rows; a query that gives such a name to a part of itself could mean both."""
+"""Names that mean something besides the rows; a query that gives such a name to a part of itself could mean both."""
 
 
 class NotAllowed(Exception):  # noqa: N818 - a verdict, not a failure

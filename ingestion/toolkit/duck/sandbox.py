@@ -24,7 +24,7 @@ _STOPPED_IN_TIME = frozenset({-signal.SIGALRM, -signal.SIGXCPU})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a query may use."""
+    """Limits of time, memory and answer that a query must keep to."""
 
     timeout_s: float
     memory_bytes: int

@@ -63,7 +63,8 @@ class Http:
     """Implements `ports.context.HttpClient`. One per piece of work, used by one thread; `abort` may come from another.
 
     `limit_key` is the source's key at the limiter: permission is acquired before every attempt, and a source that asks
-    for silence makes all workers silent. `timeout_s` bounds the wait for each piece, `deadline_s` the whole call with
+    for silence makes all workers silent. `beat` is called before every attempt and for every piece; its signal ends the
+    call. `timeout_s` bounds the wait for each piece, `deadline_s` the whole call with
     its retries. With `transport` (tests) nothing is dialled, so only the written-out addresses are judged.
     """
 
@@ -82,8 +83,7 @@ class Http:
         user_agent: str = "headgate",
         ssl_context: ssl.SSLContext | None = None,
         sleep: Callable[[float], None] | None = None,
-        should_stop: Callable[[], bool] = lambda: False,
-        progress: Callable[[], None] = lambda: None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.policy = policy
         self._limiter = limiter
@@ -93,8 +93,7 @@ class Http:
         self._max_body_bytes = max_body_bytes
         self._min_rate_bytes_per_s = min_rate_bytes_per_s
         self._attempts = attempts
-        self._should_stop = should_stop
-        self._progress = progress
+        self._beat = beat
         self._connections = Connections()
         self._aborted = threading.Event()
         self._abort_reason: Signal | None = None
@@ -180,8 +179,7 @@ class Http:
             attempts=self._attempts,
             ssl_context=ssl_context,
             sleep=None if self._sleep == self._wait else self._sleep,
-            should_stop=self._should_stop,
-            progress=self._progress,
+            beat=self._beat,
         )
         self._variants.append(made)
         return made
@@ -234,7 +232,6 @@ class Http:
                 attempts=self._attempts,
                 deadline_at=deadline_at,
                 sleep=self._sleep,
-                should_stop=self._should_stop_trying,
             )
         except IngestError as error:
             self._raise_if_aborted(error)
@@ -257,7 +254,7 @@ class Http:
         self._raise_if_aborted(None)
         if self._limiter is not None and self._limit_key is not None:
             self._limiter.acquire(self._limit_key)
-        self._progress()
+        self._beat()
         host = call.url.host
         started_at = time.monotonic()
         try:
@@ -280,7 +277,7 @@ class Http:
         request = self._client.build_request(call.method, call.url, headers=call.headers, content=call.content)
 
         def on_chunk(received: int) -> None:
-            self._progress()
+            self._beat()
             self._connections.bound(None)
             elapsed_s = time.monotonic() - started_at
             if elapsed_s > _PATIENCE_S and received < self._min_rate_bytes_per_s * elapsed_s:
@@ -333,9 +330,6 @@ class Http:
             return replace(call, url=target, headers=headers)
         headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
         return replace(call, method="GET", url=target, headers=headers, content=None)
-
-    def _should_stop_trying(self) -> bool:
-        return self._aborted.is_set() or self._should_stop()
 
     def _wait(self, seconds: float) -> None:
         self._aborted.wait(seconds)

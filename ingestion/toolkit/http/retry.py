@@ -35,11 +35,10 @@ def run_attempts(
     attempts: int,
     deadline_at: float,
     sleep: Callable[[float], None],
-    should_stop: Callable[[], bool],
 ) -> T:
     """Return what `attempt` returns, called again after a TransientError, at most `attempts` times in all.
 
-    Raises the error inside the last TransientError when attempts or time are used up or the work is to stop.
+    Raises the error inside the last TransientError when attempts or time are used up; any other error ends it at once.
     `deadline_at` is a time of `time.monotonic()`: no wait begins that would pass it.
     """
     backoff = wait_random_exponential(multiplier=0.25, max=LONGEST_SLEEP_S)
@@ -51,7 +50,7 @@ def run_attempts(
 
     def is_over(state: RetryCallState) -> bool:
         is_late = time.monotonic() + state.upcoming_sleep >= deadline_at
-        return is_late or should_stop() or stop_after_attempt(attempts)(state)
+        return is_late or stop_after_attempt(attempts)(state)
 
     retrying = Retrying(
         retry=retry_if_exception_type(TransientError), wait=wait, stop=is_over, sleep=sleep, reraise=True

@@ -11,12 +11,11 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
+from ingestion.toolkit.rows.spreadsheets import defuse as defuse_text
+from ingestion.toolkit.rows.spreadsheets import defused
 from ingestion.toolkit.tabular.cells import cells_as_text
 
 CSV_LINE_END = "\r\n"
-FORMULA_START = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
-"""What a spreadsheet takes for the beginning of a formula, the full-width forms included."""
-_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def json_lines(batch: pa.RecordBatch, *, json_columns: Collection[str] = ()) -> bytes:
@@ -45,7 +44,7 @@ def json_lines(batch: pa.RecordBatch, *, json_columns: Collection[str] = ()) -> 
 
 def csv_header(names: Sequence[str], *, defuse: bool) -> bytes:
     """Return the line of column names."""
-    shown = _defused(pl.Series(names, dtype=pl.String)).to_list() if defuse else list(names)
+    shown = [defuse_text(name) for name in names] if defuse else list(names)
     text = io.StringIO()
     csv.writer(text, lineterminator=CSV_LINE_END).writerow(shown)
     return text.getvalue().encode()
@@ -59,7 +58,7 @@ def csv_lines(batch: pa.RecordBatch, *, defuse: bool) -> bytes:
     frame = _finite(batch)
     texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     if defuse and texts:
-        frame = frame.with_columns(_defused(frame[name]) for name in texts)
+        frame = frame.with_columns(defused(pl.col(name)).alias(name) for name in texts)
     cells = pl.DataFrame(cells_as_text(frame.to_arrow(), keep=()))
     return cells.write_csv(include_header=False, line_terminator=CSV_LINE_END).encode() if cells.height else b""
 
@@ -95,10 +94,3 @@ def _one_line(text: str) -> str:
         return orjson.dumps(text).decode()
     # Between its tokens JSON may hold line ends, within them it cannot.
     return text.replace("\n", " ").replace("\r", " ")
-
-
-def _defused(texts: pl.Series) -> pl.Series:
-    text = pl.col("text")
-    is_formula = text.str.contains(FORMULA_START) & ~text.str.contains(_NUMBER)
-    chosen = pl.when(is_formula).then("'" + text).otherwise(text)
-    return texts.alias("text").to_frame().select(chosen.alias(texts.name)).to_series()

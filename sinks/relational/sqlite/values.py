@@ -50,10 +50,10 @@ def _day(text: str) -> str:
 
 
 def _timestamp(text: str) -> str:
-    moment = datetime.fromisoformat(text)
-    if moment.utcoffset():
+    timestamp = datetime.fromisoformat(text)
+    if timestamp.utcoffset():
         raise ValueError(text)
-    return moment.replace(tzinfo=None).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return timestamp.replace(tzinfo=None).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _json(text: str) -> str:

@@ -185,10 +185,6 @@ class FakeDruid:
         """Let the next task be unknown for that many questions after it was accepted."""
         self._add_task_fault(TaskFault(hidden_looks=looks))
 
-    def spare_next_task(self) -> None:
-        """Let the next task go right, before a fault that was asked for already reaches the one after."""
-        self._add_task_fault(TaskFault())
-
     def write_log(self, task_id: str, text: str) -> None:
         """Let a task have a log; without one the answer is 404, as recorded."""
         self._state.logs[task_id] = text

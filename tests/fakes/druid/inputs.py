@@ -1,4 +1,4 @@
-"""What a task reads: input sources give bytes, input formats make records of them."""
+"""Inputs of a task: input sources give bytes, input formats make records of them."""
 
 import csv
 import fnmatch

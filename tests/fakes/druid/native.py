@@ -15,7 +15,7 @@ UNLIMITED = 2**31 - 1
 
 @dataclass
 class Interference:
-    """What a test wants to go wrong inside a task."""
+    """Faults that a test wants inside a task."""
 
     error: str | None = None
     is_after_publishing: bool = False

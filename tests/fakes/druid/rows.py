@@ -73,7 +73,7 @@ Transform = tuple[str, Callable[[Mapping[str, Any]], Any]]
 
 @dataclass(frozen=True)
 class RowRules:
-    """How records become rows."""
+    """Rules by which records become rows."""
 
     time_column: str
     time_format: str

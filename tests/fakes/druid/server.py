@@ -43,7 +43,7 @@ class Fault:
 
 
 class FrontDoor:
-    """What stands before the services: keeps the requests, asks who is there, redirects to the leader."""
+    """Front of the services: keeps the requests, asks who is there, redirects to the leader."""
 
     def __init__(self, users: Mapping[str, str], powerless: frozenset[str]) -> None:
         self.requests: list[Request] = []
@@ -237,4 +237,4 @@ FAULTS: dict[str, Callable[[_Handler, Request, dict[str, Any]], None]] = {
     "slow": _slow,
     "hang": _hang,
 }
-"""What can be asked of `FakeDruid.fail_next`; each does what its name says."""
+"""Faults that can be asked of `FakeDruid.fail_next`; each does what its name says."""

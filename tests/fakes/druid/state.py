@@ -1,4 +1,4 @@
-"""What the services share: segments, tasks, and what a test has asked to go wrong."""
+"""State that the services share: segments, tasks, and the faults that a test has asked for."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.fakes.druid.tasks import Task, TaskRunner, stop_check
 
 @dataclass(frozen=True)
 class TaskFault:
-    """What goes wrong with one task that is submitted."""
+    """Fault of one task that is submitted."""
 
     in_task: Interference = field(default_factory=Interference)
     loses_task: bool = False

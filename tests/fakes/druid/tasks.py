@@ -17,7 +17,7 @@ NOT_QUEUED = "1970-01-01T00:00:00.000Z"
 
 
 class Work(Protocol):
-    """What a task does when it has its locks and its slot."""
+    """Work of a task once it has its locks and its slot."""
 
     store: Any
 

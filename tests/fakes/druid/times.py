@@ -35,7 +35,7 @@ TOO_MANY_CHUNKS = 3_000_000
 
 
 class TooManyChunksError(Exception):
-    """What a real Overlord does not survive: it lists the chunks for ever."""
+    """Intervals that a real Overlord does not survive: it lists the chunks for ever."""
 
 
 def now_ms() -> int:

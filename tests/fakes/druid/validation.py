@@ -1,4 +1,4 @@
-"""What the Overlord refuses at once, in the words of 33.0.0."""
+"""Validation of tasks as the Overlord does it at once, in the words of 33.0.0."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How Druid turns a record's values into those of a column, and what type the column then has."""
+"""Values of a record turned into those of a column as Druid does it, and the type that the column then has."""
 
 import json
 import math

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ingestion.ports.batch import PAGE, PART, ROW, RUN
 from ingestion.ports.context import Context, Lake
-from ingestion.ports.errors import IngestError, SinkUnavailable
+from ingestion.ports.errors import Cancelled, IngestError, SinkUnavailable
 from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
 from ingestion.ports.sink import CommitStep
@@ -129,7 +129,7 @@ class Runs:
 
 @dataclass
 class Outcome:
-    """How a delivery ended: its last step or the error that ended it, its notes, states and what was said on the way."""
+    """Outcome of a delivery: its last step or the error that ended it, its notes, states and what was said on the way."""
 
     delivery: DeliveryView
     step: CommitStep | None = None
@@ -175,7 +175,7 @@ class Bench:
             lake=self.lake,
             clock=lambda: self.now,
             published=self.runs,
-            should_stop=lambda: self.is_stopped,
+            beat=self._beat,
             log=lambda kind, /, **values: self.events.append((kind, values)),
             scratch=self.folder / "scratch",
         )
@@ -184,6 +184,10 @@ class Bench:
     def sink(self) -> DruidSink:
         """Return the sink under the settings as they are now."""
         return DruidSink(DruidConfig(**self.settings))
+
+    def _beat(self) -> None:
+        if self.is_stopped:
+            raise Cancelled
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

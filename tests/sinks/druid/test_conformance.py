@@ -1,4 +1,4 @@
-"""What every sink must do, for each way that rows come into Druid."""
+"""Conformance of the sink, for each way that rows come into Druid."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ USER, PASSWORD = "ingest", "password-of-the-test"
 
 
 class DruidConformance(SinkConformance):
-    """What the ways have in common: a fake Druid that asks who is there, and a new one for each destination."""
+    """Common ground of the ways: a fake Druid that asks who is there, and a new one for each destination."""
 
     refuses_credentials = True
     mode: ClassVar[WriteMode] = WriteMode.MERGE

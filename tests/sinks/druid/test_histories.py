@@ -61,7 +61,7 @@ def expected(history: dict[int, tuple[WriteMode, list[dict[str, Any]]]]) -> list
 
 
 class History:
-    """What happened to the runs of a pipeline, and what should be seen of them."""
+    """History of a pipeline's runs, and the rows that should be seen of them."""
 
     def __init__(self, bench: Bench, adding: WriteMode) -> None:
         self.bench, self.adding = bench, adding

@@ -363,11 +363,12 @@ def test_a_cancel_in_the_middle_of_a_part_is_a_cancel(model: Model) -> None:
     recording = RecordingContext(lake=model.lake)
     seen: list[int] = []
 
-    def stop_at_the_second_sign() -> bool:
+    def stop_at_the_second_beat() -> None:
         seen.append(1)
-        return len(seen) > 1
+        if len(seen) > 1:
+            raise Cancelled
 
-    ctx = replace(recording.context, should_stop=stop_at_the_second_sign)
+    ctx = replace(recording.context, beat=stop_at_the_second_beat)
 
     with pytest.raises(Cancelled), Merge([manifest], run_id=1, key=("id",), ctx=ctx):
         pass

@@ -1,4 +1,4 @@
-"""Clean parts as JSON Lines, and what is known of a part."""
+"""Clean parts as JSON Lines, and facts of a part."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.toolkit.clean.reader import PartFile
+from ingestion.ports.publication import PartView
 from sinks.druid.columns import DruidColumn, DruidType
 from sinks.druid.intervals import FIRST_MS, LAST_MS
 from sinks.druid.rows import (
@@ -27,12 +27,8 @@ from sinks.druid.rows import (
     read_stats,
     span_ms,
 )
+from tests.conformance.context import MemoryLake
 from tests.sinks.druid.support import LOGICAL_TIME, parquet_of
-
-
-def part_file(content: bytes) -> PartFile:
-    return PartFile(io.BytesIO(content), key="p")
-
 
 MILLENNIUM = datetime(2000, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)
 
@@ -43,6 +39,14 @@ def written(values: Any, kind: pa.DataType, column: DruidType) -> list[Any]:
         pl.DataFrame(pl.from_arrow(pa.table({"v": pa.array(values, kind)}))), [DruidColumn("v", "v", column)]
     )
     return [json.loads(line)["v"] for line in lines.splitlines()]
+
+
+def part_of(content: bytes) -> tuple[MemoryLake, PartView]:
+    """Return a lake that holds the file as a clean part, and the part."""
+    lake, key = MemoryLake(), "clean/part.parquet"
+    lake.put_if_absent(key, content)
+    rows = pq.read_metadata(io.BytesIO(content)).num_rows
+    return lake, PartView(key, 0, 0, 0, rows=rows, size_bytes=len(content), sha256="0" * 64)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def test_columns_go_under_their_names_in_druid_and_others_stay_behind() -> None:
     table = pa.table({"a,b": ["x"], "left": ["y"], 'q"uote': ["z"]})
     columns = [DruidColumn("a,b", "a_b_1", DruidType.STRING), DruidColumn('q"uote', 'q"uote', DruidType.STRING)]
 
-    lines = b"".join(json_lines(part_file(parquet_of(table)), columns))
+    lines = b"".join(json_lines(*part_of(parquet_of(table)), columns))
 
     assert json.loads(lines) == {"a_b_1": "x", 'q"uote': "z"}
 
@@ -120,7 +124,7 @@ def test_columns_go_under_their_names_in_druid_and_others_stay_behind() -> None:
 def test_a_column_that_the_part_lacks_is_left_out() -> None:
     columns = [DruidColumn("a", "a", DruidType.LONG), DruidColumn("b", "b", DruidType.LONG)]
 
-    lines = b"".join(json_lines(part_file(parquet_of(pa.table({"a": [1]}))), columns))
+    lines = b"".join(json_lines(*part_of(parquet_of(pa.table({"a": [1]}))), columns))
 
     assert json.loads(lines) == {"a": 1}
 
@@ -140,7 +144,7 @@ def test_a_part_is_known_by_rows_types_nulls_and_times() -> None:
     at = pa.array([MILLENNIUM, None, datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)], pa.timestamp("us", "UTC"))
     table = pa.table({"at": at, "e.f": [1, None, None], "x": ["", None, "a"]})
 
-    stats = read_stats(part_file(parquet_of(table)), time_column="at")
+    stats = read_stats(*part_of(parquet_of(table)), time_column="at")
 
     assert stats == PartStats(
         rows=3,
@@ -150,20 +154,29 @@ def test_a_part_is_known_by_rows_types_nulls_and_times() -> None:
         last_ms=946684800123,
         untimed=1,
     )
-    assert PartStats.from_json(stats.to_json()) == stats
 
 
 def test_nulls_are_counted_where_the_file_does_not_say() -> None:
     target = io.BytesIO()
     pq.write_table(pa.table({"a": [1, None, 3], "b": ["x", "y", "z"]}), target, write_statistics=["b"])
 
-    assert read_stats(PartFile(target, key="p"), time_column=None).nulls == {"a": 1, "b": 0}
+    assert read_stats(*part_of(target.getvalue()), time_column=None).nulls == {"a": 1, "b": 0}
+
+
+def test_times_are_read_where_the_file_does_not_say() -> None:
+    target = io.BytesIO()
+    at = pa.array([None, MILLENNIUM, None], pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"at": at}), target, write_statistics=False)
+
+    stats = read_stats(*part_of(target.getvalue()), time_column="at")
+
+    assert (stats.first_ms, stats.last_ms, stats.untimed) == (946684800123, 946684800123, 2)
 
 
 def test_days_are_times_too() -> None:
     table = pa.table({"day": pa.array([date(2000, 1, 2), date(2000, 1, 1)], pa.date32())})
 
-    stats = read_stats(part_file(parquet_of(table)), time_column="day")
+    stats = read_stats(*part_of(parquet_of(table)), time_column="day")
 
     assert (stats.first_ms, stats.last_ms) == (946684800000, 946771200000)
 

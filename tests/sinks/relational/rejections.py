@@ -1,4 +1,4 @@
-"""Rows that the database refuses: named one by one, while all others land."""
+"""Rows that the database rejects: named one by one, while all others land."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ def places(told: Told) -> list[tuple[str, int]]:
     return [(rejection.part, rejection.index) for rejection in told.receipt.rejections]
 
 
-class Refusing(RelationalPlace):
+class Rejecting(RelationalPlace):
     """Tests of rejections. `rules` are what this database calls the rules broken, by the name of the test's rule."""
 
     def make_table(
@@ -159,8 +159,8 @@ class Refusing(RelationalPlace):
         assert told.counts == (2, 0, 0, 2)
         assert places(told) == [("0-0-000000", 0), ("1-0-000000", 0)]
 
-    def refused_alone(self, rows: Rows, contract: Any, *, types: dict[str, pa.DataType] | None = None) -> Rejection:
-        """Return the rejection of the only row that a merge and an append of the rows refuse."""
+    def rejected_alone(self, rows: Rows, contract: Any, *, types: dict[str, pa.DataType] | None = None) -> Rejection:
+        """Return the rejection of the only row that a merge and an append of the rows reject."""
         found = []
         for run_id, mode in ((1, WriteMode.MERGE), (2, WriteMode.APPEND)):
             body = contract if mode is WriteMode.MERGE else contract.model_copy(update={"key": ()})
@@ -172,8 +172,8 @@ class Refusing(RelationalPlace):
         return found[0]
 
 
-def too_long(place: Refusing, *, narrowed: str) -> list[Rejection]:
-    """Return what is refused of names of 3 and of 30 characters where a person allows 20."""
+def too_long(place: Rejecting, *, narrowed: str) -> list[Rejection]:
+    """Return what is rejected of names of 3 and of 30 characters where a person allows 20."""
     place.begin()
     contract = contract_of(text("name"))
     place.run(f"CREATE TABLE samples (id bigint NOT NULL, name {narrowed})")

@@ -23,7 +23,7 @@ from tests.sinks.relational.certificates import make_certificate
 from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, integer, priced, text
 from tests.sinks.relational.publishing import Publishing
-from tests.sinks.relational.rejections import Refusing, too_long
+from tests.sinks.relational.rejections import Rejecting, too_long
 from tests.sinks.relational.serving import Serving
 from tests.sinks.relational.tables import Tables
 
@@ -92,13 +92,13 @@ class MySQLPlace(RelationalPlace):
 
 
 class TestMySQL(MySQLPlace, SinkConformance):
-    """What every sink does."""
+    """The conformance of every sink."""
 
     __test__ = True
 
 
 class TestMySQLPublishing(MySQLPlace, Publishing):
-    """Modes and books."""
+    """Modes and control totals."""
 
     __test__ = True
 
@@ -117,8 +117,8 @@ class TestMySQLTables(MySQLPlace, Tables):
 
 
 @pytest.mark.slow
-class TestMySQLRefusals(MySQLPlace, Refusing):
-    """Rows that MariaDB refuses."""
+class TestMySQLRejections(MySQLPlace, Rejecting):
+    """Rows that MariaDB rejects."""
 
     __test__ = True
     text_type = "longtext"
@@ -126,7 +126,7 @@ class TestMySQLRefusals(MySQLPlace, Refusing):
     def test_not_a_number_is_refused(self) -> None:
         self.begin()
 
-        rejection = self.refused_alone(priced((1, 1.0), (2, float("nan")), (3, None)), PRICED)
+        rejection = self.rejected_alone(priced((1, 1.0), (2, float("nan")), (3, None)), PRICED)
 
         assert (rejection.index, rejection.rule) == (1, "not_a_number")
 
@@ -135,7 +135,7 @@ class TestMySQLRefusals(MySQLPlace, Refusing):
         contract = contract_of(Column(name="cell", type=ColumnType.OBJECT))
         rows = [{"id": n, "cell": cell} for n, cell in enumerate(("{}", "{broken", None))]
 
-        rejection = self.refused_alone(rows, contract)
+        rejection = self.rejected_alone(rows, contract)
 
         assert (rejection.index, rejection.rule) == (1, "samples1.cell")
 
@@ -188,7 +188,7 @@ class TestMySQLEvolution(MySQLPlace, Evolving):
 
 @pytest.mark.slow
 class TestMySQLServing(MySQLPlace, Serving):
-    """What can be wrong with a MariaDB server."""
+    """The failures of a MariaDB server."""
 
     __test__ = True
 

@@ -29,7 +29,7 @@ from tests.sinks.relational.certificates import make_certificate
 from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, integer, number, priced, text
 from tests.sinks.relational.publishing import Publishing
-from tests.sinks.relational.rejections import Refusing, too_long
+from tests.sinks.relational.rejections import Rejecting, too_long
 from tests.sinks.relational.serving import Serving
 from tests.sinks.relational.tables import Tables
 
@@ -98,14 +98,14 @@ class PostgresPlace(RelationalPlace):
 
 @pytest.mark.postgres
 class TestPostgres(PostgresPlace, SinkConformance):
-    """What every sink does."""
+    """The conformance of every sink."""
 
     __test__ = True
 
 
 @pytest.mark.postgres
 class TestPostgresPublishing(PostgresPlace, Publishing):
-    """Modes and books."""
+    """Modes and control totals."""
 
     __test__ = True
 
@@ -126,15 +126,15 @@ class TestPostgresTables(PostgresPlace, Tables):
 
 
 @pytest.mark.postgres
-class TestPostgresRefusals(PostgresPlace, Refusing):
-    """Rows that PostgreSQL refuses."""
+class TestPostgresRejections(PostgresPlace, Rejecting):
+    """Rows that PostgreSQL rejects."""
 
     __test__ = True
 
     def test_a_nul_in_a_text_is_refused(self) -> None:
         self.begin()
 
-        rejection = self.refused_alone([{"id": 1, "name": "a"}, {"id": 2, "name": "b\0c"}], contract_of(text("name")))
+        rejection = self.rejected_alone([{"id": 1, "name": "a"}, {"id": 2, "name": "b\0c"}], contract_of(text("name")))
 
         assert (rejection.index, rejection.rule, rejection.column) == (1, "character_not_in_repertoire", "name")
 
@@ -143,7 +143,7 @@ class TestPostgresRefusals(PostgresPlace, Refusing):
         contract = contract_of(Column(name="cell", type=ColumnType.OBJECT))
         rows = [{"id": n, "cell": cell} for n, cell in enumerate(("{}", '{"a": "\\u0000"}', None))]
 
-        rejection = self.refused_alone(rows, contract)
+        rejection = self.rejected_alone(rows, contract)
 
         assert (rejection.index, rejection.rule) == (1, "untranslatable_character")
 
@@ -353,7 +353,7 @@ class TestPostgresWays(PostgresPlace):
 
 @pytest.mark.postgres
 class TestPostgresServing(PostgresPlace, Serving):
-    """What can be wrong with a PostgreSQL server."""
+    """The failures of a PostgreSQL server."""
 
     __test__ = True
 

@@ -20,7 +20,7 @@ from tests.conformance.sink import SinkConformance
 from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, priced
 from tests.sinks.relational.publishing import Publishing
-from tests.sinks.relational.rejections import Refusing
+from tests.sinks.relational.rejections import Rejecting
 from tests.sinks.relational.tables import Tables
 
 
@@ -61,13 +61,13 @@ class SqlitePlace(RelationalPlace):
 
 
 class TestSqlite(SqlitePlace, SinkConformance):
-    """What every sink does."""
+    """The conformance of every sink."""
 
     __test__ = True
 
 
 class TestSqlitePublishing(SqlitePlace, Publishing):
-    """Modes and books."""
+    """Modes and control totals."""
 
     __test__ = True
 
@@ -84,8 +84,8 @@ class TestSqliteTables(SqlitePlace, Tables):
         assert high == (2**63 - 1, None, None, None, '{"a": [1, "ü"]}', "[1.50]", "Si", None, None)
 
 
-class TestSqliteRefusals(SqlitePlace, Refusing):
-    """Rows that SQLite refuses."""
+class TestSqliteRejections(SqlitePlace, Rejecting):
+    """Rows that SQLite rejects."""
 
     __test__ = True
 
@@ -93,7 +93,7 @@ class TestSqliteRefusals(SqlitePlace, Refusing):
         self.begin()
         rows = priced((1, float("inf")), (2, float("nan")), (3, None))
 
-        rejection = self.refused_alone(rows, PRICED)
+        rejection = self.rejected_alone(rows, PRICED)
 
         assert (rejection.index, rejection.rule) == (1, "not_a_number")
         assert self.read("SELECT price FROM samples1 ORDER BY id") == [(float("inf"),), (None,)]
@@ -115,7 +115,7 @@ def test_a_path_that_cannot_be_meant_is_refused(path: str) -> None:
 
 
 class TestSqliteFile(SqlitePlace):
-    """What can be wrong with a file."""
+    """The failures of a file."""
 
     __test__ = True
 

@@ -56,6 +56,13 @@ def test_columns_come_as_chosen_and_rows_even_where_there_is_none_of_them() -> N
     assert sum(batch.num_rows for _, batch in part().batches(["gone"])) == ROWS
 
 
+def test_a_column_whose_name_has_a_nul_keeps_it_in_a_frame() -> None:
+    frames = list(part({"nul\0": [1, 2, 3]}, group_rows=2).frames(rows=2))
+
+    assert [frame.columns for frame in frames] == [["nul\0"], ["nul\0"]]
+    assert [row for frame in frames for row in frame["nul\0"]] == [1, 2, 3]
+
+
 def test_row_groups_before_the_first_row_are_not_read() -> None:
     class Watched(io.BytesIO):
         read_bytes = 0

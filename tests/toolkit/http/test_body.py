@@ -97,6 +97,6 @@ def test_an_unreadable_explanation_does_not_hide_the_status() -> None:
 def test_progress_is_told_of() -> None:
     told: list[int] = []
 
-    client(Source(httpx.Response(200, content=b"x")), progress=lambda: told.append(1)).get(URL)
+    client(Source(httpx.Response(200, content=b"x")), beat=lambda: told.append(1)).get(URL)
 
     assert len(told) >= 2

@@ -62,8 +62,12 @@ def test_the_attempts_end_and_their_waits_are_short() -> None:
 def test_work_that_is_to_stop_is_not_tried_again() -> None:
     source = Source(httpx.Response(500))
 
-    with pytest.raises(SourceUnavailable):
-        client(source, should_stop=lambda: True).get(URL)
+    def beat() -> None:
+        if source.requests:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        client(source, beat=beat).get(URL)
 
     assert len(source.requests) == 1
 
