@@ -227,12 +227,12 @@ class Postgres(Server):
         """Return the address of one of its databases."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self, name: str) -> str:
-        """Return the address of a new, empty database."""
+    def create_database(self, name: str, *, template: str = "template1") -> str:
+        """Return the address of a new database: an empty one, or a copy of one that nobody is connected to."""
         import psycopg
 
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
 
 

@@ -1,4 +1,4 @@
-"""What the pages share: rows that nobody edits, lists that are not counted, and actions that are also buttons."""
+"""Bases of the pages: rows that nobody edits, lists that are not counted, and actions that are also buttons."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, cast

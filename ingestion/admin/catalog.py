@@ -39,7 +39,7 @@ class CatalogRecordAdmin(ReadOnly):
 
 @admin.register(CatalogState)
 class CatalogStateAdmin(ReadOnly):
-    """Which publication of each pipeline is seen."""
+    """The publication of each pipeline that is seen."""
 
     list_display = ("pipeline", "current", "floor", "floor_id", "last_number")
     list_select_related = ("pipeline",)

@@ -175,7 +175,7 @@ def _first_line(documented: Any) -> str:
 
 @admin.register(Source)
 class SourceAdmin(ConfiguredAdmin):
-    """Where data come from."""
+    """Places that data come from."""
 
     port = "connector"
     own_fields = ("rate_per_s", "burst")

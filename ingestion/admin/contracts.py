@@ -55,7 +55,7 @@ def show_yaml(contract: Contract) -> str:
 
 @admin.register(Contract)
 class ContractAdmin(Styled):
-    """What data must look like: every version, none of which changes."""
+    """Contracts of data: every version, none of which changes."""
 
     list_display = ("name", "version", "is_draft", "column_count", "created_at")
     list_filter = ("is_draft",)

@@ -44,7 +44,7 @@ class DestinationChangeList(ChangeList):
 
 @admin.register(Destination)
 class DestinationAdmin(ConfiguredAdmin):
-    """Where data go to."""
+    """Places that data go to."""
 
     port = "sink"
     change_form_template = "admin/ingestion/destination/change_form.html"

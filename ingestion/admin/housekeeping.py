@@ -40,7 +40,7 @@ class OperationForm(forms.Form):
 
 
 class RetainForm(OperationForm):
-    """What is to be kept beside what readers see."""
+    """Publications to keep beside what readers see."""
 
     keep_runs = forms.IntegerField(
         label="Keep the newest", required=False, min_value=0, max_value=_MOST_RUNS, help_text="publications"
@@ -52,7 +52,7 @@ class RetainForm(OperationForm):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What would be done or was done: a line each, and what it comes to."""
+    """Work that would be or was done: a line each, and its sum."""
 
     lines: tuple[str, ...]
     summary: str = ""

@@ -1,4 +1,4 @@
-"""What a destination has made for us: tables whose columns change, and tasks of its own."""
+"""Pages of what a destination has made for us: tables whose columns change, and tasks of its own."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the first page tells: health, freshness, failures and throughput, by a fixed number of queries."""
+"""Contents of the first page: health, freshness, failures and throughput, by a fixed number of queries."""
 
 from typing import Any
 

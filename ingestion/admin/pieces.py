@@ -1,4 +1,4 @@
-"""What a run is made of: partitions, parts, its log, and how far its pipeline has read."""
+"""Pieces of a run: partitions, parts, its log, and how far its pipeline has read."""
 
 from typing import Any
 
@@ -101,7 +101,7 @@ class RunEventAdmin(ReadOnly):
 
 @admin.register(Checkpoint)
 class CheckpointAdmin(ReadOnly):
-    """How far each pipeline has read."""
+    """Checkpoints: the place up to which each pipeline has read."""
 
     list_display = ("pipeline", "stream", "cursor", "of_run", "updated_at")
     list_filter = ("pipeline",)

@@ -132,7 +132,7 @@ class DependencyForm(forms.ModelForm):
 
 
 class DependencyInline(admin.TabularInline):
-    """What the pipeline runs after."""
+    """Pipelines whose publication is waited for."""
 
     model = PipelineDependency
     form = DependencyForm

@@ -28,7 +28,7 @@ _LABELS = {"csv": "CSV", "jsonl": "JSON Lines", "xlsx": "Excel"}
 
 
 class RejectedFilter(forms.Form):
-    """Which rows are shown."""
+    """Choice of rows."""
 
     rule = forms.CharField(required=False, max_length=60)
     column = forms.CharField(required=False, max_length=200)

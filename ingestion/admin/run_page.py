@@ -1,4 +1,4 @@
-"""What a run's page shows, every list of it bounded."""
+"""Contents of a run's page, every list of it bounded."""
 
 from typing import Any
 

@@ -102,7 +102,7 @@ class ScheduleInline(admin.StackedInline):
 
 @admin.register(Schedule)
 class ScheduleAdmin(Styled):
-    """When pipelines run by themselves."""
+    """Times at which pipelines run by themselves."""
 
     form = ScheduleForm
     change_form_template = "admin/ingestion/schedule/change_form.html"

@@ -68,7 +68,7 @@ class LakeUploadHandler(FileUploadHandler):
 
 
 class UploadForm(forms.Form):
-    """What comes with a file."""
+    """Fields that come with a file."""
 
     pipeline = forms.ModelChoiceField(
         Pipeline.objects.none(),

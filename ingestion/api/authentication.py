@@ -1,4 +1,4 @@
-"""Who sends a request: a token in the header, or the session of the admin."""
+"""Identity of whoever sends a request: a token in the header, or the session of the admin."""
 
 import re
 from typing import Any

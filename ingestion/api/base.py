@@ -1,4 +1,4 @@
-"""What every view and every body has in common: nothing unknown is let pass."""
+"""Bases of all views and bodies: nothing unknown is let pass."""
 
 from collections.abc import Mapping
 from datetime import datetime

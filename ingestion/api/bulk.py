@@ -37,7 +37,7 @@ class IdsSerializer(Strict):
 
 
 class OutcomeSerializer(serializers.Serializer[Any]):
-    """What became of one of them: the run, or the problem."""
+    """Answer for one of them: the run, or the problem."""
 
     status = serializers.IntegerField(help_text="What the request for this one alone would have been answered.")
     run = RunSerializer(required=False)
@@ -45,7 +45,7 @@ class OutcomeSerializer(serializers.Serializer[Any]):
 
 
 class OutcomesSerializer(serializers.Serializer[Any]):
-    """What became of each, in the order they were asked for."""
+    """Answers for each, in the order they were asked for."""
 
     results = OutcomeSerializer(many=True)
 

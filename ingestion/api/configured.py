@@ -1,4 +1,4 @@
-"""What sources and destinations share: settings by kind, and secrets that come in but never out."""
+"""Base of sources and destinations: settings by kind, and secrets that come in but never out."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -92,7 +92,7 @@ class FindingSerializer(serializers.Serializer[Any]):
 
 
 class CheckSerializer(serializers.Serializer[Any]):
-    """What a check found, in the order it looked."""
+    """Findings of a check, in the order it looked."""
 
     ok = serializers.BooleanField()
     findings = FindingSerializer(many=True)

@@ -32,7 +32,7 @@ class ContractSerializer(serializers.ModelSerializer[Contract]):
 
 
 class ContractsQuery(PageQuery):
-    """Which versions are listed."""
+    """Choice of versions."""
 
     name = serializers.CharField(required=False, max_length=100)
     latest = serializers.BooleanField(default=False, help_text="Only the newest version of each name.")

@@ -24,7 +24,7 @@ class RecordSerializer(serializers.Serializer[Any]):
 
 
 class DataQuery(PageQuery):
-    """Which records are shown."""
+    """Choice of records."""
 
     pipeline = NameOrId(Pipeline.objects.all(), required=False)
     source = NameOrId(Source.objects.all(), required=False)  # type: ignore[assignment]

@@ -97,7 +97,7 @@ class DeliveryDetailSerializer(DeliverySerializer):
 
 
 class AllDeliveriesQuery(PageQuery):
-    """Which deliveries are listed."""
+    """Choice of deliveries."""
 
     run = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_ID)
     pipeline = NameOrId(Pipeline.objects.all(), required=False)
@@ -135,7 +135,7 @@ class Deliveries(Resource):
 
 
 class RedeliverySerializer(Strict):
-    """Where a run is to be delivered."""
+    """Destination of a delivery."""
 
     destination = NameOrId(Destination.objects.all())
 

@@ -30,7 +30,7 @@ class FailingSerializer(serializers.Serializer[Any]):
 
 
 class DestinationHealthSerializer(serializers.Serializer[Any]):
-    """How a destination fares."""
+    """Health of a destination."""
 
     state = serializers.CharField(help_text="`ok`, `failing`, or `unused` where no delivery has ended yet.")
     open = serializers.IntegerField(help_text="Deliveries under way.")

@@ -1,4 +1,4 @@
-"""Whether this installation works; the only addresses that anybody may ask."""
+"""Health of this installation; the only addresses that anybody may ask."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ class PartHealthSerializer(serializers.Serializer[Any]):
 
 
 class ReadySerializer(serializers.Serializer[Any]):
-    """Whether requests are served, and each part."""
+    """Health of the whole, and of each part."""
 
     status = serializers.ChoiceField(choices=STATUSES)
     parts = PartHealthSerializer(many=True)
@@ -58,7 +58,7 @@ class OpenView(View):
 
 
 class LiveView(OpenView):
-    """Whether the process answers."""
+    """Answer of the process alone."""
 
     @operation("health_live", "Whether the process answers", responses=AliveSerializer)
     def get(self, request: Request) -> Response:
@@ -67,7 +67,7 @@ class LiveView(OpenView):
 
 
 class ReadyView(OpenView):
-    """Whether requests can be served."""
+    """Readiness to serve requests."""
 
     @operation("health_ready", "Whether requests can be served", responses={200: ReadySerializer, 503: ReadySerializer})
     def get(self, request: Request) -> Response:

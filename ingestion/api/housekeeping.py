@@ -1,4 +1,4 @@
-"""What staff may do with a destination beyond deliveries: deliver again, tidy up, empty it, change its tables back."""
+"""Actions of staff on a destination: redelivery, housekeeping, removal, its tables' columns, its tasks."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -32,13 +32,13 @@ class OfPipelineSerializer(Strict):
 
 
 class CompactSerializer(OfPipelineSerializer):
-    """What is to be written together."""
+    """Files to write together."""
 
     dry_run = serializers.BooleanField(default=False, help_text="Say what would be done, and do nothing.")
 
 
 class RetainSerializer(CompactSerializer):
-    """What is to be kept beside what readers see; without a rule every publication is."""
+    """Publications to keep beside what readers see; without a rule every one."""
 
     keep_runs = serializers.IntegerField(
         required=False, min_value=0, max_value=MOST_RUNS, help_text="The newest publications, whatever their age."
@@ -49,7 +49,7 @@ class RetainSerializer(CompactSerializer):
 
 
 class DropSerializer(CompactSerializer):
-    """What is to be removed, and that it is meant."""
+    """Rows to remove, and that it is meant."""
 
     confirm = serializers.CharField(
         required=False, default="", max_length=63, help_text="The pipeline's name; a dry run needs none."
@@ -57,7 +57,7 @@ class DropSerializer(CompactSerializer):
 
 
 class HousekeepingSerializer(serializers.Serializer[Any]):
-    """What was done, or would be."""
+    """Work that was done, or would be."""
 
     actions = serializers.ListField(child=serializers.CharField())
     object_count = serializers.IntegerField()
@@ -66,7 +66,7 @@ class HousekeepingSerializer(serializers.Serializer[Any]):
 
 
 class RedeliverRequestSerializer(Strict):
-    """What is to be delivered: one run, or everything of a pipeline that the destination lacks."""
+    """Runs to deliver: one, or everything of a pipeline that the destination lacks."""
 
     run = serializers.IntegerField(required=False, min_value=1, max_value=LARGEST_ID)
     pipeline = NameOrId(Pipeline.objects.select_related("contract"), required=False)
@@ -95,14 +95,14 @@ class SchemaChangeSerializer(serializers.Serializer[Any]):
 
 
 class SchemaSerializer(serializers.Serializer[Any]):
-    """How a pipeline's table changes."""
+    """Changes of a pipeline's table."""
 
     planned = SchemaChangeSerializer(many=True, help_text="What the next delivery would change, in order.")
     applied = SchemaChangeSerializer(many=True, help_text="What can still be reverted, newest first.")
 
 
 class RevertSerializer(OfPipelineSerializer):
-    """Which change is to be undone."""
+    """Change to undo."""
 
     change = serializers.CharField(max_length=200, help_text="The `id` of an applied change.")
 
@@ -135,13 +135,13 @@ class TaskLogSerializer(serializers.Serializer[Any]):
 
 
 class TasksQuery(Strict):
-    """How many tasks are listed."""
+    """Number of tasks."""
 
     limit = serializers.IntegerField(min_value=1, max_value=housekeeping.MOST_TASKS, default=50)
 
 
 class TailQuery(Strict):
-    """How much of a log is shown."""
+    """Length of a log."""
 
     tail = serializers.IntegerField(
         min_value=1,
@@ -152,7 +152,7 @@ class TailQuery(Strict):
 
 
 class DestinationActions(Resource):
-    """What staff may do with a destination beside setting it up."""
+    """Actions of staff on a destination beside setting it up."""
 
     @action(
         "redeliver",

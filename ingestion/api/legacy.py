@@ -18,6 +18,7 @@ from ingestion.api.base import View, operation
 from ingestion.api.uploads import take_upload
 from ingestion.models import Delivery, Run, RunState
 from ingestion.ports.publication import DeliveryState
+from ingestion.registry import own_kind
 from ingestion.runs.read.progress import count_rows, measure_progress, percent_done
 from ingestion.runs.start.waiting import explain_waiting
 
@@ -48,12 +49,12 @@ _SENTENCES = {
     TaskStatus.SUCCESS: "The file was published to all its destinations.",
     TaskStatus.CANCELLED: "The run was cancelled.",
 }
-_SECTIONS = {"objects": "s3", "druid": "druid"}
-"""Kinds of destinations that have a section of their own."""
+_SECTIONS = {"lake": "s3", "druid": "druid"}
+"""Sections of their own, by the name of Headgate's own destination of that kind."""
 
 
 class FieldsSerializer(serializers.Serializer[Any]):
-    """What comes with a file. Fields that are not known here are passed over: legacy clients may send more."""
+    """Fields that come with a file. Those that are not known here are passed over: legacy clients may send more."""
 
     datasource_name = serializers.CharField(
         required=False,
@@ -98,7 +99,7 @@ class RowCountsSerializer(serializers.Serializer[Any]):
 
 
 class PlaceSerializer(serializers.Serializer[Any]):
-    """How far the rows are at one destination."""
+    """Rows at one destination."""
 
     destination = serializers.CharField()
     kind = serializers.CharField()
@@ -194,7 +195,8 @@ def _everything(request: Request, run: Run) -> dict[str, Any]:
     ]
     last_event_at = run.events.aggregate(at=Max("created_at"))["at"]
     sections = {
-        name: next((place for place in places if place["kind"] == kind), None) for kind, name in _SECTIONS.items()
+        section: next((place for place in places if place["kind"] == own_kind(name)), None)
+        for name, section in _SECTIONS.items()
     }
     return {
         **_task(request, run),

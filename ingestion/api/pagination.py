@@ -19,7 +19,7 @@ MAX_SIZE = 1000
 
 
 class PageQuery(Strict):
-    """Where a page begins and how long it is."""
+    """Beginning and length of a page."""
 
     limit = serializers.IntegerField(
         min_value=1, max_value=MAX_SIZE, default=DEFAULT_SIZE, help_text="Rows on the page."

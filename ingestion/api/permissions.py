@@ -1,4 +1,4 @@
-"""Who may do what: users see and run, staff configure."""
+"""Permissions: users see and run, staff configure."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ MAX_SECONDS = 366 * 86_400
 
 
 class QuestionSerializer(Strict):
-    """What a source is asked for."""
+    """Query to a source."""
 
     filter = serializers.CharField(required=False, allow_null=True, max_length=10_000)
     fields = serializers.ListField(  # type: ignore[assignment] # a field, that the metaclass takes out of the class
@@ -146,7 +146,7 @@ class _Shown:
 
 
 class PipelinesQuery(PageQuery):
-    """Which pipelines are listed."""
+    """Choice of pipelines."""
 
     source = NameOrId(Source.objects.all(), required=False)  # type: ignore[assignment]
     is_paused = serializers.BooleanField(required=False, allow_null=True, default=None)

@@ -58,7 +58,7 @@ _STATUS_OF_KIND: tuple[tuple[type[IngestError], HTTPStatus], ...] = (
 
 
 class Problem(Exception):
-    """What goes to the client: status, error, the wrong fields, headers, and more members of the answer."""
+    """Answer to the client: status, error, the wrong fields, headers, and more members of the answer."""
 
     def __init__(
         self,

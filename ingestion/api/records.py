@@ -61,7 +61,7 @@ class ColumnsField(serializers.CharField):
 
 
 class RecordsQuery(Strict):
-    """Which rows are read, and in what form."""
+    """Choice of rows, and their form."""
 
     format = serializers.ChoiceField(
         choices=_FORMATS, default="json", help_text="json is a page, the others are files."
@@ -86,7 +86,7 @@ class RecordsQuery(Strict):
 
 
 class ExportQuery(RecordsQuery):
-    """Which rows of a pipeline's published state are read."""
+    """Choice of rows of a pipeline's published state."""
 
     pipeline = NameOrId(Pipeline.objects.select_related("source", "contract"))
     since = Moment(required=False, help_text="Event time at or after it.")

@@ -36,7 +36,7 @@ class RejectedSerializer(serializers.Serializer[Any]):
 
 
 class RejectedQuery(PageQuery):
-    """Which rows are shown."""
+    """Choice of rows."""
 
     rule = serializers.CharField(required=False, max_length=60)
     column = serializers.CharField(required=False, max_length=200)

@@ -1,4 +1,4 @@
-"""What belongs to one run: its log, partitions, parts and deliveries."""
+"""Pieces of one run: its log, partitions, parts and deliveries."""
 
 from typing import Any
 
@@ -49,27 +49,27 @@ class PartSerializer(serializers.ModelSerializer[Part]):
 
 
 class EventsQuery(PageQuery):
-    """Which lines are shown."""
+    """Choice of lines."""
 
     level = serializers.ChoiceField(choices=("info", "warning", "error"), required=False)
     kind = serializers.CharField(required=False, max_length=60)
 
 
 class PartitionsQuery(PageQuery):
-    """Which partitions are shown."""
+    """Choice of partitions."""
 
     state = serializers.ChoiceField(choices=PartitionState.choices, required=False)
     stage = serializers.ChoiceField(choices=Partition.Stage.choices, required=False)
 
 
 class PartsQuery(PageQuery):
-    """Which parts are shown."""
+    """Choice of parts."""
 
     zone = serializers.ChoiceField(choices=Part.Zone.choices, required=False)
 
 
 class DeliveriesQuery(PageQuery):
-    """Which deliveries are shown."""
+    """Choice of deliveries."""
 
     state = serializers.ChoiceField(choices=STATES, required=False)
 
@@ -87,7 +87,7 @@ def _list_of_run(name: str, summary: str, rows: QuerySet[Any], query: type[PageQ
 
 
 class RunDetails(Resource):
-    """What belongs to one run."""
+    """Pieces of one run."""
 
     events = _list_of_run("events", "Show a run's log", RunEvent.objects.all(), EventsQuery, EventSerializer)
     partitions = _list_of_run(

@@ -73,7 +73,7 @@ class StageSerializer(serializers.Serializer[Any]):
 
 
 class ProgressSerializer(serializers.Serializer[Any]):
-    """How far a run is."""
+    """Progress of a run."""
 
     state = serializers.ChoiceField(choices=RunState.choices)
     stages = StageSerializer(many=True)
@@ -87,7 +87,7 @@ class ProgressSerializer(serializers.Serializer[Any]):
 
 
 class WaitingSerializer(serializers.Serializer[Any]):
-    """Why a run waits, and until when."""
+    """Cause for which a run waits, and until when."""
 
     cause = serializers.CharField()
     sentence = serializers.CharField()
@@ -113,7 +113,7 @@ class RunSerializer(RunRowSerializer):
 
 
 class RunsQuery(PageQuery):
-    """Which runs are listed."""
+    """Choice of runs."""
 
     pipeline = NameOrId(Pipeline.objects.all(), required=False)
     source = NameOrId(Source.objects.all(), required=False)  # type: ignore[assignment]

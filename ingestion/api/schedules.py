@@ -30,7 +30,7 @@ class _RuleSerializer(Strict, serializers.ModelSerializer[Schedule]):
 
 
 class ScheduleSerializer(_RuleSerializer):
-    """When a pipeline runs by itself: a cron expression, or an interval."""
+    """Times at which a pipeline runs by itself: a cron expression, or an interval."""
 
     pipeline = NameOrId(Pipeline.objects.all())
     next_times = serializers.SerializerMethodField(help_text="The next ten times, without jitter, in UTC.")
@@ -62,13 +62,13 @@ class PreviewSerializer(_RuleSerializer):
 
 
 class TimesSerializer(serializers.Serializer[Any]):
-    """When a schedule would run."""
+    """Times at which a schedule would run."""
 
     next_times = serializers.ListField(child=serializers.DateTimeField())
 
 
 class SchedulesQuery(PageQuery):
-    """Which schedules are listed."""
+    """Choice of schedules."""
 
     pipeline = NameOrId(Pipeline.objects.all(), required=False)
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the views: aliases are left out, errors are described once."""
+"""OpenAPI document beyond the views: aliases are left out, errors are described once."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def describe_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
-    """How a token is sent."""
+    """Scheme of a token."""
 
     target_class = "ingestion.api.authentication.TokenAuthentication"
     name = "token"
@@ -62,7 +62,7 @@ class TokenScheme(OpenApiAuthenticationExtension):
 
 
 class SessionScheme(OpenApiAuthenticationExtension):
-    """How a session is sent."""
+    """Scheme of a session."""
 
     target_class = "ingestion.api.authentication.SessionAuthentication"
     name = "session"

@@ -1,4 +1,4 @@
-"""What this installation is and where things are; its numbers; and the answer to addresses that are none."""
+"""Description of this installation and its links; its numbers; and the answer to addresses that are none."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ RESOURCES = (
 
 
 class ServiceSerializer(serializers.Serializer[Any]):
-    """What this installation is."""
+    """Description of this installation."""
 
     name = serializers.CharField()
     version = serializers.CharField()

@@ -1,4 +1,4 @@
-"""What the project's settings say to Django REST framework and drf-spectacular."""
+"""Settings of Django REST framework and drf-spectacular."""
 
 from typing import Any
 

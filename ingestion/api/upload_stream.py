@@ -20,7 +20,7 @@ from ingestion.runs.start.uploads import UploadReceiver
 
 BLOCK_BYTES = 1 << 20
 FORM_BYTES = 1 << 20
-"""What a form may have around its file: boundaries, headers, fields."""
+"""Bytes that a form may have around its file: boundaries, headers, fields."""
 CONTRACT_BYTES = 1 << 20
 _ENDLESS = 1 << 62
 _BOUNDARY = re.compile(rb"boundary=\"?([^\";,]+)", re.IGNORECASE)

@@ -38,7 +38,7 @@ class OptionsField(serializers.JSONField):
 
 
 class UploadFieldsSerializer(Strict):
-    """What comes with a file: as fields of the form, or as parameters of the address."""
+    """Fields that come with a file: as fields of the form, or as parameters of the address."""
 
     name = serializers.CharField(required=False, max_length=1000, help_text="The file's name, where the body is bare.")
     pipeline = NameOrId(Pipeline.objects.select_related("source", "contract"), required=False)
@@ -69,7 +69,7 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
 
 
 class AcceptedSerializer(serializers.Serializer[Any]):
-    """What became of an upload."""
+    """Outcome of an upload."""
 
     id = serializers.IntegerField(help_text="The upload's number.")
     upload = UploadSerializer()
@@ -79,7 +79,7 @@ class AcceptedSerializer(serializers.Serializer[Any]):
 
 
 class UploadsQuery(PageQuery):
-    """Which uploads are listed."""
+    """Choice of uploads."""
 
     name = serializers.CharField(required=False, max_length=255)
     sha256 = serializers.RegexField(r"\A[0-9a-f]{64}\Z", required=False)

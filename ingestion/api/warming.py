@@ -1,4 +1,4 @@
-"""What a web process imports before it is asked, so that its first upload is accepted as quickly as the later ones."""
+"""Imports of a web process before it is asked, so that its first upload is accepted as quickly as the later ones."""
 
 from importlib import import_module
 

@@ -94,7 +94,7 @@ class KeyMatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which rows a batch retires and drops, and what that makes of its counts."""
+    """The rows that a batch retires and drops, and its counts."""
 
     retired: frozenset[int]
     dropped: frozenset[int]

@@ -16,7 +16,7 @@ TARGET_S = 0.25
 
 
 class BatchSize:
-    """How many rows the next transaction should hold, so that one lasts about 0.25 s.
+    """The number of rows that the next transaction should hold, so that one lasts about 0.25 s.
 
     A writer keeps SQLite's only write lock for as long as its transaction lasts; rows of 100 bytes and of 100 KB
     need batches of very different length for the same time.

@@ -11,7 +11,7 @@ _SPACES_AND_LISTS = frozenset("/\\,;@?#'\"")
 
 
 class TableConfig(BaseModel):
-    """Which table a pipeline's rows go into, and how."""
+    """The table that a pipeline's rows go into."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +40,7 @@ class TableConfig(BaseModel):
 
 
 class ServerConfig(BaseModel):
-    """Where a database server is, and who may write there."""
+    """The address of a database server, and the user who writes there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

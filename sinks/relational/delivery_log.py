@@ -51,7 +51,7 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What a run brought, as noted when it became visible."""
+    """The rows that a run brought, as noted when they became visible."""
 
     run_id: int
     mode: WriteMode

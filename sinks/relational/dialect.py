@@ -11,7 +11,7 @@ from sinks.relational.schema_plan import ActualColumn, NewColumn
 from sinks.relational.statements import Name, Piece, Sql, Value, column_of, joined, names, sql
 
 PART_NUMBER, PLACE = "headgate_part", "headgate_place"
-"""Where a staged row comes from: the number of its part, its place in it."""
+"""The origin of a staged row: the number of its part, its place in it."""
 ROW_NUMBER = "headgate_row"
 """Numbers staged rows, so that any stretch of them can be merged alone."""
 LOCK_WAIT_S = 10
@@ -60,7 +60,7 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     placeholder: ClassVar[str] = "%s"
-    """What the driver puts a bound value in place of."""
+    """The mark that the driver replaces by a bound value."""
     quotation_mark: ClassVar[str] = '"'
     limits: ClassVar[Limits]
     types: ClassVar[Mapping[Kind, str]]
@@ -69,11 +69,11 @@ class Dialect(ABC):
     row_number: ClassVar[str] = ""
     """The declaration of a column that numbers its rows."""
     block_rows: ClassVar[int]
-    """How many rows are written in one go at most."""
+    """The most rows that are written in one go."""
     merge_rows: ClassVar[int]
-    """How many staged rows are merged in one statement."""
+    """The number of staged rows that are merged in one statement."""
     create_volatile: ClassVar[str] = "CREATE TABLE"
-    """What begins a table whose rows need not survive the server."""
+    """The beginning of a table whose rows need not survive the server."""
 
     namespace: str
     """The schema or database whose tables are meant."""

@@ -1,4 +1,4 @@
-"""Staged rows into their table: what is new, what differs, what a full refresh no longer has."""
+"""Staged rows merged into their table: new ones, those that differ, those that a full refresh no longer has."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ class StagedRows:
     rejections: Rejections
     ctx: Context
     is_single_statement: bool = True
-    """Where the database knows one statement that updates and inserts, and its counters are right."""
+    """True as long as one statement may update and insert: the database knows it, and its counters are right."""
 
     def bring(self) -> tuple[int, int]:
         """Return how many rows were inserted and updated.

@@ -5,11 +5,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 PREFIX = "headgate_"
-"""What every table of ours begins with; no pipeline's table may."""
+"""The beginning of every table of ours; no pipeline's table may have it."""
 
 RUN, PART, ROW, PAGE, DELETED_AT = "_run", "_part", "_row", "_page", "_deleted_at"
 LINEAGE = (RUN, PART, ROW, PAGE)
-"""Where a row came from: behind the data, in every table."""
+"""The lineage of a row: behind the data, in every table."""
 
 PLACEHOLDER = "{pipeline}"
 _ORDINARY = 0x20
@@ -17,7 +17,7 @@ _ORDINARY = 0x20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a database allows in a name."""
+    """The limits of a database for a name."""
 
     longest: int
     counts_bytes: bool = False

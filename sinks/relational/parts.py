@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """How a column of the table is filled from a part; without a source it is null."""
+    """A column of the table and its source in a part; without one it is null."""
 
     column: str
     source: str | None

@@ -8,7 +8,7 @@ from ingestion.toolkit.clean.kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the values of a column are, as far as a part tells; `kind` is None where all of them are null.
+    """The kind of a column's values, as far as a part tells; `kind` is None where all of them are null.
 
     `is_exact_as_number`: whole numbers that a float holds without loss.
     """

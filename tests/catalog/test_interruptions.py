@@ -1,4 +1,4 @@
-"""What is left where a publication is killed, cancelled, aborted or overtaken, and what readers see meanwhile."""
+"""The rows left where a publication is killed, cancelled, aborted or overtaken, and what readers see meanwhile."""
 
 import threading
 

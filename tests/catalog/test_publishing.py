@@ -1,4 +1,4 @@
-"""What a publication does with the rows that are there already, and what it counts."""
+"""A publication against the rows that are there already, and its counts."""
 
 import polars as pl
 import pytest

@@ -1,4 +1,4 @@
-"""What readers get: pages, filters, values; and what they never miss."""
+"""Reading: pages, filters, values, and nothing ever missed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

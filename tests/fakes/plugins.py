@@ -66,8 +66,7 @@ class PagesConnector:
         """Yield the lane's pages from the cursor on."""
         config = self._config
         for page in range(cursor["page"] if cursor else 0, config.pages):
-            if ctx.should_stop():
-                return
+            ctx.beat()
             if trouble("fetch.unavailable"):
                 raise SourceUnavailable("source.unavailable", host="pages", detail="asked for")
             if trouble("fetch.limited"):
@@ -87,7 +86,6 @@ class PagesConnector:
             total = config.totals[page] if page < len(config.totals) else None
             url = f"pages://{spec.lane}/{page}"
             yield Page(body.encode(), following, url=url, record_count=config.per_page, total=total)
-            ctx.progress()
 
     def standardize(self, records: Records, stream: Stream) -> pa.Table:
         """Return the records as columns."""

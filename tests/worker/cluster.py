@@ -4,6 +4,8 @@ The test's own Django connection points at the cluster's database, so that rows 
 while the workers do the work there.
 """
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -37,8 +39,26 @@ ENGINE = {
 }
 """Times and limits that make faults heal in a second or two."""
 READY = "ready"
+DATABASE = "headgate.sqlite3"
+TEMPLATE = "headgate_migrated"
 ALL_QUEUES = "system,load,plan,notify,deliver,validate,fetch"
 """Later stages first: one worker for all of them takes from its first queue that has a message."""
+
+
+@functools.cache
+def migrated(postgres: Postgres | None) -> Path:
+    """Return a data directory with its secrets and tables, migrated once; on PostgreSQL the tables are `TEMPLATE`'s."""
+    folder = Path(tempfile.mkdtemp(prefix="headgate-migrated-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    url = postgres.create_database(TEMPLATE) if postgres else f"sqlite:///{folder / DATABASE}"
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+        cwd=ROOT,
+        env=product_environment(folder, DATABASE_URL=url),
+        check=True,
+        timeout=2 * PATIENCE_S,
+    )
+    return folder
 
 
 class Cluster:
@@ -50,9 +70,10 @@ class Cluster:
         self._valkey, self._postgres, self._blocker = valkey, postgres, blocker
         self._workers: list[subprocess.Popen[bytes]] = []
         if postgres is None:
-            self.database_url = f"sqlite:///{self.folder / 'headgate.sqlite3'}"
+            self.database_url = f"sqlite:///{self.folder / DATABASE}"
         else:
-            self.database_url = postgres.create_database(self.folder.name.replace("-", "_"))
+            migrated(postgres)
+            self.database_url = postgres.create_database(self.folder.name.replace("-", "_"), template=TEMPLATE)
         self.changes = {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": valkey.url(0),
@@ -64,7 +85,10 @@ class Cluster:
 
     def __enter__(self) -> Self:
         self._valkey_client().flushall()
-        self.manage("migrate", "--verbosity", "0")
+        if (self.folder / DATABASE).exists():  # a test has put it there
+            self.manage("migrate", "--verbosity", "0")
+        else:
+            shutil.copytree(migrated(self._postgres), self.folder, dirs_exist_ok=True)
         self._stack = _connected(self)
         self._stack.__enter__()
         return self

@@ -56,7 +56,6 @@ def deliveries(
 ) -> Exit:
     """List deliveries, newest first; with --id show one: which state it reached when, and what its sink noted down."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     if (number is not None and any((run, pipeline, destination, state))) or (number is None and wait):
         detail = "--id names one delivery by itself, and --wait needs it"
         raise ConfigError("config.invalid", where="the command line", detail=detail)
@@ -95,7 +94,6 @@ def redeliver(
     a run alone.
     """
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     if (run is None) == (everything is None) or (run is not None and dry_run):
         detail = "give either a run, or --everything with a pipeline, which alone can be tried by --dry-run"
         raise ConfigError("config.invalid", where="the command line", detail=detail)
@@ -123,7 +121,6 @@ def fill(
     """Deliver everything of a pipeline that the destination lacks: `redeliver --everything` under its older name."""
     out = Output(as_json=as_json, is_quiet=quiet)
     out.warn_renamed("ingest fill DESTINATION --pipeline P", "ingest redeliver --everything P --to DESTINATION")
-    stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
     return _redeliver_everything(chosen, place, wait=wait, dry_run=dry_run, out=out)
 

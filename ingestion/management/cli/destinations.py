@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ingestion.management.cli import stack
 from ingestion.management.cli.exits import Exit, reported
 from ingestion.management.cli.options import (
     AsJson,
@@ -36,7 +35,6 @@ _KILOBYTE = 1024
 def destinations(*, as_json: AsJson = False) -> Exit:
     """List the destinations: where they are, how they fare, and what can be done with them."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     found = list(Destination.objects.order_by("name").prefetch_related("pipelines"))
     health = health_of(found)
     told = [
@@ -75,7 +73,6 @@ def check(
 ) -> Exit:
     """Try a source or destination out, layer by layer: which one answers, and how fast. Exit code 1 where one does not."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     place = find_place(name, is_source=is_source, is_destination=is_destination)
     report = probing.check_source(place) if isinstance(place, Source) else probing.check_destination(place)
     columns = ("layer", "ok", "ms", "detail", "fix", "code")
@@ -94,7 +91,6 @@ def compact(
     destination: DestinationName, *, pipeline: PipelineName, dry_run: DryRun = False, as_json: AsJson = False
 ) -> Exit:
     """Write the small files of a pipeline's published state together; readers see the same rows all the time."""
-    stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
     done = housekeeping.compact(place, chosen, dry_run=dry_run)
     return _tell(done, destination=place.name, pipeline=chosen.name, out=Output(as_json=as_json))
@@ -115,7 +111,6 @@ def retain(
     as_json: AsJson = False,
 ) -> Exit:
     """Remove publications that nothing keeps. What readers see stays, and without a rule all publications do."""
-    stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
     done = housekeeping.retain(place, chosen, keep_runs=keep_runs, keep_days=keep_days, dry_run=dry_run)
     return _tell(done, destination=place.name, pipeline=chosen.name, out=Output(as_json=as_json))
@@ -138,7 +133,6 @@ def drop(
     On a terminal the pipeline's name is asked for; elsewhere it must be given by --yes.
     """
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
     if not dry_run and not yes and out.can_ask:
         planned = housekeeping.drop(place, chosen, dry_run=True)
@@ -159,7 +153,6 @@ def schema(
 ) -> Exit:
     """Show what a pipeline's next delivery would change in its table, and which changes can be undone."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     place, chosen = find_destination(destination), find_pipeline(pipeline)
     where: dict[str, Any] = {"destination": place.name, "pipeline": chosen.name}
     if revert is not None:
@@ -197,7 +190,6 @@ def tasks(
     out = Output(as_json=as_json)
     if log and cancel:
         raise ConfigError("config.invalid", where="the command line", detail="--log and --cancel exclude each other")
-    stack.prepare_tables()
     place = find_destination(destination)
     if cancel:
         housekeeping.cancel_outside_task(place, cancel)

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and every expected failure as one sentence with its code."""
+"""End of a command: exit codes, and every expected failure as one sentence with its code."""
 
 import json
 import logging
@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 import typer
 from django.db import DatabaseError, InterfaceError, OperationalError
 
+from ingestion.management.cli import stack
 from ingestion.management.cli.output import command_line
 from ingestion.models import GIVEN_UP_STATES, Delivery, Run, RunState
 from ingestion.ports.errors import ConfigError, IngestError, Refused, Rejected, Retryable
@@ -21,7 +22,7 @@ P = ParamSpec("P")
 
 
 class Exit(IntEnum):
-    """What the shell is told."""
+    """Codes that the shell is told."""
 
     DONE = 0
     FAILED = 1
@@ -78,13 +79,18 @@ def failure(error: IngestError) -> dict[str, Any]:
     return {"run": run, "state": state, "code": error.code, "message": str(error), "exit_code": exit_of_error(error)}
 
 
-def reported(command: Callable[P, Exit]) -> Callable[P, None]:
-    """Return the command so that it ends with its exit code, and says each expected failure in one sentence."""
+def reported(command: Callable[P, Exit], *, needs_tables: bool = True) -> Callable[P, None]:
+    """Return the command so that it finds its tables, ends with its exit code, and says an expected failure shortly."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        def work() -> Exit:
+            if needs_tables:
+                stack.prepare_tables()
+            return command(*args, **kwargs)
+
         with _quiet_log():
-            code = _attempt(lambda: command(*args, **kwargs), as_json=bool(kwargs.get("as_json")))
+            code = _attempt(work, as_json=bool(kwargs.get("as_json")))
         raise typer.Exit(int(code))
 
     return run

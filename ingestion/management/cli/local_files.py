@@ -3,12 +3,12 @@
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ingestion.management.cli import stack
 from ingestion.management.cli.exits import Exit, exit_of_error, reported, worst
 from ingestion.management.cli.options import AsJson, Quiet, contract_label
 from ingestion.management.cli.output import Output
@@ -17,7 +17,7 @@ from ingestion.ports.errors import ConfigError, IngestError
 from ingestion.runs.start.contracts import save_contract
 
 
-@reported
+@partial(reported, needs_tables=False)
 def convert(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV, JSON, JSON Lines, Parquet or XLSX.")],
     *,
@@ -57,7 +57,6 @@ def contract(
 ) -> Exit:
     """Save a contract. A changed one is a new version, which the next run of its pipelines is checked against."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     saved = save_contract(read_text(file))
     value = {"contract": saved.name, "version": saved.version, "is_draft": saved.is_draft, "body": saved.body}
     out.answer(value, lines=[f"{contract_label(saved)}: {len(saved.body.get('columns', []))} columns"])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingestion.management.cli import results, stack
+from ingestion.management.cli import results
 from ingestion.management.cli.deliveries import states_in_short, told_of_history
 from ingestion.management.cli.exits import Exit, exit_of_run, reported
 from ingestion.management.cli.following import describe_progress, follow, stage_of
@@ -52,7 +52,6 @@ def runs(
 ) -> Exit:
     """List the runs, newest first."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     found = Run.objects.select_related("pipeline").order_by("-pk")
     if state:
         found = found.filter(state=state.value)
@@ -77,7 +76,6 @@ def runs(
 def show(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, quiet: Quiet = False) -> Exit:
     """Show a run: its control totals, stages, deliveries, why it waits, and the end of its log."""
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     found = find_run(run)
     waits = wait or STATE.reconciles
     if waits:
@@ -111,7 +109,6 @@ def rejected(
 ) -> Exit:
     """Show or download the rows that a contract or a destination rejected, and duplicates: the rule each broke, as it came."""
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     found = find_run(run)
     wanted = {"rule": rule, "column": column, "outcome": outcome}
     chosen = file_format.value if file_format else (_format_of(output) if output else "table")
@@ -144,7 +141,6 @@ def rejected(
 def sources(*, as_json: AsJson = False) -> Exit:
     """List the configured sources."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     columns = ("source", "kind", "address", "requests_per_s", "pipelines")
     rows = [
         (source.name, source.kind, address_of(source.config), source.rate_per_s,
@@ -159,7 +155,6 @@ def sources(*, as_json: AsJson = False) -> Exit:
 def pipelines(*, as_json: AsJson = False) -> Exit:
     """List the pipelines, with what became of the last run of each."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     columns = ("pipeline", "source", "stream", "mode", "contract", "destinations", "paused", "last_run", "state")
     rows = []
     for pipeline in Pipeline.objects.select_related("source", "contract").prefetch_related("destinations"):
@@ -177,7 +172,6 @@ def pipelines(*, as_json: AsJson = False) -> Exit:
 def contracts(*, as_json: AsJson = False) -> Exit:
     """List the contracts, the newest version of each first."""
     out = Output(as_json=as_json)
-    stack.prepare_tables()
     columns = ("contract", "version", "is_draft", "key", "columns", "pipelines", "created_at")
     rows = [
         (contract.name, contract.version, contract.is_draft, contract.body.get("key", []),

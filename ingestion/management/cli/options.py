@@ -40,7 +40,7 @@ def choice_with_old_names(option: str, choices: Sequence[str], *, renamed: Mappi
 
 
 class PriorityName(StrEnum):
-    """How soon a run gets a worker."""
+    """Priority of a run."""
 
     LOW = "low"
     NORMAL = "normal"

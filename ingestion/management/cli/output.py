@@ -1,4 +1,4 @@
-"""What a command prints: tables on a terminal, tab-separated lines in a pipe, one JSON object where asked for."""
+"""Output of a command: tables on a terminal, tab-separated lines in a pipe, one JSON object where asked for."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from rich.text import Text
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where and how one command prints."""
+    """Place and form of one command's output."""
 
     as_json: bool = False
     is_quiet: bool = False

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ingestion.management.cli import stack
 from ingestion.management.cli.exits import Exit, reported
 from ingestion.management.cli.options import (
     AsJson,
@@ -53,7 +52,6 @@ def export(
     out = Output(as_json=as_json, is_quiet=quiet)
     chosen = file_format.value if file_format else (format_of(output) if output else "jsonl")
     _check_place(chosen, has_file=output is not None, as_json=as_json)
-    stack.prepare_tables()
     published = _rows(
         pipeline, run, columns=columns, with_lineage=lineage,
         since=parse_timestamp(since, option="--since"), until=parse_timestamp(until, option="--until"),
@@ -83,7 +81,6 @@ def query(
 ) -> Exit:
     """Ask what a pipeline has published, in SQL: `ingest query sample "SELECT count(*) FROM rows"`."""
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     answer = query_published(find_pipeline(pipeline), sql, limit=limit)
     # A float of the result is shown as it is, not rounded as the numbers of a run are.
     lines = [[str(cell) if isinstance(cell, float) else cell for cell in row] for row in answer.rows]

@@ -1,4 +1,4 @@
-"""What became of runs, told to a machine or to a person."""
+"""Outcome of runs, told to a machine or to a person."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether anything works on runs, and tables that a first command finds missing."""
+"""Stack that works on runs, and tables that a first command finds missing."""
 
 from django.conf import settings
 from django.core.management import call_command

@@ -59,7 +59,6 @@ def upload(
     out = Output(as_json=as_json, is_quiet=quiet)
     if pipeline and name:
         raise ConfigError("config.invalid", where="the command line", detail="--pipeline and --name exclude each other")
-    stack.prepare_tables()
     chosen = find_pipeline(pipeline) if pipeline else None
     saved = contracts.save_contract(read_text(contract)).body if contract else None
     started: list[tuple[Path, Run | IngestError]] = []
@@ -101,7 +100,6 @@ def run(
 ) -> Exit:
     """Run a pipeline now."""
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     made, _ = create_run(
         find_pipeline(pipeline), trigger=Run.Trigger.CLI, priority=priority.number if priority else None
     )
@@ -133,7 +131,6 @@ def fetch(
         raise ConfigError("config.invalid", where="the command line", detail=detail)
     if output is not None:
         format_of(output)
-    stack.prepare_tables()
     pipeline = _fetch_pipeline(source, base_url=base_url, stream=stream)
     only = split_names(fields)
     asked = {"filter": filter_, "fields": only, "limit": limit}
@@ -161,7 +158,6 @@ def fetch(
 def retry(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, quiet: Quiet = False) -> Exit:
     """Go on with a failed or partial run where it stopped."""
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     return _finish(retry_run(run, by=person()), wait=wait, out=out)
 
 
@@ -169,7 +165,6 @@ def retry(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, quiet:
 def rollback(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, quiet: Quiet = False) -> Exit:
     """Publish what an earlier run published again, as a new run."""
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     return _finish(roll_back(run), wait=wait, out=out)
 
 
@@ -177,7 +172,6 @@ def rollback(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, qui
 def cancel(run: RunNumber, *, as_json: AsJson = False, quiet: Quiet = False) -> Exit:
     """Cancel a run; nothing is published after that. Refused once it is being published."""
     out = Output(as_json=as_json, is_quiet=quiet)
-    stack.prepare_tables()
     cancelled = cancel_run(run, by=person())
     return results.tell_all([results.told_of_run(cancelled) | {"exit_code": Exit.DONE}], out=out)
 

@@ -13,7 +13,7 @@ from ingestion.management.cli.exits import Exit
 from ingestion.management.cli.state import STATE
 
 _USAGE_ERROR: type[BaseException] = typer.BadParameter.__bases__[0]
-"""What wrong usage raises; typer exports no name for it."""
+"""Error that wrong usage raises; typer exports no name for it."""
 
 HELP = """Bring data in, and see what became of them.
 

@@ -58,22 +58,15 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
     would never be done. Its queue's time limit ends it.
     """
     rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
-    should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
-    limiter = shared_limiter(rate, beat=_beat_of_call(lease))
-    http = Http(
-        egress_policy(),
-        limiter=limiter,
-        limit_key=source_key(source.pk),
-        beat=_beat_of_call(lease),
-    )
+    beat = _beat_of_call(lease)
+    limiter = shared_limiter(rate, beat=beat)
+    http = Http(egress_policy(), limiter=limiter, limit_key=source_key(source.pk), beat=beat)
     with _open(http, lease):
         yield Context(
             http=http,
             limiter=limiter,
             lake=open_lake(),
             clock=_utc_now,
-            should_stop=should_stop,
-            progress=lease.progress if lease else _nothing,
             partition_bytes=settings.HEADGATE_PARTITION_BYTES,
             **_signs(lease, is_resumed=is_resumed),
         )

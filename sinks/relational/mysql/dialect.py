@@ -52,7 +52,7 @@ class MySQLDialect(Dialect):
     merge_rows: ClassVar[int] = 200_000
 
     collation: str = "utf8mb4_bin"
-    """That of our texts: an exact one where the server has it."""
+    """The collation of our texts: an exact one where the server has it."""
     is_mariadb: bool = False
 
     @property

@@ -33,7 +33,7 @@ _FORMS = {
     Kind.TIMESTAMP: rf"^({_DAY}(?:[T ][0-9].*)?)$",
     Kind.JSON: "^(.*)$",
 }
-"""What a text must look like before it is cast: the casts alone would take "today" for a date."""
+"""The forms of a text that may be cast: the casts alone would take "today" for a date."""
 
 
 @dataclass(frozen=True)

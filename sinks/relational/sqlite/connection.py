@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 HEADGATE_TABLE = "ingestion_run"
-"""Where it is, the file is Headgate's own database."""
+"""A table by which a file is known as Headgate's own database."""
 _STEPS = 100_000
 """Of SQLite's machine between two calls: some milliseconds."""
 

@@ -1,4 +1,4 @@
-"""What the tests of the three relational sinks stand on: parts of any shape, deliveries, and a look from outside."""
+"""The ground of the tests of all relational sinks: parts of any shape, deliveries, and a reader from outside."""
 
 import hashlib
 import io
@@ -92,14 +92,14 @@ def store(lake: Lake, table: pa.Table, *, run_id: int, lane: int = 0, link: int 
 
 @dataclass
 class Told:
-    """What a delivery said of itself."""
+    """A delivery's own report."""
 
     manifest: Manifest
     receipt: Receipt
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
-        """Return inserted, updated, unchanged, refused."""
+        """Return inserted, updated, unchanged, rejected."""
         return self.receipt.inserted, self.receipt.updated, self.receipt.unchanged, self.receipt.rejected
 
 
@@ -167,11 +167,11 @@ class RelationalPlace:
         return replace(manifest_of(parts, pipeline=pipeline, run_id=run_id, mode=mode), contract=contract)
 
     def deliver(self, run_id: int, *tables: pa.Table | Rows, sink: RelationalSink | None = None, **of: Any) -> Told:
-        """Deliver a run and check its books: every row accounted for, and as many to be seen as it says."""
+        """Deliver a run and check its control totals: every row accounted for, and as many to be seen as it says."""
         return self.publish(self.manifest(run_id, *tables, **of), sink=sink)
 
     def publish(self, manifest: Manifest, *, sink: RelationalSink | None = None) -> Told:
-        """Stage and commit a run, and check its books."""
+        """Stage and commit a run, and check its control totals."""
         sink = sink or self.make_relational()
         delivery = delivery_of(manifest)
         for part in manifest.parts:

@@ -1,4 +1,4 @@
-"""Rows that the database refuses: named one by one, while all others land."""
+"""Rows that the database rejects: named one by one, while all others land."""
 
 from dataclasses import replace
 from typing import Any
@@ -160,7 +160,7 @@ class Rejecting(RelationalPlace):
         assert places(told) == [("0-0-000000", 0), ("1-0-000000", 0)]
 
     def rejected_alone(self, rows: Rows, contract: Any, *, types: dict[str, pa.DataType] | None = None) -> Rejection:
-        """Return the rejection of the only row that a merge and an append of the rows refuse."""
+        """Return the rejection of the only row that a merge and an append of the rows reject."""
         found = []
         for run_id, mode in ((1, WriteMode.MERGE), (2, WriteMode.APPEND)):
             body = contract if mode is WriteMode.MERGE else contract.model_copy(update={"key": ()})
@@ -173,7 +173,7 @@ class Rejecting(RelationalPlace):
 
 
 def too_long(place: Rejecting, *, narrowed: str) -> list[Rejection]:
-    """Return what is refused of names of 3 and of 30 characters where a person allows 20."""
+    """Return what is rejected of names of 3 and of 30 characters where a person allows 20."""
     place.begin()
     contract = contract_of(text("name"))
     place.run(f"CREATE TABLE samples (id bigint NOT NULL, name {narrowed})")

@@ -37,6 +37,33 @@ def test_what_need_not_be_said_has_a_default(config: Any, values: dict[str, Any]
         made.table = "other"
 
 
+@pytest.mark.parametrize("config", [PostgresConfig, MySQLConfig])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": "/var/run/postgresql"},
+        {"host": "a,b"},
+        {"host": "user@host"},
+        {"host": " host"},
+        {"host": "host?sslkey=/etc/shadow"},
+        {"port": 0},
+        {"port": 70_000},
+        {"ca_file": "relative.pem"},
+        {"table": "{pipeline"},
+        {"table": "{run}"},
+        {"table": "{pipeline.__class__}"},
+        {"table": ""},
+        {"deletes": "maybe"},
+        {"refused_limit": -1},
+        {"options": "-c log_statement=all"},
+        {"unix_socket": "/run/x"},
+    ],
+)
+def test_settings_that_cannot_be_meant_are_rejected(config: Any, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        config(**{**SERVER, **changes})
+
+
 def test_the_password_is_the_only_secret_and_is_not_shown() -> None:
     made = PostgresConfig(**SERVER, password="canary")
 

@@ -92,13 +92,13 @@ class MySQLPlace(RelationalPlace):
 
 
 class TestMySQL(MySQLPlace, SinkConformance):
-    """What every sink does."""
+    """The conformance of every sink."""
 
     __test__ = True
 
 
 class TestMySQLPublishing(MySQLPlace, Publishing):
-    """Modes and books."""
+    """Modes and control totals."""
 
     __test__ = True
 
@@ -118,7 +118,7 @@ class TestMySQLTables(MySQLPlace, Tables):
 
 @pytest.mark.slow
 class TestMySQLRejections(MySQLPlace, Rejecting):
-    """Rows that MariaDB refuses."""
+    """Rows that MariaDB rejects."""
 
     __test__ = True
     text_type = "longtext"
@@ -188,7 +188,7 @@ class TestMySQLEvolution(MySQLPlace, Evolving):
 
 @pytest.mark.slow
 class TestMySQLServing(MySQLPlace, Serving):
-    """What can be wrong with a MariaDB server."""
+    """The failures of a MariaDB server."""
 
     __test__ = True
 

@@ -98,14 +98,14 @@ class PostgresPlace(RelationalPlace):
 
 @pytest.mark.postgres
 class TestPostgres(PostgresPlace, SinkConformance):
-    """What every sink does."""
+    """The conformance of every sink."""
 
     __test__ = True
 
 
 @pytest.mark.postgres
 class TestPostgresPublishing(PostgresPlace, Publishing):
-    """Modes and books."""
+    """Modes and control totals."""
 
     __test__ = True
 
@@ -127,7 +127,7 @@ class TestPostgresTables(PostgresPlace, Tables):
 
 @pytest.mark.postgres
 class TestPostgresRejections(PostgresPlace, Rejecting):
-    """Rows that PostgreSQL refuses."""
+    """Rows that PostgreSQL rejects."""
 
     __test__ = True
 
@@ -353,7 +353,7 @@ class TestPostgresWays(PostgresPlace):
 
 @pytest.mark.postgres
 class TestPostgresServing(PostgresPlace, Serving):
-    """What can be wrong with a PostgreSQL server."""
+    """The failures of a PostgreSQL server."""
 
     __test__ = True
 

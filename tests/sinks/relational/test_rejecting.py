@@ -39,32 +39,32 @@ class Table:
 
 
 def take(table: Table, row_count: int, *, is_tried: bool = False) -> list[int]:
-    refused: list[int] = []
+    rejected: list[int] = []
     total = sum(
         take_rows(
             row_count,
             table.attempt,
             connection=table,
-            reject=lambda index, _: refused.append(index),
+            reject=lambda index, _: rejected.append(index),
             is_tried=is_tried,
         )
     )
     assert total == len(table.taken)
-    return refused
+    return rejected
 
 
 @pytest.mark.parametrize("hint", ["none", "right", "late", "wild"])
 @pytest.mark.parametrize("is_tried", [False, True])
-def test_every_bad_row_is_refused_once_and_every_other_taken_once(hint: str, is_tried: bool) -> None:
+def test_every_bad_row_is_rejected_once_and_every_other_taken_once(hint: str, is_tried: bool) -> None:
     chance = random.Random(5)
     for row_count in (1, 2, 3, 17, 200):
         for share in (0.0, 0.02, 0.3, 1.0):
             bad = {row for row in range(row_count) if chance.random() < share}
             table = Table(set(bad), hint)
 
-            refused = take(table, row_count, is_tried=is_tried and bool(bad))
+            rejected = take(table, row_count, is_tried=is_tried and bool(bad))
 
-            assert refused == sorted(bad)
+            assert rejected == sorted(bad)
             assert table.taken == [row for row in range(row_count) if row not in bad]
 
 
@@ -99,6 +99,6 @@ def test_one_refusal_too_many_ends_the_delivery() -> None:
     with pytest.raises(SinkRejected) as caught:
         rejections.add(Rejection("0-0-000000", 7, "price_positive", "bad"))
 
-    assert caught.value.code == "sink.too_many_refused"
+    assert caught.value.code == "sink.too_many_rejected"
     assert "price_positive" in str(caught.value)
     assert [row.index for row in rejections.in_order] == [1, 5, 7]

@@ -1,4 +1,4 @@
-"""What a table needs to take a run: planned from names and kinds alone."""
+"""The changes that a table needs to take a run: planned from names and kinds alone."""
 
 from collections.abc import Mapping
 from dataclasses import replace

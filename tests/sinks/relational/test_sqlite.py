@@ -61,13 +61,13 @@ class SqlitePlace(RelationalPlace):
 
 
 class TestSqlite(SqlitePlace, SinkConformance):
-    """What every sink does."""
+    """The conformance of every sink."""
 
     __test__ = True
 
 
 class TestSqlitePublishing(SqlitePlace, Publishing):
-    """Modes and books."""
+    """Modes and control totals."""
 
     __test__ = True
 
@@ -85,7 +85,7 @@ class TestSqliteTables(SqlitePlace, Tables):
 
 
 class TestSqliteRejections(SqlitePlace, Rejecting):
-    """Rows that SQLite refuses."""
+    """Rows that SQLite rejects."""
 
     __test__ = True
 
@@ -115,7 +115,7 @@ def test_a_path_that_cannot_be_meant_is_refused(path: str) -> None:
 
 
 class TestSqliteFile(SqlitePlace):
-    """What can be wrong with a file."""
+    """The failures of a file."""
 
     __test__ = True
 

@@ -1,4 +1,4 @@
-"""What two kinds of values come to in one column."""
+"""Two kinds of values in one column."""
 
 import pytest
 
