@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import orjson
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.tabular.csv_dialect import detect_dialect, sample
+from ingestion.toolkit.tabular.csv_structure import detect_dialect, sample
 from ingestion.toolkit.tabular.spans import Opener
 from ingestion.toolkit.tabular.text import bom_length
 
