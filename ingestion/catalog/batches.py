@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from ingestion.catalog.writing import BatchSize
 from ingestion.models import CatalogRecord
-from ingestion.ports.errors import DeadlineReached
 from ingestion.toolkit.failpoints import failpoint
 
 _PLANS_TO_AVOID = (
@@ -23,19 +21,10 @@ _PLANS_TO_AVOID = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """The sign of life of a long piece of work between two batches, where it also stops if it has to."""
-
-    progress: Callable[[], None] = lambda: None
-    should_stop: Callable[[], bool] = lambda: False
-
-    def beat(self) -> None:
-        """Note progress; raise DeadlineReached where the work must stop. What was committed stays."""
-        failpoint("catalog.after_batch")
-        self.progress()
-        if self.should_stop():
-            raise DeadlineReached
+def end_batch(beat: Callable[[], None]) -> None:
+    """Let the work go on after a batch, or be stopped by the signal of its `beat`. What was committed stays."""
+    failpoint("catalog.after_batch")
+    beat()
 
 
 @contextmanager
@@ -94,14 +83,16 @@ def id_ranges(rows: QuerySet[CatalogRecord], *, batch_size: BatchSize) -> Iterat
         after = ids[-1]
 
 
-def delete_rows(rows: QuerySet[CatalogRecord], *, heartbeat: Heartbeat, limit: int | None = None) -> int:
+def delete_rows(
+    rows: QuerySet[CatalogRecord], *, beat: Callable[[], None] = lambda: None, limit: int | None = None
+) -> int:
     """Delete `rows`, or the first `limit` of them, and return how many; each batch is a transaction of its own."""
     batch_size = BatchSize()
     deleted_count = 0
     for batch, row_count in id_ranges(rows, batch_size=batch_size):
         with batch_size.timed(row_count), batch_transaction():
             deleted_count += batch.delete()[0]
-        heartbeat.beat()
+        end_batch(beat)
         if limit is not None and deleted_count >= limit:
             break
     return deleted_count

@@ -1,17 +1,14 @@
 """Removal of the versions that no reader sees any more."""
 
-from collections.abc import Callable
-
-from ingestion.catalog.batches import Heartbeat, delete_rows
+from ingestion.catalog.batches import delete_rows
 from ingestion.models import CatalogRecord, CatalogState
 
 
-def collect_garbage(limit: int, *, progress: Callable[[], None] = lambda: None) -> int:
+def collect_garbage(limit: int) -> int:
     """Delete about `limit` retired or replaced versions at most, in short transactions, and return how many.
 
     Touches no visible and no staged row; safe to be run twice at once and to be killed.
     """
-    heartbeat = Heartbeat(progress=progress)
     deleted_count = 0
     for state in CatalogState.objects.order_by("pk"):
         rows = CatalogRecord.objects.filter(pipeline=state.pk)
@@ -21,5 +18,5 @@ def collect_garbage(limit: int, *, progress: Callable[[], None] = lambda: None) 
         ):
             if deleted_count >= limit:
                 return deleted_count
-            deleted_count += delete_rows(unseen, heartbeat=heartbeat, limit=limit - deleted_count)
+            deleted_count += delete_rows(unseen, limit=limit - deleted_count)
     return deleted_count

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import F, QuerySet
 
-from ingestion.catalog.batches import Heartbeat, batch_transaction, delete_rows, id_ranges
+from ingestion.catalog.batches import batch_transaction, delete_rows, end_batch, id_ranges
 from ingestion.catalog.writing import BatchSize
 from ingestion.models import CatalogPublication, CatalogRecord, CatalogState
 from ingestion.ports.errors import LeaseLost
@@ -55,16 +55,16 @@ def plan_merge(
     return Plan(moves_floor=True)
 
 
-def merge(publication: CatalogPublication, state: CatalogState, *, plan: Plan, heartbeat: Heartbeat) -> None:
+def merge(publication: CatalogPublication, state: CatalogState, *, plan: Plan, beat: Callable[[], None]) -> None:
     """Carry out the plan up to the flip; repeated after any interruption it goes on where it stopped."""
     if plan.drops_all:
-        delete_rows(staged_rows(publication), heartbeat=heartbeat)
+        delete_rows(staged_rows(publication), beat=beat)
     if plan.merges:
         batch_size = BatchSize()
         while _merge_batch(publication, state, plan=plan, batch_size=batch_size):
-            heartbeat.beat()
+            end_batch(beat)
     if plan.retires_rest:
-        _retire_older(publication, state, heartbeat=heartbeat)
+        _retire_older(publication, state, beat=beat)
 
 
 def staged_rows(publication: CatalogPublication) -> QuerySet[CatalogRecord]:
@@ -202,7 +202,7 @@ def _next_matches(publication: CatalogPublication, state: CatalogState, *, limit
         return [KeyMatch(*row) for row in cursor.fetchall()]
 
 
-def _retire_older(publication: CatalogPublication, state: CatalogState, *, heartbeat: Heartbeat) -> None:
+def _retire_older(publication: CatalogPublication, state: CatalogState, *, beat: Callable[[], None]) -> None:
     visible = CatalogRecord.objects.filter(
         pipeline=publication.pipeline_id,
         id__gt=state.floor_id,
@@ -215,4 +215,4 @@ def _retire_older(publication: CatalogPublication, state: CatalogState, *, heart
         with batch_size.timed(row_count), batch_transaction():
             lock_open(publication.pk)
             batch.update(retired_by=publication.number)
-        heartbeat.beat()
+        end_batch(beat)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Max, Min, QuerySet, Sum
 
-from ingestion.catalog.batches import Heartbeat, batch_transaction, delete_rows, id_ranges, roomy_cache
+from ingestion.catalog.batches import batch_transaction, delete_rows, end_batch, id_ranges, roomy_cache
 from ingestion.catalog.merging import Plan, lock_open, merge, plan_merge, staged_rows
 from ingestion.catalog.writing import BatchSize, copy_rows, insert_rows
 from ingestion.models import (
@@ -42,12 +42,11 @@ class DatabaseCatalog:
     without a key, make every accepted row this run's row, so all are `inserted`. A row that may not be shown since
     a newer run's row holds its place counts as unchanged. So inserted + updated is what `count` returns.
 
-    Between two batches `progress` is called, and `should_stop` asked: DeadlineReached is raised then. The next call
+    Between two batches `beat` is called, whose signal stops the work. The next call
     goes on with a merge or a removal where this one stopped; a part that is not loaded whole is loaded anew.
     """
 
-    progress: Callable[[], None] = field(default=lambda: None)
-    should_stop: Callable[[], bool] = field(default=lambda: False)
+    beat: Callable[[], None] = field(default=lambda: None)
 
     def stage(self, part: PartView, delivery: DeliveryView, *, open_part: Callable[[], BinaryIO]) -> Receipt:
         """Load the part's rows where no reader sees them yet; a part that is loaded already is left as it is.
@@ -75,7 +74,7 @@ class DatabaseCatalog:
                 state = CatalogState.objects.get(pk=delivery.pipeline_id)
                 plan = plan_merge(publication, state, mode=delivery.mode, contract=delivery.contract)
                 try:
-                    merge(publication, state, plan=plan, heartbeat=self._heartbeat())
+                    merge(publication, state, plan=plan, beat=self.beat)
                     failpoint("catalog.before_flip")
                     _flip(publication, plan=plan)
                 except LeaseLost:
@@ -102,7 +101,7 @@ class DatabaseCatalog:
         if publication is None:
             return
         self._restore_retired(publication)
-        delete_rows(staged_rows(publication), heartbeat=self._heartbeat())
+        delete_rows(staged_rows(publication), beat=self.beat)
         CatalogPublication.objects.filter(pk=publication.pk, state=STATES.ABORTING).update(
             state=STATES.ABORTED, inserted=0, updated=0, unchanged=0
         )
@@ -118,9 +117,6 @@ class DatabaseCatalog:
         for run_id in ended.exclude(run=delivery.run_id).values_list("run_id", flat=True):
             self._abort(run_id)
 
-    def _heartbeat(self) -> Heartbeat:
-        return Heartbeat(progress=self.progress, should_stop=self.should_stop)
-
     def _load(
         self, part: PartView, delivery: DeliveryView, loading: CatalogPart, *, open_part: Callable[[], BinaryIO]
     ) -> None:
@@ -128,8 +124,8 @@ class DatabaseCatalog:
 
         publication = loading.publication
         if loading.generation > 1:
-            delete_rows(staged_rows(publication).filter(part=loading.name), heartbeat=self._heartbeat())
-        batch_size, heartbeat = BatchSize(), self._heartbeat()
+            delete_rows(staged_rows(publication).filter(part=loading.name), beat=self.beat)
+        batch_size = BatchSize()
         row_count = 0
         with open_part() as source:
             logical_time = _timestamp(delivery.logical_time)
@@ -140,7 +136,7 @@ class DatabaseCatalog:
                     with batch_size.timed(batch.height):
                         _write_batch(batch, loading)
                     row_count += batch.height
-                    heartbeat.beat()
+                    end_batch(self.beat)
         if not _held(loading).update(row_count=row_count, is_complete=True):
             raise LeaseLost
 
@@ -148,11 +144,11 @@ class DatabaseCatalog:
         retired = CatalogRecord.objects.filter(
             pipeline=publication.pipeline_id, retired_by__isnull=False, retired_by=publication.number
         )
-        batch_size, heartbeat = BatchSize(), self._heartbeat()
+        batch_size = BatchSize()
         for batch, row_count in id_ranges(retired, batch_size=batch_size):
             with batch_size.timed(row_count), batch_transaction():
                 batch.update(retired_by=None)
-            heartbeat.beat()
+            end_batch(self.beat)
 
 
 @contextmanager

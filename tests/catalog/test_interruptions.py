@@ -166,7 +166,7 @@ def test_a_loader_that_wakes_up_late_adds_no_row(pipeline: Pipeline) -> None:
             stage(delivery, rows)  # another worker takes the part over and finishes it
 
     with pytest.raises(LeaseLost):
-        DatabaseCatalog(progress=wake_up_late).stage(part, delivery, open_part=open_part)
+        DatabaseCatalog(beat=wake_up_late).stage(part, delivery, open_part=open_part)
     receipt = DatabaseCatalog().commit(delivery)
 
     assert outcome(receipt) == (35, 0, 0)
@@ -190,8 +190,12 @@ def test_work_stops_between_batches_when_it_is_told_to_and_goes_on_later(pipelin
     stage(delivery, numbered(range(35), "new"))
     beats: list[int] = []
 
+    def beat() -> None:
+        beats.append(1)
+        raise DeadlineReached
+
     with pytest.raises(DeadlineReached):
-        DatabaseCatalog(progress=lambda: beats.append(1), should_stop=lambda: True).commit(delivery)
+        DatabaseCatalog(beat=beat).commit(delivery)
     receipt = DatabaseCatalog().commit(delivery)
 
     assert beats == [1]

@@ -49,4 +49,6 @@ class _RecordedHttp:
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None, **options: Any) -> HttpResponse:
         self.requests.append(SentRequest("GET", url, dict(headers or {})))
-        return self._client.get(url, headers=headers, **options)
+        found = self._client.get(url, headers=headers, **options)
+        # a server's clock goes on between two reads that are compared
+        return replace(found, headers={name: text for name, text in found.headers.items() if name != "date"})

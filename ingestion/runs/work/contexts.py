@@ -84,7 +84,7 @@ def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iter
             limiter=shared_limiter(None, beat=_beat_of_call(lease)),
             lake=open_lake(),
             clock=_utc_now,
-            catalog=DatabaseCatalog(progress=progress, should_stop=should_stop),
+            catalog=DatabaseCatalog(beat=partial(lease.beat, is_resumed=is_resumed) if lease else _nothing),
             published=PublishedManifests(),
             should_stop=should_stop,
             progress=progress,

@@ -99,6 +99,6 @@ def test_one_refusal_too_many_ends_the_delivery() -> None:
     with pytest.raises(SinkRejected) as caught:
         rejections.add(Rejection("0-0-000000", 7, "price_positive", "bad"))
 
-    assert caught.value.code == "sink.too_many_rejected"
+    assert caught.value.code == "sink.too_many_refused"
     assert "price_positive" in str(caught.value)
     assert [row.index for row in rejections.in_order] == [1, 5, 7]

@@ -18,6 +18,7 @@ from ingestion.toolkit.rest.walking import (
     Offset,
     PageNumber,
     Paginator,
+    Walk,
     read_listing,
     with_parameter,
 )
@@ -162,3 +163,21 @@ def test_a_parameter_is_set_and_the_rest_stays_as_it_is_written() -> None:
     assert with_parameter("http://a/b?q=%2B1+x&page=2&r=ä", "page", "3") == "http://a/b?q=%2B1+x&r=ä&page=3"
     assert with_parameter("http://a/b", "page[number]", "a&b") == "http://a/b?page%5Bnumber%5D=a%26b"
     assert with_parameter("http://a/b?page%5Bnumber%5D=1", "page[number]", "2") == "http://a/b?page%5Bnumber%5D=2"
+
+
+def test_a_cursor_of_an_earlier_release_is_read_and_written_alike() -> None:
+    mark = "AbCdEf_1"
+    cursor = {
+        "next": f"{BASE}/v1/structures?page_offset=4",
+        "seen": 4,
+        "again": 1,
+        "total": 9,
+        "empty": 0,
+        "recheck": True,
+        "urls": [2, mark, mark, mark * 2],
+        "pages": [1, mark, mark, mark],
+        "ids": mark * 2,
+        "warned": [mark],
+    }
+
+    assert json.loads(json.dumps(Walk.from_cursor(cursor).to_cursor())) == cursor
