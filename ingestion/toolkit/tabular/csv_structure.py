@@ -20,7 +20,7 @@ LF, CR = 10, 13
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a CSV file is written: one-character delimiter and quote, and the byte that ends a record."""
+    """Dialect of a CSV file: one-character delimiter and quote, and the byte that ends a record."""
 
     delimiter: str = ","
     quote: str = '"'

@@ -1,4 +1,4 @@
-"""Which format a file has, by its bytes; its name is only a hint that must not contradict them."""
+"""The format of a file, by its bytes; its name is only a hint that must not contradict them."""
 
 import zipfile
 from pathlib import PurePosixPath
