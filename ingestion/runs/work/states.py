@@ -1,4 +1,4 @@
-"""The allowed moves of every state machine, one table each, and the only writer of `state`.
+"""The allowed moves of every state machine, one table each, and the moves made without a lease.
 
 Every move is a compare-and-set against its table.
 """
