@@ -22,6 +22,7 @@ from ingestion.runs.operate import garbage, reconcile
 from ingestion.runs.operate.retry import retry_run
 from ingestion.runs.record.lake import open_lake
 from ingestion.runs.start import schedules
+from ingestion.runs.work import leases
 from ingestion.toolkit.lake.local import LocalLake
 from tests.fakes.paged_provider import make_record
 from tests.runs.conftest import driver
@@ -71,6 +72,7 @@ def house(  # noqa: PLR0917 - each is one of pytest's
     outside: Outside,
     own_valkey: Valkey,
     django_db_blocker: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[House]:
     """The installation in this process: messages are collected and carried out one by one."""
     folder = tmp_path / "data"
@@ -83,6 +85,8 @@ def house(  # noqa: PLR0917 - each is one of pytest's
     settings.HEADGATE_EGRESS_ALLOW = ["127.0.0.0/8"]
     settings.HEADGATE_EGRESS_PORTS = list(range(1, 65536))
     registry._table.cache_clear()
+    # The thread of an earlier test keeps its connection to that test's database, where it finds none of these leases.
+    monkeypatch.setattr(leases, "_watcher", leases.Watcher())
     with django_db_blocker.unblock(), use_database(folder / "headgate.sqlite3"):
         call_command("migrate", verbosity=0)
         yield House(folder, outside, lambda: run_out(driver, outside))
