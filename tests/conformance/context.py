@@ -271,6 +271,8 @@ class RecordingContext:
     def _on_stop(self, callback: Callable[[Signal], None]) -> Iterator[None]:
         self._callbacks.append(callback)
         try:
+            if self._stopped.is_set():
+                callback(Cancelled())
             yield
         finally:
             self._callbacks.remove(callback)

@@ -191,7 +191,7 @@ class SinkConformance:
             number += 1
             manifest, delivery, ctx = self._situation()
             kill = _killing(number)
-            dying = replace(ctx, beat=kill, progress=kill)
+            dying = replace(ctx, beat=kill)
             try:
                 self._deliver(self.make_sink(), manifest, delivery, dying)
                 was_killed = False
