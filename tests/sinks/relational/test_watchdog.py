@@ -50,7 +50,7 @@ def test_a_statement_is_broken_off_again_and_again_while_the_work_has_to_stop() 
     ended = len(cuts)
     recording.stop()
 
-    assert recording.progress_count == 0
+    assert recording.beat_count == 0
     assert len(cuts) == ended
 
 
