@@ -108,7 +108,7 @@ docs: install-dev ## The documents as web pages in docs/_build/html; a link that
 	echo "docs/_build/html/index.html"
 
 .PHONY: format
-format: install-dev ## Format the code and mend what the linter can mend
+format: install-dev ## Format the code and repair what the linter can repair
 	@$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 

@@ -1,4 +1,4 @@
-"""What processes cost: CPU seconds and peak memory, of one process and all it started."""
+"""Costs of processes: CPU seconds and peak memory, of one process and all it started."""
 
 import os
 import statistics
@@ -15,7 +15,7 @@ _SAMPLE_S = 0.1
 
 @dataclass(frozen=True)
 class Cost:
-    """What one round took."""
+    """Costs of one round."""
 
     wall_s: float
     cpu_s: float

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NoopConfig(BaseModel):
-    """How many partitions a run has."""
+    """Configuration of a source: the number of its partitions."""
 
     partitions: int = 1
 

@@ -26,7 +26,7 @@ _ANSWERS = {
 
 @dataclass
 class Known:
-    """What is remembered of an object: its size, what the client said of it, and the checksums of its parts."""
+    """An object as the server remembers it: its size, what the client said of it, and the checksums of its parts."""
 
     size_bytes: int = 0
     headers: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Where a measurement happens: a folder, servers and processes of its own, all gone afterwards."""
+"""Places of measurements: a folder, servers and processes of its own, all gone afterwards."""
 
 import os
 import pwd

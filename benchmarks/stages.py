@@ -1,4 +1,4 @@
-"""What our stages cost around no work, against a bare Celery chord of the same chains that says the same SQL."""
+"""Costs of our stages around no work, against a bare Celery chord of the same chains that says the same SQL."""
 
 import sys
 import time

@@ -87,7 +87,7 @@ def make_rows() -> list[Row]:
 
 
 DESTINATIONS = ("lake", "catalog", "druid")
-"""Where every accepted row must be found; in Druid where one is configured."""
+"""Destinations at which every accepted row must be found; in Druid where one is configured."""
 
 
 def _books(fetched: int, *, accepted: int, rejected: int = 0, duplicate: int = 0) -> dict[str, Any]:

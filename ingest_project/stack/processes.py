@@ -11,7 +11,7 @@ from ingest_project.stack.logs import LogFile
 from ingest_project.stack.parents import follower
 
 READY_LINE = "[ready]"
-"""What workers and beat print when they are."""
+"""Line that workers and beat print when they are ready."""
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 30.0

@@ -19,7 +19,7 @@ from ingestion.models import (
 )
 from ingestion.runs.read.history import histories_of
 from ingestion.runs.read.progress import is_balanced, measure_progress
-from ingestion.runs.start.waiting import explain_waiting
+from ingestion.runs.start.admission import explain_waiting
 
 PARTITIONS_SHOWN = 30
 PARTS_SHOWN = 30

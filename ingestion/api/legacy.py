@@ -20,7 +20,7 @@ from ingestion.models import Delivery, Run, RunState
 from ingestion.ports.publication import DeliveryState
 from ingestion.registry import own_kind
 from ingestion.runs.read.progress import count_rows, measure_progress, percent_done
-from ingestion.runs.start.waiting import explain_waiting
+from ingestion.runs.start.admission import explain_waiting
 
 
 class TaskStatus(StrEnum):

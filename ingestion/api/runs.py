@@ -22,8 +22,8 @@ from ingestion.ports.errors import Refused
 from ingestion.runs.deliver.cancellation import cancel_run
 from ingestion.runs.operate.retry import retry_run, roll_back
 from ingestion.runs.read.progress import CONTROL_TOTALS, measure_progress, progress_as_dict, summarize
+from ingestion.runs.start.admission import explain_waiting
 from ingestion.runs.start.creation import create_run
-from ingestion.runs.start.waiting import explain_waiting
 
 MAX_KEY_CHARACTERS = 150
 _TIMES = ("created_at", "started_at", "published_at", "finished_at")

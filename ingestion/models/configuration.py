@@ -122,7 +122,7 @@ class PipelineDependency(models.Model):
 
 
 class Schedule(models.Model):
-    """When a pipeline runs by itself; evaluated by one beat tick."""
+    """Times at which a pipeline runs by itself; evaluated by one beat tick."""
 
     class MissedPolicy(models.TextChoices):
         """The fate of slots that passed while nothing ran."""

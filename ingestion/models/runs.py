@@ -8,7 +8,7 @@ from ingestion.models.leased import Leased
 
 
 class RunState(models.TextChoices):
-    """Where a run is in its life; the moves stand in `runs/work/states.py`."""
+    """Place of a run in its life; the moves stand in `runs/work/states.py`."""
 
     PENDING = "pending"
     PLANNING = "planning"
@@ -25,7 +25,7 @@ class RunState(models.TextChoices):
 
 
 class PartitionState(models.TextChoices):
-    """Where a partition, or a delivery's part, is."""
+    """State of a partition, or of a delivery's part."""
 
     PENDING = "pending"
     LEASED = "leased"

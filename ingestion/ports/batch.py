@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
 
 Cursor: TypeAlias = Mapping[str, Any]
-"""How far a stream was read: JSON values only, written and understood by its connector alone."""
+"""Place up to which a stream was read: JSON values only, written and understood by its connector alone."""
 
 ROW = "_row"
 """Row number in the source, from 0; what a person can look up in the file or page."""
@@ -24,7 +24,7 @@ READER_COLUMNS = (ROW, PAGE, RAW, ERROR_CODE, ERROR, FILTERED)
 RUN = "_run"
 PART = "_part"
 CLEAN_COLUMNS = (RUN, PART, ROW, PAGE)
-"""What every clean row carries besides its data: run id, "<lane>-<link>", row number, page."""
+"""Columns that every clean row carries besides its data: run id, "<lane>-<link>", row number, page."""
 
 
 @dataclass(frozen=True, slots=True)

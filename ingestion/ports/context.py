@@ -90,7 +90,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class BucketPlace:
-    """Where one object of a bucket lies, for another system that reads it."""
+    """Place of one object in a bucket, for another system that reads it."""
 
     bucket: str
     path: str

@@ -1,4 +1,4 @@
-"""What a limit is: pure values, no Redis."""
+"""Rates and bursts: pure values, no Redis."""
 
 from dataclasses import dataclass
 

@@ -21,7 +21,7 @@ from sinks.druid.intervals import FIRST_MS, LAST_MS, milliseconds
 
 BATCH_ROWS = 20_000
 WIDE_BATCH_ROWS = 100_000
-"""Where one column is read, or rows go into DuckDB: a statement for each batch costs more than the rows."""
+"""Batches in which one column is read, or rows go into DuckDB: a statement for each batch costs more than the rows."""
 _LEVEL = 1
 """The level costs the most here: 6 takes three times as long for a tenth less (measured with the sample rows)."""
 

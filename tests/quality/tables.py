@@ -5,8 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestion.quality.compile import compile_contract
-from ingestion.quality.contracts import parse_contract
+from ingestion.quality.contracts import compile_contract, parse_contract
 from ingestion.quality.verdict import Verdict
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import ConfigError
-from ingestion.quality.compile import RULES
+from ingestion.quality.contracts import RULES
 from ingestion.quality.rejects import REJECTED_SCHEMA
 from ingestion.quality.verdict import Counts
 from tests.quality.tables import broken, check, check_column, contract

@@ -6,8 +6,7 @@ import pytest
 
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.schema import Column, ColumnType, ContractBody
-from ingestion.quality.compile import compile_contract
-from ingestion.quality.contracts import contract_hash, dump_contract, parse_contract
+from ingestion.quality.contracts import compile_contract, contract_hash, dump_contract, parse_contract
 
 SAMPLE = """
 name: sample                # version is given by us

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.schema import Column, ColumnType, ExtraColumns
-from ingestion.quality.compile import compile_contract
+from ingestion.quality.contracts import compile_contract
 from ingestion.quality.draft import draft_contract
 
 

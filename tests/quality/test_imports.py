@@ -10,7 +10,7 @@ from tests.servers import ROOT
 CHECK = """
 import io, sys
 from ingestion.ports.schema import ContractBody
-from ingestion.quality.compile import compile_contract
+from ingestion.quality.contracts import compile_contract
 from ingestion.quality.keys import hash_keys
 from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.toolkit.tabular.formats import read_span, split_file

@@ -49,7 +49,7 @@ class EmbeddedDruid:
     java: Path
     jars: Sequence[str] = field(repr=False)
     services: Sequence[str] = (DRUID,)
-    """What its supervisor runs besides."""
+    """Programs that its supervisor runs besides."""
 
     ports: dict[str, int] = field(default_factory=dict)
     is_ready: bool = False

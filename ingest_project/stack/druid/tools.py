@@ -13,7 +13,7 @@ JAVA_VERSION = 17
 """Newer ones suit newer Druids only; 17 runs every Druid up to 37."""
 
 JVM_FOLDER = Path("/usr/lib/jvm")
-"""Where Debian keeps the Javas that are not the default."""
+"""Folders in which Debian keeps the Javas that are not the default."""
 
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 _ANSWER_S = 20

@@ -20,7 +20,7 @@ from ingestion.ports.errors import Retryable
 from ingestion.runs.operate import reconcile
 from ingestion.runs.read.progress import Progress as RunProgress
 from ingestion.runs.read.progress import measure_progress
-from ingestion.runs.start.waiting import explain_waiting
+from ingestion.runs.start.admission import explain_waiting
 
 FIRST_LOOK_S = 0.1
 LONGEST_LOOK_S = 1.0

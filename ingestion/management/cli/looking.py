@@ -33,7 +33,7 @@ from ingestion.runs.read import quarantine
 from ingestion.runs.read.destinations import address_of
 from ingestion.runs.read.history import histories_of
 from ingestion.runs.read.progress import CONTROL_TOTALS, measure_progress, progress_as_dict, summarize
-from ingestion.runs.start.waiting import explain_waiting
+from ingestion.runs.start.admission import explain_waiting
 
 TABLE_ROWS = 100
 EVENTS = 15

@@ -16,7 +16,7 @@ from ingestion.ports.errors import Refused
 from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.deliveries import send_next, skip_unfinished, withdraw_deliveries
 from ingestion.runs.record import events
-from ingestion.runs.record.manifests import delivery_view, manifest_of
+from ingestion.runs.record.views import delivery_view, manifest_of
 from ingestion.runs.start import admission
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context

@@ -4,12 +4,12 @@ Of one pipeline's deliveries into one destination one is loaded at a time, in th
 replaces or merges reads what is there before it writes, and two of them at once would lose rows.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from ingestion import dispatch
@@ -32,7 +32,7 @@ from ingestion.ports.errors import SinkRejected, SinkUnavailable
 from ingestion.ports.messages import sentence
 from ingestion.ports.publication import DeliveryState, WriteMode
 from ingestion.runs.record import events
-from ingestion.runs.record.manifests import write_mode
+from ingestion.runs.record.views import published_runs, write_mode
 from ingestion.runs.work.leases import Lease
 from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import abort_message, deliver_message, load_message
@@ -242,3 +242,37 @@ def newer_run_at(run: Run, destination_id: int) -> int | None:
     if write_mode(run) != WriteMode.REPLACE:
         newer = newer.filter(run__mode=Pipeline.Mode.FULL_REFRESH)
     return newer.order_by("-run").values_list("run_id", flat=True).first()
+
+
+def missing_runs(runs: Iterable[Run], destination: Destination) -> list[Run]:
+    """Return those of the runs whose rows the destination neither has nor is about to get."""
+    runs = list(runs)
+    there = Delivery.objects.filter(destination=destination, run__in=[run.pk for run in runs])
+    known = set(there.exclude(state__in=UNDELIVERED_STATES).values_list("run_id", flat=True))
+    return [run for run in runs if run.pk not in known]
+
+
+def deliver_to_new_destinations(run: Run) -> None:
+    """Begin the deliveries of what those of the run's destinations lack that know nothing of its pipeline.
+
+    A run that only adds to what was published before would leave such a destination with a part of the state. In the
+    caller's transaction.
+    """
+    if write_mode(run) == WriteMode.REPLACE:
+        return
+    known = Delivery.objects.filter(destination=OuterRef("pk"), run__pipeline=run.pipeline_id).exclude(run=run)
+    new = list(run.pipeline.destinations.filter(~Exists(known)).order_by("pk"))
+    earlier = [found for found in published_runs(run.pipeline) if found.pk < run.pk] if new else []
+    for destination in new:
+        for found in earlier:
+            begin_again(found, destination)
+
+
+def begin_again(run: Run, destination: Destination, *, by: str = "") -> Delivery:
+    """Return the delivery of a published run, planned or reopened; its tasks are sent after the commit."""
+    reopen_deliveries(Delivery.objects.filter(run=run, destination=destination), is_redelivery=True)
+    delivery = plan_delivery(run, destination, is_redelivery=True)
+    record_event(delivery, "delivery.again", by=by)
+    transaction.on_commit(lambda: send_delivery(delivery.pk, priority=run.priority), robust=True)
+    delivery.refresh_from_db()
+    return delivery

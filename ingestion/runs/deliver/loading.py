@@ -41,7 +41,7 @@ from ingestion.runs.deliver.deliveries import (
     take_lock,
 )
 from ingestion.runs.record.lake import make_part, open_lake
-from ingestion.runs.record.manifests import delivery_view, manifest_of, part_view
+from ingestion.runs.record.views import delivery_view, manifest_of, part_view
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.leases import Lease, claim, is_due, is_free

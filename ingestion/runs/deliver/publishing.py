@@ -7,8 +7,7 @@ from ingestion import checkpoints, registry
 from ingestion.models import GIVEN_UP_STATES, Delivery, Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import manifest_key, open_lake, sha256_hex
-from ingestion.runs.record.manifests import manifest_bytes, manifest_of
-from ingestion.runs.record.views import spec_of
+from ingestion.runs.record.views import manifest_bytes, manifest_of, spec_of
 from ingestion.runs.start import admission, dependencies
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.leases import Lease, claim

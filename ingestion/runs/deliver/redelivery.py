@@ -3,10 +3,7 @@
 They come from the lake; the source is not asked and the run itself stays as it is.
 """
 
-from collections.abc import Iterable
-
 from django.db import transaction
-from django.db.models import Exists, OuterRef
 
 from ingestion.models import (
     PUBLISHED_RUN_STATES,
@@ -17,15 +14,8 @@ from ingestion.models import (
     Run,
 )
 from ingestion.ports.errors import Refused
-from ingestion.ports.publication import WriteMode
-from ingestion.runs.deliver.deliveries import (
-    newer_run_at,
-    plan_delivery,
-    record_event,
-    reopen_deliveries,
-    send_delivery,
-)
-from ingestion.runs.record.manifests import published_runs, write_mode
+from ingestion.runs.deliver.deliveries import begin_again, missing_runs, newer_run_at
+from ingestion.runs.record.views import published_runs
 
 
 def redeliver(run_id: int, destination: Destination, *, by: str = "") -> Delivery:
@@ -47,7 +37,7 @@ def redeliver(run_id: int, destination: Destination, *, by: str = "") -> Deliver
         later = newer_run_at(run, destination.pk)
         if later is not None:
             raise Refused("delivery.superseded", destination=destination.name, later=later)
-        return _begin(run, destination, by=by)
+        return begin_again(run, destination, by=by)
 
 
 def redeliver_everything(pipeline: Pipeline, destination: Destination, *, by: str = "") -> list[Delivery]:
@@ -56,42 +46,9 @@ def redeliver_everything(pipeline: Pipeline, destination: Destination, *, by: st
     What the destination has already is left out, and so is what is under way.
     """
     with transaction.atomic():
-        return [_begin(run, destination, by=by) for run in runs_to_redeliver(pipeline, destination)]
+        return [begin_again(run, destination, by=by) for run in runs_to_redeliver(pipeline, destination)]
 
 
 def runs_to_redeliver(pipeline: Pipeline, destination: Destination) -> list[Run]:
     """Return the runs that the destination lacks, oldest first; empty where it has all of them."""
     return missing_runs(published_runs(pipeline), destination)
-
-
-def missing_runs(runs: Iterable[Run], destination: Destination) -> list[Run]:
-    """Return those of the runs whose rows the destination neither has nor is about to get."""
-    runs = list(runs)
-    there = Delivery.objects.filter(destination=destination, run__in=[run.pk for run in runs])
-    known = set(there.exclude(state__in=UNDELIVERED_STATES).values_list("run_id", flat=True))
-    return [run for run in runs if run.pk not in known]
-
-
-def deliver_to_new_destinations(run: Run) -> None:
-    """Begin the deliveries of what those of the run's destinations lack that know nothing of its pipeline.
-
-    A run that only adds to what was published before would leave such a destination with a part of the state. In the
-    caller's transaction.
-    """
-    if write_mode(run) == WriteMode.REPLACE:
-        return
-    known = Delivery.objects.filter(destination=OuterRef("pk"), run__pipeline=run.pipeline_id).exclude(run=run)
-    new = list(run.pipeline.destinations.filter(~Exists(known)).order_by("pk"))
-    earlier = [found for found in published_runs(run.pipeline) if found.pk < run.pk] if new else []
-    for destination in new:
-        for found in earlier:
-            _begin(found, destination)
-
-
-def _begin(run: Run, destination: Destination, *, by: str = "") -> Delivery:
-    reopen_deliveries(Delivery.objects.filter(run=run, destination=destination), is_redelivery=True)
-    delivery = plan_delivery(run, destination, is_redelivery=True)
-    record_event(delivery, "delivery.again", by=by)
-    transaction.on_commit(lambda: send_delivery(delivery.pk, priority=run.priority), robust=True)
-    delivery.refresh_from_db()
-    return delivery

@@ -5,9 +5,8 @@ from django.db import transaction
 from ingestion import dispatch, registry
 from ingestion.models import Delivery, DeliveryPart, PartitionState, Run, RunState
 from ingestion.runs.deliver import loading
-from ingestion.runs.deliver.deliveries import is_under_way, let_go, plan_delivery
-from ingestion.runs.deliver.redelivery import deliver_to_new_destinations
-from ingestion.runs.record.manifests import delivery_view, part_view
+from ingestion.runs.deliver.deliveries import deliver_to_new_destinations, is_under_way, let_go, plan_delivery
+from ingestion.runs.record.views import delivery_view, part_view
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.leases import Lease, claim

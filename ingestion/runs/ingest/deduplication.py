@@ -23,7 +23,7 @@ from ingestion.quality.keys import (
 from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import make_part, open_lake, put_hashes
-from ingestion.runs.record.manifests import part_view
+from ingestion.runs.record.views import part_view
 from ingestion.runs.work.leases import Lease
 from ingestion.toolkit.failpoints import failpoint
 

@@ -14,7 +14,7 @@ from ingestion.runs.ingest import completion
 from ingestion.runs.record import events
 from ingestion.runs.record.views import query_of
 from ingestion.runs.start import admission, dependencies
-from ingestion.runs.start.waiting import Waiting, blocked_by
+from ingestion.runs.start.admission import Waiting, blocked_by
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import source_context
 from ingestion.runs.work.leases import Lease, claim

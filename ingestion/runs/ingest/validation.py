@@ -14,7 +14,7 @@ from ingestion.ports.batch import RawPage, Records
 from ingestion.ports.connector import Stream
 from ingestion.ports.errors import RateLimited, StoreCorrupt
 from ingestion.ports.schema import ContractBody
-from ingestion.quality.compile import compile_contract
+from ingestion.quality.contracts import compile_contract
 from ingestion.quality.draft import draft_contract
 from ingestion.quality.keys import hash_keys
 from ingestion.quality.parts import write_clean, write_rejected

@@ -14,7 +14,7 @@ _GRACE = timedelta(days=1)
 """An object younger than this may belong to work that has not committed its row yet."""
 _RECORDS_AT_ONCE = 100_000
 _STAGED = "staged"
-"""Where sinks keep what they write for a destination; they remove it themselves when they get so far."""
+"""Prefix below which sinks keep what they write for a destination; they remove it themselves when they get so far."""
 _ZONES = (Part.Zone.RAW, Part.Zone.CLEAN, Part.Zone.REJECTED, Part.Zone.REFUSED, _STAGED)
 
 

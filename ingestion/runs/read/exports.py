@@ -16,7 +16,7 @@ from ingestion.ports.errors import ConfigError, Refused
 from ingestion.ports.publication import Manifest
 from ingestion.runs.read.current_rows import replaced_rows
 from ingestion.runs.record.lake import open_lake
-from ingestion.runs.record.manifests import (
+from ingestion.runs.record.views import (
     contract_body,
     ensure_published,
     latest_publication,

@@ -31,7 +31,7 @@ SAID = {
     DeliveryState.FAILED: "It was given up.",
     DeliveryState.REMOVED: "A person had the rows removed from the destination.",
 }
-"""What each state means, where the log has no sentence of its own."""
+"""Sentences for the states, where the log has no sentence of its own."""
 
 
 def with_old_names(told: dict[str, Any]) -> dict[str, Any]:

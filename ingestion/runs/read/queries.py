@@ -14,7 +14,7 @@ from ingestion.models import Pipeline
 from ingestion.ports.errors import Refused, Retryable
 from ingestion.runs.read.current_rows import merge_key
 from ingestion.runs.record.lake import open_lake
-from ingestion.runs.record.manifests import latest_publication, published_state
+from ingestion.runs.record.views import latest_publication, published_state
 from ingestion.toolkit.clean.kinds import agreed_kinds, declared_kinds
 
 MAX_ROWS = 10_000

@@ -1,15 +1,30 @@
-"""Admission: the runs next in line for a place, and the failure of one, which makes a place free."""
+"""Admission: the runs next in line for a place, why a run waits, and the failure of one, which makes a place free."""
 
 from collections import Counter
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from ingestion import dispatch
-from ingestion.models import Run, RunState
+from ingestion.models import (
+    ACTIVE_RUN_STATES,
+    OPEN_DELIVERY_STATES,
+    UNFINISHED_PARTITION_STATES,
+    Delivery,
+    DeliveryPart,
+    Partition,
+    PartitionState,
+    Run,
+    RunState,
+)
+from ingestion.models.leased import Leased
 from ingestion.runs.record import events
+from ingestion.runs.start import dependencies
 from ingestion.runs.work.leases import Lease
 from ingestion.runs.work.task_messages import plan_message
 
@@ -52,3 +67,81 @@ def next_in_line(runs: QuerySet[Run], *, limit: int) -> list[Run]:
         if len(first) == limit:
             break
     return first
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One cause: a stable code, a sentence, and the time it ends at the latest (None: nobody knows)."""
+
+    cause: str
+    sentence: str
+    until: datetime | None = None
+
+
+def explain_waiting(run: Run) -> Waiting | None:
+    """Return why nothing of the run is being worked on right now, or None if something is, or the run has ended."""
+    if run.is_terminal:
+        return None
+    if run.state == RunState.HELD:
+        return Waiting("held", "A person has to look at the run and release it.")
+    if run.state == RunState.PENDING:
+        return blocked_by(run) or _worker_awaited(run, "to be planned")
+    return _explain_stage(run)
+
+
+def blocked_by(run: Run) -> Waiting | None:
+    """Return what keeps a pending run from being planned, or None."""
+    pipeline = run.pipeline
+    if pipeline.is_paused:
+        return Waiting("paused", f"Pipeline {pipeline.name} is paused; resume it.")
+    dependency = None if run.republishes_id else dependencies.unmet_dependency(pipeline.pk, run_id=run.pk)
+    if dependency is not None:
+        until = dependencies.wait_ends_at(run, dependency)
+        return Waiting("dependency", f"Waiting for a new publication of {dependency.upstream.name}.", until)
+    active = Run.objects.filter(state__in=ACTIVE_RUN_STATES)
+    own = active.filter(pipeline=pipeline).order_by("pk").first()
+    if own is not None and active.filter(pipeline=pipeline).count() >= pipeline.max_active_runs:
+        return Waiting("pipeline_busy", f"Run {own.pk} of the same pipeline is not finished.", own.deadline_at)
+    count = active.count()
+    if count >= settings.HEADGATE_MAX_ACTIVE_RUNS:
+        first_to_end = active.exclude(deadline_at=None).order_by("deadline_at").first()
+        ends_at = first_to_end.deadline_at if first_to_end else None
+        return Waiting(
+            "run_limit", f"{count} runs are active, {settings.HEADGATE_MAX_ACTIVE_RUNS} are allowed.", ends_at
+        )
+    return None
+
+
+def _explain_stage(run: Run) -> Waiting | None:
+    partitions = Partition.objects.filter(run=run, state__in=UNFINISHED_PARTITION_STATES)
+    parts = DeliveryPart.objects.filter(delivery__run=run, state__in=UNFINISHED_PARTITION_STATES)
+    deliveries = Delivery.objects.filter(run=run, state__in=OPEN_DELIVERY_STATES)
+    now = timezone.now()
+    if _is_held(run, now):
+        return None
+    pieces = ((partitions, "a partition"), (parts, "a part"), (deliveries, "a delivery"))
+    if any(rows.filter(lease_until__gte=now).exists() for rows, _ in pieces):
+        return None
+    for rows, what in pieces:
+        waiting = rows.order_by("not_before", "pk")
+        if rows.filter(not_before__isnull=True).exists() or rows.filter(not_before__lte=now).exists():
+            return _worker_awaited(run, f"for {what}")
+        first = waiting.first()
+        if first is not None:
+            return _explain_row(first, what)
+    return _worker_awaited(run, f"in state {run.state}")
+
+
+def _explain_row(row: Leased, what: str) -> Waiting:
+    if isinstance(row, Delivery) and not row.code:
+        return Waiting("destination", "The destination is working; it is polled again then.", row.not_before)
+    last = "a source or rate limit" if isinstance(row, Partition) and row.state == PartitionState.PENDING else what
+    return Waiting("not_before", f"Waiting for {last}; the next try is at that time.", row.not_before)
+
+
+def _is_held(row: Leased, now: datetime) -> bool:
+    return row.lease_until is not None and row.lease_until >= now
+
+
+def _worker_awaited(run: Run, what: str) -> Waiting:
+    return Waiting("worker", f"Waiting for a free worker {what}.", run.deadline_at)

@@ -15,7 +15,7 @@ from ingestion.ratelimit.limiter import RedisLimiter
 from ingestion.ratelimit.rule import Rate
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import open_lake
-from ingestion.runs.record.manifests import PublishedManifests
+from ingestion.runs.record.views import PublishedManifests
 from ingestion.runs.work.leases import Lease
 from ingestion.toolkit.http.client import Http
 from ingestion.toolkit.http.egress import EgressPolicy

@@ -1,4 +1,4 @@
-"""Where raw, clean and rejected parts lie: one small interface over a folder or an S3 bucket."""
+"""The place of raw, clean and rejected parts: one small interface over a folder or an S3 bucket."""
 
 from collections.abc import Callable
 from datetime import datetime

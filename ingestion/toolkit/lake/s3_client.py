@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 TRIES = 4
-"""How often one request is sent, all in all, with pauses that grow in between."""
+"""Number of times that one request is sent, all in all, with pauses that grow in between."""
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
 _session_lock = threading.Lock()

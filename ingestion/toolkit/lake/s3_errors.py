@@ -9,7 +9,7 @@ from urllib3.exceptions import HTTPError
 from ingestion.ports.errors import AuthError, ConfigError, IngestError, SinkUnavailable, StoreCorrupt
 
 S3_ERRORS = (ClientError, BotoCoreError, HTTPError)
-"""What a call of boto3 can raise, the reading of a body included."""
+"""Exceptions that a call of boto3 can raise, the reading of a body included."""
 
 MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
 ALREADY_THERE = frozenset({"PreconditionFailed", "412"})

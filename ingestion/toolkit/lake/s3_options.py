@@ -19,7 +19,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True)
 class StorageOptions:
-    """What the store is told to do with every object it takes: how to encrypt it at rest, and its tags."""
+    """Options for every object that the store takes: its encryption at rest, and its tags."""
 
     encryption: Encryption | None = None
     kms_key: str | None = None
@@ -37,7 +37,7 @@ class StorageOptions:
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """Where a bucket is and how to speak to it; the credentials do not show in its text."""
+    """Address and options of a bucket; the credentials do not show in its text."""
 
     bucket: str
     prefix: str = ""

@@ -1,4 +1,4 @@
-"""What our reader understood of a file, as CSV with every cell as text."""
+"""A file as our reader understood it, as CSV with every cell as text."""
 
 import csv
 import io

@@ -8,8 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.tabular.assembly import assemble
-from ingestion.toolkit.tabular.csv_dialect import detect_dialect, sample
+from ingestion.toolkit.tabular.assembly import assemble, clean_header
 from ingestion.toolkit.tabular.csv_structure import (
     CR,
     Dialect,
@@ -19,12 +18,13 @@ from ingestion.toolkit.tabular.csv_structure import (
     Structure,
     check_quotes,
     count_outside,
+    detect_dialect,
     outside,
+    sample,
     scan,
     split_fields,
     walk,
 )
-from ingestion.toolkit.tabular.header import clean_header
 from ingestion.toolkit.tabular.spans import (
     DEFAULT_TARGET_BYTES,
     MAX_COLUMNS,

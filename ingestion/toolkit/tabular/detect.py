@@ -1,4 +1,4 @@
-"""Which format a file has, by its bytes; its name is only a hint that must not contradict them."""
+"""The format of a file, by its bytes; its name is only a hint that must not contradict them."""
 
 import zipfile
 from pathlib import PurePosixPath
@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import orjson
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.tabular.csv_dialect import detect_dialect, sample
+from ingestion.toolkit.tabular.csv_structure import detect_dialect, sample
 from ingestion.toolkit.tabular.spans import Opener
 from ingestion.toolkit.tabular.text import bom_length
 

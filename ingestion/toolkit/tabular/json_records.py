@@ -14,8 +14,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.toolkit.tabular.assembly import assemble
-from ingestion.toolkit.tabular.header import clean_header
+from ingestion.toolkit.tabular.assembly import assemble, clean_header
 from ingestion.toolkit.tabular.spans import MAX_JSON_DEPTH, BadRow, bad_row
 
 Values: TypeAlias = "pa.Array[Any]"

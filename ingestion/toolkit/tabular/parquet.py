@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.tabular.assembly import assemble
-from ingestion.toolkit.tabular.header import clean_header
+from ingestion.toolkit.tabular.assembly import assemble, clean_header
 from ingestion.toolkit.tabular.spans import DEFAULT_TARGET_BYTES, Opener, Span
 
 FORMAT = "parquet"

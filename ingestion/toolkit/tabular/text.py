@@ -1,4 +1,4 @@
-"""What every text format needs first: no UTF-16, a byte order mark skipped, and proof of UTF-8 without NUL."""
+"""Checks that every text format needs first: no UTF-16, a byte order mark skipped, and proof of UTF-8 without NUL."""
 
 from collections.abc import Iterator
 from typing import BinaryIO

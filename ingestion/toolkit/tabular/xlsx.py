@@ -10,8 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.tabular.assembly import assemble
-from ingestion.toolkit.tabular.header import Header, clean_header
+from ingestion.toolkit.tabular.assembly import Header, assemble, clean_header
 from ingestion.toolkit.tabular.spans import DEFAULT_TARGET_BYTES, BadRow, Opener, Span, bad_row
 
 FORMAT = "xlsx"

@@ -21,7 +21,7 @@ from ingestion.runs.read import exports, queries
 from ingestion.runs.read.current_rows import replaced_rows
 from ingestion.runs.read.exports import Published, rows_of_pipeline, rows_of_run
 from ingestion.runs.read.queries import query_published
-from ingestion.runs.record.manifests import latest_publication, published_runs, published_state
+from ingestion.runs.record.views import latest_publication, published_runs, published_state
 from ingestion.runs.start import contracts
 from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins

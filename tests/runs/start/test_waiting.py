@@ -11,8 +11,8 @@ from ingestion.models import Partition, Pipeline, Run, RunState
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.runs.operate import reconcile
 from ingestion.runs.start import dependencies, pipelines
+from ingestion.runs.start.admission import explain_waiting
 from ingestion.runs.start.creation import create_run
-from ingestion.runs.start.waiting import explain_waiting
 from tests.runs.driver import Driver
 
 pytestmark = pytest.mark.both

@@ -3,7 +3,7 @@
 import pytest
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.tabular.header import clean_header
+from ingestion.toolkit.tabular.assembly import clean_header
 
 
 @pytest.mark.parametrize(
