@@ -27,9 +27,9 @@ from ingestion.ports.batch import (
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.schema import ContractBody, ExtraColumns
 from ingestion.quality.casts import CastColumn, cast_columns, dtype_of, publish_undeclared
+from ingestion.quality.contracts import Counts, Verdict
 from ingestion.quality.rejects import DUPLICATE, Violation, build_rejected, text_of
 from ingestion.quality.rules import find_duplicates, find_violations
-from ingestion.quality.verdict import Counts, Verdict
 from ingestion.toolkit.frames import array_of, frame_of
 
 

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import ConfigError
-from ingestion.quality.contracts import RULES
+from ingestion.quality.contracts import RULES, Counts
 from ingestion.quality.rejects import REJECTED_SCHEMA
-from ingestion.quality.verdict import Counts
 from tests.quality.tables import broken, check, check_column, contract
 
 ID = {"name": "id", "type": "integer", "nullable": False}
