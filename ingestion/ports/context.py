@@ -219,7 +219,7 @@ class Context:
     slot due): call it at least once per page or block, and hand it to what works for you. `with on_stop(callback)` has
     `callback` called from another thread, within HEADGATE_WATCH_S, if the block must be broken off. `log` writes an
     event of the run (a dotted kind and JSON values, never secrets); `partition_bytes` is how much raw data a partition
-    may have. `should_stop` and `progress` are the halves of `beat`, for what does not call it yet.
+    may have.
     """
 
     http: HttpClient
@@ -230,8 +230,6 @@ class Context:
     published: PublishedRuns | None = None
     beat: Callable[[], None] = lambda: None
     on_stop: "Callable[[Callable[[Signal], None]], AbstractContextManager[None]]" = _never
-    should_stop: Callable[[], bool] = lambda: False
-    progress: Callable[[], None] = lambda: None
     log: Callable[..., None] = field(default=_no_event)
     scratch: Path | None = None
     partition_bytes: int = 64 * 1024 * 1024

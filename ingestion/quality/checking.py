@@ -6,7 +6,7 @@ This module is imported by functions that hold data already.
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,9 +27,10 @@ from ingestion.ports.batch import (
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.schema import ContractBody, ExtraColumns
 from ingestion.quality.casts import CastColumn, cast_columns, dtype_of, publish_undeclared
+from ingestion.quality.contracts import Counts, Verdict
 from ingestion.quality.rejects import DUPLICATE, Violation, build_rejected, text_of
 from ingestion.quality.rules import find_duplicates, find_violations
-from ingestion.quality.verdict import Counts, Verdict
+from ingestion.toolkit.frames import array_of, frame_of
 
 
 def check_table(
@@ -117,8 +118,7 @@ def read_data(table: pa.Table) -> pl.DataFrame:
 
 def _to_frame(table: pa.Table) -> pl.DataFrame:
     arrays = {name: _text_of_binary(table[name]) for name in table.column_names}
-    frame = pl.from_arrow(pa.table(arrays)) if arrays else pl.DataFrame()
-    return cast(pl.DataFrame, frame)
+    return frame_of(pa.table(arrays))
 
 
 def _text_of_binary(array: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
@@ -204,7 +204,7 @@ def _take_clean(
         series = series if keep is None else series.filter(keep)
         if name == cursor_field:
             high_water = _high_water(series)
-        arrays[name] = series.to_arrow()
+        arrays[name] = array_of(series)
     return pa.table(arrays), high_water
 
 

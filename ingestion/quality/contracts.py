@@ -13,7 +13,6 @@ from ingestion.ports.batch import CLEAN_COLUMNS, READER_COLUMNS
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.schema import Column, ColumnType, ContractBody
 from ingestion.quality.values import read_bound, read_value
-from ingestion.quality.verdict import Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -218,6 +217,39 @@ def _with_iso_dates(value: Any) -> Any:
 
 RULES = ("read", "type", "nullable", "pattern", "min", "max", "enum", "key.null", "key.duplicate")
 """The names of the rules that a row can break; they never change once released."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Control totals of one table: fetched = accepted + rejected + duplicate + filtered."""
+
+    fetched: int
+    accepted: int
+    rejected: int
+    duplicate: int
+    filtered: int
+
+    def __post_init__(self) -> None:
+        parts = self.accepted + self.rejected + self.duplicate + self.filtered
+        if self.fetched != parts:
+            msg = f"the control totals do not balance: {self}"
+            raise AssertionError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome of every row of one table.
+
+    `clean` has the declared columns in contract order, the extra ones, then `_run`, `_part`, `_row`, `_page`.
+    `rejected` has one line per rejected or duplicate row (`rejects.REJECTED_SCHEMA`). `high_water` is the greatest
+    accepted value of the cursor field as ISO text, "" where there is none.
+    """
+
+    clean: "pa.Table"
+    rejected: "pa.Table"
+    counts: Counts
+    high_water: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def compile_contract(body: ContractBody) -> "CompiledContract":

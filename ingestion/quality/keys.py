@@ -75,10 +75,10 @@ def hash_scheme() -> str:
 def hash_keys(clean: "pa.Table", key: Sequence[str]) -> bytes:
     """Return the sorted key hashes of a clean part with their positions; the same part gives the same bytes."""
     import numpy as np  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
 
-    frame = pl.from_arrow(clean.select(list(key)))
-    hashes = frame.hash_rows(seed=_SEED).to_numpy()  # type: ignore[union-attr]
+    from ingestion.toolkit.frames import frame_of  # noqa: PLC0415
+
+    hashes = frame_of(clean.select(list(key))).hash_rows(seed=_SEED).to_numpy()
     order = np.argsort(hashes)
     if bool((hashes[order[1:]] == hashes[order[:-1]]).any()):
         order = np.lexsort((np.arange(len(hashes)), hashes))
@@ -252,13 +252,14 @@ def _keys_of(
     import polars as pl  # noqa: PLC0415
 
     from ingestion.quality.texts import as_text  # noqa: PLC0415
+    from ingestion.toolkit.frames import frame_of  # noqa: PLC0415
 
     parts = np.concatenate([found.parts for found in batch])
     positions = np.concatenate([found.positions for found in batch])
     frames, versions = [], []
     for part in np.unique(parts).tolist():
         wanted = np.sort(positions[parts == part])
-        read: Any = pl.from_arrow(read_keys(part, wanted))
+        read = frame_of(read_keys(part, wanted))
         columns = [read[name].alias(f"k{number}") for number, name in enumerate(key)]
         frames.append(pl.DataFrame([*columns, pl.Series("at", wanted)]).with_columns(part=pl.lit(part, dtype=pl.Int64)))
         versions.append(

@@ -14,6 +14,7 @@ import pyarrow as pa
 from ingestion.ports.batch import CLEAN_COLUMNS, PAGE, ROW
 from ingestion.ports.publication import Rejection
 from ingestion.quality.texts import as_text, records_as_json
+from ingestion.toolkit.frames import frame_of
 
 VALUE_CHARACTERS = 200
 REJECTED, DUPLICATE, REJECTED_BY_DESTINATION = "rejected", "duplicate", "refused"
@@ -107,7 +108,7 @@ def build_rejected(
 
 def reject_duplicates(dropped: pa.Table, *, key: Sequence[str]) -> pa.Table:
     """Return the rejected table of clean rows whose key another partition of the run already holds."""
-    frame = _frame(dropped)
+    frame = frame_of(dropped)
     everywhere = pl.Series(range(frame.height), dtype=pl.UInt32)
     message = "Another partition of this run has a row with the same key, which was kept."
     violation = Violation(",".join(key), KEY_DUPLICATE, message, everywhere, key_text([frame[name] for name in key]))
@@ -116,7 +117,7 @@ def reject_duplicates(dropped: pa.Table, *, key: Sequence[str]) -> pa.Table:
 
 def reject_rows(rows: pa.Table, rejections: Sequence[Rejection]) -> pa.Table:
     """Return the rejected table of clean rows that a destination rejected, each with its own of the `rejections`."""
-    frame = _frame(rows)
+    frame = frame_of(rows)
     errors = pl.DataFrame(
         {
             "column": [rejection.column for rejection in rejections],
@@ -141,11 +142,6 @@ def _value_at(frame: pl.DataFrame, column: str, row: int) -> str:
     if column not in frame.columns:
         return ""
     return str(as_text(frame[column].slice(row, 1))[0] or "")[:VALUE_CHARACTERS]
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    return cast(pl.DataFrame, frame)
 
 
 def _errors_of(violation: Violation, rank: int) -> pl.DataFrame:

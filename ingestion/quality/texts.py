@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ingestion.quality.values import FIRST_AT, LAST_AT
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER
+from ingestion.toolkit.frames import array_of
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 _TICKS_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -74,7 +75,7 @@ def day_of(value: pl.Expr) -> pl.Expr:
 
 def _nested_as_json(source: pl.Series) -> pl.Series:
     if not _writes_as_json(source.dtype):
-        texts = [_dumped(item) if item.is_valid else None for item in source.to_arrow()]
+        texts = [_dumped(item) if item.is_valid else None for item in array_of(source)]
         return pl.Series(source.name, texts, dtype=pl.String)
     wrapped = source.alias("v").to_frame().to_struct("w").struct.json_encode()
     inner = wrapped.str.slice(len('{"v":')).str.strip_suffix("}")

@@ -24,6 +24,7 @@ from ingestion.ports.batch import CLEAN_COLUMNS, RUN
 from ingestion.ports.context import Context
 from ingestion.ports.publication import Manifest, PartView
 from ingestion.toolkit.clean.reader import PartFile, open_part
+from ingestion.toolkit.frames import frame_of
 from ingestion.toolkit.scratch import scratch_folder
 from sinks.druid.columns import RESERVED, DruidColumn, DruidType, types_of_part
 from sinks.druid.config import Granularity
@@ -154,7 +155,7 @@ class Merge:
             for start, batch in file.batches([column.source for column in wanted], rows=WIDE_BATCH_ROWS):
                 inside = chosen.filter((chosen["row"] >= start) & (chosen["row"] < start + batch.num_rows))
                 if inside.height:
-                    rows = pl.DataFrame(batch)[inside["row"] - start].with_columns(
+                    rows = frame_of(batch)[inside["row"] - start].with_columns(
                         pl.lit(manifest.run_id, dtype=pl.Int64).alias(RUN), inside["moment"].alias(TIME_KEY)
                     )
                     yield frame_as_json(rows, [*wanted, columns[-1]]), rows

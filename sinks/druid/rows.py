@@ -15,6 +15,7 @@ from ingestion.ports.errors import StoreCorrupt
 from ingestion.ports.publication import PartView
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER, ColumnShape
 from ingestion.toolkit.clean.reader import PartFile, open_part, read_shape
+from ingestion.toolkit.frames import frame_of
 from sinks.druid.columns import DruidColumn, DruidType
 from sinks.druid.intervals import FIRST_MS, LAST_MS, milliseconds
 
@@ -58,7 +59,7 @@ def read_stats(lake: Lake, part: PartView, *, time_column: str | None) -> PartSt
             times = pl.Series([time.low, time.high], dtype=pl.Datetime("us", "UTC"))
         else:
             read = file.batches([time.name], rows=WIDE_BATCH_ROWS)
-            times = pl.concat([pl.DataFrame(batch)[time.name] for _, batch in read])
+            times = pl.concat([frame_of(batch)[time.name] for _, batch in read])
         moments = milliseconds_of(times)
     first, last = moments.min(), moments.max()
     assert isinstance(first, int) and isinstance(last, int)  # noqa: S101, PT018 (some row has a time)
@@ -77,7 +78,7 @@ def json_lines(lake: Lake, part: PartView, columns: Sequence[DruidColumn]) -> It
         present = set(file.schema.names)
         wanted = [column for column in columns if column.source in present]
         for _, batch in file.batches([column.source for column in wanted], rows=BATCH_ROWS):
-            yield frame_as_json(pl.DataFrame(batch), wanted)
+            yield frame_as_json(frame_of(batch), wanted)
 
 
 def frame_as_json(frame: pl.DataFrame, columns: Sequence[DruidColumn]) -> bytes:

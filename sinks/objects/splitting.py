@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.types as kinds
 
+from ingestion.toolkit.frames import frame_of
 from sinks.objects.layout import DAY_SUFFIX, Partition, UnfitPartitionError, scalar_of
 
 MAX_PARTITIONS = 1000
@@ -52,7 +53,7 @@ class Splitter:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take the rows."""
-        folders = pl.DataFrame(batch.select(list(self.names))).select(self._expressions())
+        folders = frame_of(batch.select(list(self.names))).select(self._expressions())
         kept = batch.select(self.kept_schema.names)
         groups = folders.with_row_index("at").group_by(folders.columns, maintain_order=True).agg("at")
         for *values, at in groups.iter_rows():

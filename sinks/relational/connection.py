@@ -78,7 +78,7 @@ class Connection(ABC):
         return ""
 
     def watched(self, ctx: Context) -> AbstractContextManager[None]:
-        """Break statements of the block off when the work must stop, and show progress while the server works."""
+        """Break statements of the block off when the work must stop, and beat while the server works."""
         return watchdog(ctx, cancel=self.cancel, is_working=self.is_working)
 
     def execute(self, *statements: Sql) -> int:

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from ingestion.ports.context import Context
-from ingestion.ports.errors import Cancelled, SinkRejected, SinkUnavailable
+from ingestion.ports.errors import SinkRejected, SinkUnavailable
 from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.schema import ContractBody, ExtraColumns
 from ingestion.toolkit.clean.kinds import DECLARED_KINDS
@@ -27,7 +27,7 @@ from sinks.relational.diagnosis import BUSY_RETRY_S, ErrorClass
 from sinks.relational.dialect import PART_NUMBER, Merge
 from sinks.relational.evolution import Evolution
 from sinks.relational.inspection import describe, table_names
-from sinks.relational.loading import beat, fittings_of, load_part
+from sinks.relational.loading import fittings_of, load_part
 from sinks.relational.merging import StagedRows, count_visible, remove_older
 from sinks.relational.naming import LINEAGE, number_of, run_of, staging_name
 from sinks.relational.parts import read_contents
@@ -98,7 +98,7 @@ class Publication:
                     self._prepare_staging(table)
                 for part in self._missing(manifest):
                     self.stage(part, is_forced=True)
-                    beat(self.ctx)
+                    self.ctx.beat()
                 delivered = self._commit_once(manifest)
                 failpoint("relational.after_commit")
             if delivered is not None:
@@ -217,8 +217,7 @@ class Publication:
                 if (staged.name, staged.sha256) not in parts:
                     self._remove_staged(staged.name)
             receipt, removed = self._bring(manifest, table, before=before)
-            if self.ctx.should_stop():
-                raise Cancelled
+            self.ctx.beat()
             self.delivery_log.note_delivery(
                 self.table,
                 run_id=manifest.run_id,

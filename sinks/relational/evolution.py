@@ -116,7 +116,7 @@ class Evolution:
             if not plan.is_needed_by(table):
                 return table
             self.delivery_log.create()
-            self.ctx.progress()
+            self.ctx.beat()
             for made in self._apply_once(required, key=key):
                 self.ctx.log("destination.schema_changed", table=self.table, column=made.column, what=made.what)
             failpoint("relational.schema_applied")

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ingestion.ports.context import Context
-from ingestion.ports.errors import Cancelled
 from ingestion.ports.publication import PartView
 from sinks.relational.connection import Connection
 from sinks.relational.diagnosis import Diagnosis
@@ -17,13 +16,6 @@ from sinks.relational.schema_plan import TECHNICAL, Table
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-def beat(ctx: Context) -> None:
-    """Show progress between two statements, and stop where the work has to."""
-    ctx.progress()
-    if ctx.should_stop():
-        raise Cancelled
 
 
 def fittings_of(table: Table, *, sources: Sequence[str] | None = None) -> list[Fitting]:
@@ -66,7 +58,7 @@ def load_part(
     for frame, encoded in one_ahead(frames()):
 
         def attempt(first: int, end: int, frame: "pl.DataFrame" = frame, encoded: Any = encoded) -> int:
-            beat(ctx)
+            ctx.beat()
             rows = encoded if end - first == frame.height else writer.encode(frame.slice(first, end - first))
             with connection.savepoint():
                 writer.write(rows)
@@ -77,7 +69,7 @@ def load_part(
 
         taken += sum(take_rows(frame.height, attempt, connection=connection, reject=reject))
         place += frame.height
-    beat(ctx)
+    ctx.beat()
     return taken
 
 

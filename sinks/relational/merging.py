@@ -7,7 +7,6 @@ from ingestion.ports.context import Context
 from sinks.relational.connection import Connection
 from sinks.relational.diagnosis import Diagnosis, ErrorClass
 from sinks.relational.dialect import PART_NUMBER, PLACE, Merge
-from sinks.relational.loading import beat
 from sinks.relational.naming import DELETED_AT, RUN, part_of
 from sinks.relational.rejecting import Rejections, rejection_of, take_rows
 from sinks.relational.schema_plan import Table
@@ -36,16 +35,16 @@ class StagedRows:
         if len(ranges) > 1:
             self.connection.execute(*dialect.indexing_staging(self.merge))
         for first, end in ranges:
-            beat(self.ctx)
+            self.ctx.beat()
             new, changed = self._bring_range(first, end)
             inserted, updated = inserted + new, updated + changed
-        beat(self.ctx)
+        self.ctx.beat()
         return inserted, updated
 
     def take_out_absent(self, *, now: datetime | None) -> int:
         """Take out the rows of earlier runs whose key is not staged, and return how many; marked with `now`, if given."""
         removed = _take_out(self.connection, self.merge.target, self.connection.dialect.absent(self.merge), now=now)
-        beat(self.ctx)
+        self.ctx.beat()
         return removed
 
     def _bring_range(self, first: int, end: int) -> tuple[int, int]:
@@ -61,7 +60,7 @@ class StagedRows:
         addresses = sorted(dialect.address_of(answer) for (answer,) in found)
 
         def attempt(low: int, high: int) -> tuple[int, int]:
-            beat(self.ctx)
+            self.ctx.beat()
             with connection.savepoint():
                 return self._merge(addresses[low], addresses[high - 1] + 1)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ingestion.ports.check import CheckReport
 from ingestion.ports.context import Context
-from ingestion.ports.errors import Cancelled, ConfigError
+from ingestion.ports.errors import ConfigError
 from ingestion.ports.housekeeping import Housekeeping, SchemaChange
 from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.schema import ContractBody
@@ -164,8 +164,9 @@ class RelationalSink(ABC):
                 yield connection
         except self.connection_class.driver_errors as error:
             diagnosis = self.connection_class.diagnose(error)
-            if ctx.should_stop() and diagnosis.error_class in (ErrorClass.STOPPED, ErrorClass.UNAVAILABLE):
-                raise Cancelled from error
+            if diagnosis.error_class in (ErrorClass.STOPPED, ErrorClass.UNAVAILABLE):
+                # The work may have to stop: then it is no fault of the database's.
+                ctx.beat()
             raise as_error(diagnosis, destination=destination or self.address) from error
 
 

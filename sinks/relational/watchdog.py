@@ -1,9 +1,9 @@
 """A statement that takes long: broken off when the work must stop, and not taken for hung while the server works.
 
 Statements are cut so that one lasts seconds. On a table of a billion rows one may still last minutes, and while it does
-this thread can neither ask whether the run was cancelled nor show progress. So another one does: it breaks the
-statement off within a second of a cancel, and shows progress only if the server, asked over a connection of its own,
-says that it works on our statement. A server that hangs gives no such answer and so looks hung, as it should.
+this thread can neither hear that the run was cancelled nor say that work goes on. So another one does: it breaks the
+statement off within a second of a cancel, and beats only if the server, asked over a connection of its own, says that
+it works on our statement. A server that hangs gives no such answer and so looks hung, as it should.
 """
 
 import threading
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ingestion.ports.context import Context
+from ingestion.ports.errors import Signal
 
 POLL_S = 0.5
 SERVER_POLL_S = 30.0
@@ -19,7 +20,7 @@ SERVER_POLL_S = 30.0
 @contextmanager
 def watchdog(ctx: Context, *, cancel: Callable[[], None], is_working: Callable[[], bool]) -> Iterator[None]:
     """Watch over the block from another thread, as above."""
-    end = threading.Event()
+    end, stopped = threading.Event(), threading.Event()
 
     def watch() -> None:
         polls = 0
@@ -27,17 +28,21 @@ def watchdog(ctx: Context, *, cancel: Callable[[], None], is_working: Callable[[
             polls += 1
             # What goes wrong here shows in the statement itself, if it matters.
             try:
-                if ctx.should_stop():
+                if stopped.is_set():
+                    # Until the block has ended: a single one can fall between two statements.
                     cancel()
                 elif polls % int(SERVER_POLL_S / POLL_S) == 0 and is_working():
-                    ctx.progress()
+                    ctx.beat()
+            except Signal:
+                stopped.set()
             except Exception:  # noqa: BLE001, S112 - drivers raise what they like at a connection that just closed
                 continue
 
     thread = threading.Thread(target=watch, name="statement-watchdog", daemon=True)
     thread.start()
     try:
-        yield
+        with ctx.on_stop(lambda _signal: stopped.set()):
+            yield
     finally:
         end.set()
         thread.join()

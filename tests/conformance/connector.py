@@ -142,11 +142,11 @@ class ConnectorConformance:
         recording, query = self._situation(Situation.ORDINARY)
         connector = self.make_connector()
         specs = self._specs(connector, query, recording)
-        recording.progress_count = 0
+        recording.beat_count = 0
 
         pages = [page for spec in specs for page in connector.fetch(spec, None, recording.context)]
 
-        assert recording.progress_count >= len(pages)
+        assert recording.beat_count >= len(pages)
 
     def test_a_cancel_before_the_first_page_gives_none(self) -> None:
         recording, query = self._situation(Situation.ORDINARY)

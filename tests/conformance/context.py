@@ -218,7 +218,7 @@ class OpenLimiter:
 
 @dataclass
 class RecordingContext:
-    """Builds a Context and keeps what was done with it: requests, events, progress calls. `stop()` cancels."""
+    """Builds a Context and keeps what was done with it: requests, events, beats. `stop()` cancels."""
 
     respond: Callable[[SentRequest], HttpResponse] | None = None
     lake: MemoryLake = field(default_factory=MemoryLake)
@@ -226,7 +226,7 @@ class RecordingContext:
     now: datetime = FIXED_NOW
     scratch: Path | None = None
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    progress_count: int = 0
+    beat_count: int = 0
 
     def __post_init__(self) -> None:
         self.http = ScriptedHttp(self.respond, limiter=self.limiter)
@@ -239,8 +239,6 @@ class RecordingContext:
             clock=lambda: self.now,
             beat=self._beat,
             on_stop=self._on_stop,
-            should_stop=self._stopped.is_set,
-            progress=self._progress,
             log=self._log,
             scratch=self.scratch,
         )
@@ -265,18 +263,17 @@ class RecordingContext:
     def _beat(self) -> None:
         if self._stopped.is_set():
             raise Cancelled
-        self._progress()
+        self.beat_count += 1
 
     @contextmanager
     def _on_stop(self, callback: Callable[[Signal], None]) -> Iterator[None]:
         self._callbacks.append(callback)
         try:
+            if self._stopped.is_set():
+                callback(Cancelled())
             yield
         finally:
             self._callbacks.remove(callback)
-
-    def _progress(self) -> None:
-        self.progress_count += 1
 
     def _log(self, kind: str, /, **values: Any) -> None:
         json.dumps(values)  # an event holds JSON values only; anything else fails here

@@ -184,14 +184,14 @@ class SinkConformance:
             assert self._count(manifest, delivery, ctx) == manifest.rows, at
             assert self.read_rows(manifest) == _expected(manifest), at
 
-    def test_killed_at_any_sign_of_progress_a_repetition_brings_the_same(self) -> None:
+    def test_killed_at_any_beat_a_repetition_brings_the_same(self) -> None:
         number = 0
         was_killed = True
         while was_killed:
             number += 1
             manifest, delivery, ctx = self._situation()
             kill = _killing(number)
-            dying = replace(ctx, beat=kill, progress=kill)
+            dying = replace(ctx, beat=kill)
             try:
                 self._deliver(self.make_sink(), manifest, delivery, dying)
                 was_killed = False
@@ -347,9 +347,9 @@ def _taken(receipt: Receipt) -> int:
 def _killing(number: int) -> Callable[[], None]:
     left = [number]
 
-    def progress() -> None:
+    def beat() -> None:
         left[0] -= 1
         if not left[0]:
             raise Killed
 
-    return progress
+    return beat

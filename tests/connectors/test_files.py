@@ -191,7 +191,7 @@ def test_planning_reports_progress_while_it_reads() -> None:
 
     plan(recording, ("a.csv", ORDINARY))
 
-    assert recording.progress_count > 0
+    assert recording.beat_count > 0
 
 
 def test_a_local_file_is_read_where_it_lies(tmp_path: Path) -> None:

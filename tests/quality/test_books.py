@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion.quality.contracts import Verdict
 from ingestion.quality.parts import write_clean, write_rejected
-from ingestion.quality.verdict import Verdict
 from tests.quality.tables import check, contract
 
 TEXT = st.one_of(

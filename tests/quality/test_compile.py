@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import ConfigError
-from ingestion.quality.contracts import RULES
+from ingestion.quality.contracts import RULES, Counts
 from ingestion.quality.rejects import REJECTED_SCHEMA
-from ingestion.quality.verdict import Counts
 from tests.quality.tables import broken, check, check_column, contract
 
 ID = {"name": "id", "type": "integer", "nullable": False}
@@ -344,3 +343,14 @@ def test_many_rejected_rows_keep_their_own_errors() -> None:
 
     assert verdict.rejected["_row"].to_pylist() == [number for number, value in enumerate(values) if value == "x"]
     assert all(len(errors) == 1 for errors in verdict.rejected["errors"].to_pylist())
+
+
+def test_columns_whose_names_have_a_nul_are_columns_like_any_other() -> None:
+    table = pa.table(
+        [pa.array(["x", None]), pa.array([1, 2]), pa.array(["2026-01-02", "?"])], names=["a\0b", "a", "d\0"]
+    )
+
+    verdict = check(contract({"name": "d\0", "type": "date"}), table)
+
+    assert verdict.clean.select(["a\0b", "a", "d\0"]).to_pylist() == [{"a\0b": "x", "a": 1, "d\0": dt.date(2026, 1, 2)}]
+    assert broken(verdict) == {1: [("d\0", "type")]}

@@ -14,11 +14,10 @@ from ingestion.ports.batch import RawPage, Records
 from ingestion.ports.connector import Stream
 from ingestion.ports.errors import RateLimited, StoreCorrupt
 from ingestion.ports.schema import ContractBody
-from ingestion.quality.contracts import compile_contract
+from ingestion.quality.contracts import Verdict, compile_contract
 from ingestion.quality.draft import draft_contract
 from ingestion.quality.keys import hash_keys
 from ingestion.quality.parts import write_clean, write_rejected
-from ingestion.quality.verdict import Verdict
 from ingestion.runs.ingest import completion
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import make_part, open_lake, put_hashes, sha256_hex

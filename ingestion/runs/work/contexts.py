@@ -58,7 +58,7 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
     would never be done. Its queue's time limit ends it.
     """
     rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
-    beat = _beat_of_call(lease)
+    beat = _beat(lease)
     limiter = shared_limiter(rate, beat=beat)
     http = Http(egress_policy(), limiter=limiter, limit_key=source_key(source.pk), beat=beat)
     with _open(http, lease):
@@ -75,19 +75,16 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
 @contextmanager
 def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iterator[Context]:
     """Give the context of a sink; `is_resumed` as for a source."""
-    should_stop = _reason_to_stop(lease, is_resumed=is_resumed)
-    progress = lease.progress if lease else _nothing
-    http = Http(egress_policy(), beat=_beat_of_call(lease))
+    beat = _beat(lease)
+    http = Http(egress_policy(), beat=beat)
     with _open(http, lease):
         yield Context(
             http=http,
-            limiter=shared_limiter(None, beat=_beat_of_call(lease)),
+            limiter=shared_limiter(None, beat=beat),
             lake=open_lake(),
             clock=_utc_now,
-            catalog=DatabaseCatalog(beat=partial(lease.beat, is_resumed=is_resumed) if lease else _nothing),
+            catalog=DatabaseCatalog(beat=_beat(lease, is_resumed=is_resumed)),
             published=PublishedManifests(),
-            should_stop=should_stop,
-            progress=progress,
             scratch=settings.HEADGATE_DATA_DIR / "scratch",
             **_signs(lease, is_resumed=is_resumed),
         )
@@ -98,15 +95,15 @@ def _signs(lease: Lease | None, *, is_resumed: bool) -> dict[str, Any]:
     if lease is None:
         return {}
     return {
-        "beat": partial(lease.beat, is_resumed=is_resumed),
+        "beat": _beat(lease, is_resumed=is_resumed),
         "on_stop": lease.on_stop,
         "log": partial(events.record, lease.run_id),
     }
 
 
-def _beat_of_call(lease: Lease | None) -> Callable[[], None]:
-    """Return the beat of a single call, which is not broken off by the end of the worker slot: it would be made again."""
-    return partial(lease.beat, is_resumed=False) if lease else _nothing
+def _beat(lease: Lease | None, *, is_resumed: bool = False) -> Callable[[], None]:
+    """Return the beat of work; a single call is not resumed after the end of its worker slot, so is not broken off."""
+    return partial(lease.beat, is_resumed=is_resumed) if lease else _nothing
 
 
 @contextmanager
@@ -118,17 +115,7 @@ def _open(http: Http, lease: Lease | None) -> Iterator[None]:
         yield
 
 
-def _reason_to_stop(lease: Lease | None, *, is_resumed: bool) -> Callable[[], bool]:
-    if lease is None:
-        return _never
-    return lease.should_stop if is_resumed else lambda: lease.was_revoked
-
-
-def _never() -> bool:
-    return False
-
-
-def _nothing(*_args: Any, **_values: Any) -> None: ...
+def _nothing() -> None: ...
 
 
 def _utc_now() -> datetime:

@@ -50,10 +50,6 @@ class Lease:
     _on_stop: list[Callable[[Signal], None]] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def progress(self) -> None:
-        """Tell the watcher that work goes on."""
-        self._progress_at = time.monotonic()
-
     @property
     def stalled_s(self) -> float:
         """Return the seconds since the last progress."""
@@ -69,7 +65,7 @@ class Lease:
             raise self._stop
         if is_resumed and time.monotonic() >= self.slot_ends:
             raise DeadlineReached
-        self.progress()
+        self._progress_at = time.monotonic()
 
     @contextmanager
     def on_stop(self, callback: Callable[[Signal], None]) -> Iterator[None]:
@@ -94,10 +90,6 @@ class Lease:
             for callback in self._on_stop:
                 callback(signal)
 
-    def should_stop(self) -> bool:
-        """Return whether the work was cancelled, taken over, or has used up its worker slot."""
-        return self._stop is not None or time.monotonic() >= self.slot_ends
-
     @property
     def was_revoked(self) -> bool:
         """Return whether somebody else decides about the row now."""
@@ -113,7 +105,7 @@ class Lease:
         if rows.update(state=target, **changes) != 1:
             raise self._reason()
         self.state = target
-        self.progress()
+        self._progress_at = time.monotonic()
 
     def reload(self) -> None:
         """Take the row's state from the table, after work that broke and may have rolled back; LeaseLost if not held."""

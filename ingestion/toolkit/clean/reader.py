@@ -18,6 +18,7 @@ from ingestion.ports.errors import StoreCorrupt
 from ingestion.ports.publication import PartView
 from ingestion.toolkit.clean.kinds import Kind, PartShape
 from ingestion.toolkit.clean.shapes import arrow_schema, conform, shape_of
+from ingestion.toolkit.frames import frame_of
 
 Columns: TypeAlias = Mapping[str, Kind] | Sequence[str] | None
 """Columns to read: names as they are stored; with kinds each in its own, in that order, null where there is none; all."""
@@ -100,8 +101,7 @@ class PartFile:
     def frames(self, *, rows: int) -> Iterator[pl.DataFrame]:
         """Yield all rows in frames of at most so many."""
         for _, batch in self.batches(rows=rows):
-            # As a table: a batch alone is handed over in C, where a column's name ends at its first NUL.
-            yield pl.DataFrame(pa.Table.from_batches([batch]))
+            yield frame_of(batch)
 
     def take(self, positions: Any, columns: Columns = None) -> pa.Table:
         """Return the rows at these positions, an ascending array; memory holds them and one batch."""

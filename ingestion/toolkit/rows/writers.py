@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ingestion.toolkit.clean.kinds import Kind
 from ingestion.toolkit.clean.sequence import RowSequence
 from ingestion.toolkit.clean.shapes import arrow_schema
+from ingestion.toolkit.frames import frame_of
 from ingestion.toolkit.rows.spreadsheets import defuse, defused
 
 _GROUP_ROWS = 100_000
@@ -24,11 +25,7 @@ _GROUP_BYTES = 32 << 20
 
 def python_rows(batch: pa.RecordBatch) -> list[tuple[Any, ...]]:
     """Return the batch's rows as plain values: texts, numbers, booleans, dates and times."""
-    return _frame_of(batch).rows()
-
-
-def _frame_of(batch: pa.RecordBatch) -> pl.DataFrame:
-    return cast(pl.DataFrame, pl.from_arrow(batch))
+    return frame_of(batch).rows()
 
 
 def write_jsonl(rows: RowSequence, *, after: int = 0, limit: int | None = None) -> Iterator[bytes]:
@@ -53,7 +50,7 @@ def write_csv(rows: RowSequence, *, after: int = 0, limit: int | None = None) ->
     nothing = '""' if len(columns) == 1 else ""
     for batch in rows.batches(after=after, limit=limit):
         buffer = io.BytesIO()
-        frame = _frame_of(batch).lazy().select(columns).collect()
+        frame = frame_of(batch).lazy().select(columns).collect()
         frame.write_csv(buffer, include_header=False, line_terminator="\r\n", null_value=nothing)
         yield buffer.getvalue()
 

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.ports.batch import ERROR, ERROR_CODE, RAW, READER_COLUMNS, ROW
+from ingestion.toolkit.frames import frame_of
 from ingestion.toolkit.tabular import json_array, jsonl, xlsx
 from ingestion.toolkit.tabular.cells import cells_as_text
 from ingestion.toolkit.tabular.formats import read_span, split_file
@@ -91,7 +92,7 @@ def _write_once(
                 continue  # this pass only looks on: the file is written anew
             if not file.tell():
                 file.write(_header(columns))
-            frame = pl.DataFrame(table)
+            frame = frame_of(table)
             errors.extend(_errors(frame))
             row_count += _append(file, frame, columns)
     return columns or (), tuple(found), row_count, errors

@@ -11,6 +11,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
+from ingestion.toolkit.frames import array_of, frame_of
 from ingestion.toolkit.rows.spreadsheets import defuse as defuse_text
 from ingestion.toolkit.rows.spreadsheets import defused
 from ingestion.toolkit.tabular.cells import cells_as_text
@@ -55,7 +56,8 @@ def csv_lines(batch: pa.RecordBatch, *, defuse: bool) -> bytes:
 
     With `defuse`, text that a spreadsheet would run as a formula gets an apostrophe before it, unless it is a number.
     """
-    frame = _finite(batch)
+    # No name is written here, and one with a NUL would not come back from polars.
+    frame = _finite(batch.rename_columns([str(index) for index in range(batch.num_columns)]))
     texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     if defuse and texts:
         frame = frame.with_columns(defused(pl.col(name)).alias(name) for name in texts)
@@ -64,7 +66,7 @@ def csv_lines(batch: pa.RecordBatch, *, defuse: bool) -> bytes:
 
 
 def _finite(batch: pa.RecordBatch) -> pl.DataFrame:
-    frame = pl.DataFrame(batch)
+    frame = frame_of(batch)
     floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
     return frame.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in floats)
 
@@ -72,7 +74,7 @@ def _finite(batch: pa.RecordBatch) -> pl.DataFrame:
 def _timestamps_as_text(series: pl.Series) -> pl.Series:
     if not series.dtype.is_temporal():
         return series
-    table = cells_as_text(pa.table({series.name: series.to_arrow()}), keep=())
+    table = cells_as_text(pa.table({series.name: array_of(series)}), keep=())
     return pl.Series(series.name, table[series.name])
 
 

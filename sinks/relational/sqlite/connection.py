@@ -1,8 +1,9 @@
 """A connection to a SQLite file, rows by INSERT of many, and what its errors mean."""
 
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,26 +105,24 @@ class SqliteConnection(Connection):
     @contextmanager
     def watched(self, ctx: Context) -> Iterator[None]:
         """Let SQLite itself ask, every few milliseconds of a statement, whether to go on."""
-        self._connection.set_progress_handler(_should_stop(ctx), _STEPS)
+        stopped, beaten_at = threading.Event(), [time.monotonic()]
+
+        def ask() -> bool:
+            if time.monotonic() - beaten_at[0] > 1:
+                beaten_at[0] = time.monotonic()
+                # The signal that this may raise breaks the statement off as well.
+                ctx.beat()
+            return stopped.is_set()
+
+        self._connection.set_progress_handler(ask, _STEPS)
         try:
-            yield
+            with ctx.on_stop(lambda _signal: stopped.set()):
+                yield
         finally:
             self._connection.set_progress_handler(None, 0)
 
     def close(self) -> None:
         self._connection.close()
-
-
-def _should_stop(ctx: Context) -> Callable[[], int]:
-    shown_at = [time.monotonic()]
-
-    def ask() -> int:
-        if time.monotonic() - shown_at[0] > 1:
-            shown_at[0] = time.monotonic()
-            ctx.progress()
-        return int(ctx.should_stop())
-
-    return ask
 
 
 @dataclass(frozen=True, slots=True)

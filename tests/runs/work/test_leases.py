@@ -89,7 +89,7 @@ def test_work_that_goes_on_is_renewed_and_work_that_hangs_is_not(partition: Part
 
     assert hanging == soon
     assert Partition.objects.get().lease_until > soon
-    assert not lease.should_stop()
+    lease.beat()
 
 
 def test_a_cancelled_run_stops_the_work_and_breaks_its_calls_off(partition: Partition) -> None:

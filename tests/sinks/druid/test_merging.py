@@ -283,7 +283,7 @@ def test_a_change_in_a_column_that_differs_in_case_only_is_a_change(model: Model
     assert [(found[RUN], found["Energy"], found["energy"]) for found in rows] == [(2, 1, 2)]
 
 
-@pytest.mark.parametrize("name", ["row", "moment", "number", "part", "c0", "__headgate_index", 'q"uote', "a.b"])
+@pytest.mark.parametrize("name", ["row", "moment", "number", "part", "c0", "__headgate_index", 'q"uote', "a.b", "a\0b"])
 def test_a_column_may_have_any_name(model: Model, name: str) -> None:
     first = model.manifest(1, [[{**row(1), name: "x"}]])
     second = model.manifest(2, [[{**row(1), name: "y"}]])

@@ -121,6 +121,18 @@ def test_columns_go_under_their_names_in_druid_and_others_stay_behind() -> None:
     assert json.loads(lines) == {"a_b_1": "x", 'q"uote': "z"}
 
 
+def test_a_name_with_a_nul_is_a_name_like_any_other() -> None:
+    table = pa.table({"a\0b": ["x"], "a": ["y"], "at\0": pa.array([MILLENNIUM], pa.timestamp("us", "UTC"))})
+    target = io.BytesIO()
+    pq.write_table(table, target, write_statistics=False)
+    columns = [DruidColumn("a\0b", "a_b", DruidType.STRING), DruidColumn("a", "a", DruidType.STRING)]
+
+    stored = part_of(target.getvalue())
+
+    assert json.loads(b"".join(json_lines(*stored, columns))) == {"a_b": "x", "a": "y"}
+    assert read_stats(*stored, time_column="at\0").first_ms == 946684800123
+
+
 def test_a_column_that_the_part_lacks_is_left_out() -> None:
     columns = [DruidColumn("a", "a", DruidType.LONG), DruidColumn("b", "b", DruidType.LONG)]
 

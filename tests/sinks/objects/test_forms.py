@@ -23,6 +23,7 @@ from ingestion.ports.publication import Manifest, PartView
 from ingestion.ports.schema import Column, ColumnType, ContractBody
 from ingestion.toolkit.lake.keys import MAX_SEGMENT_BYTES
 from sinks.objects.sink import ObjectsSink
+from sinks.objects.splitting import Splitter
 from tests.conformance.context import MemoryLake, RecordingContext
 from tests.conformance.parts import CONTRACT, delivery_of, manifest_of, rows_of, store_part
 from tests.sinks.objects.support import deliver, files, publish, read_manifest, sink_at, store_of
@@ -323,3 +324,12 @@ def test_files_of_a_run_that_the_present_contract_describes_otherwise_can_be_pub
 
     assert document_of(sink)["contract"]["name"] == "renamed"
     assert sink.count(first, delivery_of(first), ctx) == 4
+
+
+def test_rows_go_into_folders_by_a_column_whose_name_has_a_nul(tmp_path: Path) -> None:
+    batch = pa.record_batch([pa.array(["x", "y", "x"]), pa.array([1, 2, 3])], names=["a\0b", "a"])
+    splitter = Splitter(batch.schema, ("a\0b", "a"), tmp_path)
+
+    splitter.add(batch)
+
+    assert splitter.partitions() == [(("a\0b", value), ("a", n)) for value, n in (("x", 1), ("x", 3), ("y", 2))]

@@ -189,11 +189,11 @@ class RelationalPlace:
         self.recording.now += timedelta(**period)
 
     @contextmanager
-    def seen_on_progress(self, look: Callable[[], Any]) -> Iterator[list[Any]]:
-        """Collect what `look` returns at every sign of progress."""
+    def seen_on_beats(self, look: Callable[[], Any]) -> Iterator[list[Any]]:
+        """Collect what `look` returns at every beat."""
         seen: list[Any] = []
         kept = self.ctx
-        self.recording.context = replace(kept, progress=lambda: seen.append(look()))
+        self.recording.context = replace(kept, beat=lambda: seen.append(look()))
         try:
             yield seen
         finally:

@@ -274,9 +274,9 @@ class Publishing(RelationalPlace):
         self.begin()
         self.deliver(1, priced((1, 1.0), (2, 2.0)), mode=WriteMode.REPLACE)
 
-        with self.seen_on_progress(lambda: self.read(ROWS)) as seen:
+        with self.seen_on_beats(lambda: self.read(ROWS)) as seen:
             self.deliver(2, priced((2, 2.5)), priced((3, 3.0)), mode=WriteMode.REPLACE)
-        with self.seen_on_progress(lambda: self.read(ROWS)) as seen_keyless:
+        with self.seen_on_beats(lambda: self.read(ROWS)) as seen_keyless:
             self.deliver(3, priced((4, 4.0)), mode=WriteMode.REPLACE, contract=KEYLESS)
 
         old, new = [(1, 1.0, 1), (2, 2.0, 1)], [(2, 2.5, 2), (3, 3.0, 2)]

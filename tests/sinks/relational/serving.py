@@ -1,7 +1,8 @@
 """A server and what can be wrong with it: checks, locks, cancels, outages."""
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ingestion.ports.errors import AuthError, Cancelled, ConfigError, SinkUnavailable
+from ingestion.ports.errors import AuthError, Cancelled, ConfigError, Signal, SinkUnavailable
 from ingestion.ports.publication import WriteMode
 from sinks.relational import watchdog
+from sinks.relational.diagnosis import ErrorClass
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import PRICED, RelationalPlace, priced
 
@@ -115,18 +117,23 @@ class Serving(RelationalPlace):
         manifest = self.manifest(2, priced((1, 2.0)))
         sink = self.make_relational()
         sink.stage(manifest.parts[0], delivery_of(manifest), self.ctx)
-        # Cancelled once the transaction is under way, so that no look between two statements sees it first.
-        looks = []
-        ctx = replace(
-            self.ctx,
-            should_stop=lambda: threading.current_thread().name == "statement-watchdog" and bool(looks.append(1) or 1),
-        )
 
-        with self.table_held(), pytest.raises((Cancelled, SinkUnavailable)) as caught:
-            sink.commit(manifest, delivery_of(manifest), ctx)
+        # No beat between two statements hears of the cancel before the watchdog has broken one off.
+        def beat() -> None:
+            if sys.exception() is not None:
+                raise Cancelled
 
-        assert looks
-        assert getattr(caught.value, "code", "") != "sink.busy"
+        @contextmanager
+        def on_stop(callback: Callable[[Signal], None]) -> Iterator[None]:
+            callback(Cancelled())
+            yield
+
+        with self.table_held(), pytest.raises(Cancelled) as caught:
+            sink.commit(manifest, delivery_of(manifest), replace(self.ctx, beat=beat, on_stop=on_stop))
+
+        broken_off = caught.value.__context__
+        assert isinstance(broken_off, sink.connection_class.driver_errors)
+        assert sink.connection_class.diagnose(broken_off).error_class is ErrorClass.STOPPED
         assert self.read(ROWS) == [(1, 1.0)]
 
     def test_a_server_that_crashes_in_the_middle_loses_and_doubles_nothing(self) -> None:
@@ -152,7 +159,7 @@ class Serving(RelationalPlace):
                         self.crash(server)
 
                 for call in (
-                    lambda s=sink, m=manifest, d=delivery, c=crash: s.commit(m, d, replace(self.ctx, progress=c)),
+                    lambda s=sink, m=manifest, d=delivery, c=crash: s.commit(m, d, replace(self.ctx, beat=c)),
                     lambda s=sink, m=manifest, d=delivery: s.count(m, d, self.ctx),
                 ):
                     with pytest.raises(SinkUnavailable):
@@ -172,7 +179,7 @@ class Serving(RelationalPlace):
         monkeypatch.setattr(watchdog, "SERVER_POLL_S", 0.05)
         self.begin()
         beats: list[str] = []
-        ctx = replace(self.ctx, progress=lambda: beats.append(threading.current_thread().name))
+        ctx = replace(self.ctx, beat=lambda: beats.append(threading.current_thread().name))
         session = self.make_relational().connect()
 
         with session.watched(ctx):

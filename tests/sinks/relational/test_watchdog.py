@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ingestion.ports.context import Context
+from ingestion.ports.errors import DeadlineReached
 from sinks.relational import watchdog as watchdog_module
 from sinks.relational.watchdog import watchdog
 from tests.conformance.context import RecordingContext
@@ -25,7 +26,7 @@ def beats() -> list[int]:
 
 @pytest.fixture
 def ctx(beats: list[int]) -> Context:
-    return replace(RecordingContext().context, progress=lambda: beats.append(1))
+    return replace(RecordingContext().context, beat=lambda: beats.append(1))
 
 
 def test_a_server_that_works_shows_progress_and_one_that_hangs_does_not(ctx: Context, beats: list[int]) -> None:
@@ -39,14 +40,37 @@ def test_a_server_that_works_shows_progress_and_one_that_hangs_does_not(ctx: Con
         wait_until(lambda: len(beats) > 3, what="progress")
 
 
-def test_a_statement_is_broken_off_again_and_again_while_the_work_has_to_stop(ctx: Context, beats: list[int]) -> None:
+def test_a_statement_is_broken_off_again_and_again_while_the_work_has_to_stop() -> None:
     cuts: list[int] = []
-    stopping = replace(ctx, should_stop=lambda: True)
+    recording = RecordingContext()
 
-    with watchdog(stopping, cancel=lambda: cuts.append(1), is_working=lambda: True):
+    with watchdog(recording.context, cancel=lambda: cuts.append(1), is_working=lambda: False):
+        recording.stop()
         wait_until(lambda: len(cuts) > 3, what="an interruption")
+    ended = len(cuts)
+    recording.stop()
 
-    assert beats == []
+    assert recording.beat_count == 0
+    assert len(cuts) == ended
+
+
+def test_work_that_has_to_stop_before_the_block_is_broken_off_within_it() -> None:
+    cuts: list[int] = []
+    recording = RecordingContext()
+    recording.stop()
+
+    with watchdog(recording.context, cancel=lambda: cuts.append(1), is_working=lambda: False):
+        wait_until(lambda: len(cuts) > 1, what="an interruption")
+
+
+def test_a_beat_that_says_to_stop_breaks_the_statement_off(ctx: Context) -> None:
+    cuts: list[int] = []
+
+    def beat() -> None:
+        raise DeadlineReached
+
+    with watchdog(replace(ctx, beat=beat), cancel=lambda: cuts.append(1), is_working=lambda: True):
+        wait_until(lambda: len(cuts) > 1, what="an interruption")
 
 
 def test_what_goes_wrong_in_the_watcher_does_not_end_it(ctx: Context, beats: list[int]) -> None:

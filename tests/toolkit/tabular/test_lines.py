@@ -44,6 +44,18 @@ def test_json_lines_hold_every_column_in_order_with_nested_values_as_such() -> N
     assert len(lines) == 2
 
 
+def test_a_column_whose_name_has_a_nul_keeps_it() -> None:
+    batch = pa.record_batch(
+        [pa.array(["x"]), pa.array([1.5]), pa.array([dt.date(2026, 1, 2)]), pa.array(["[1]"])],
+        names=["a\0b", "a", "d\0", "n\0"],
+    )
+
+    assert json.loads(json_lines(batch, json_columns={"n\0"})) == {
+        "a\0b": "x", "a": 1.5, "d\0": "2026-01-02", "n\0": [1],
+    }  # fmt: skip
+    assert csv_lines(batch, defuse=True) == b"x,1.5,2026-01-02,[1]\r\n"
+
+
 def test_a_column_that_is_not_named_as_json_stays_text() -> None:
     assert json.loads(json_lines(ROWS).splitlines()[0])["nested"] == '{"a": [1, 0.10]}'
 
