@@ -17,6 +17,8 @@ from ingestion.quality.values import read_bound, read_value
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ingestion.quality.checking import Verdict
+
 
 MAX_TEXT_BYTES = 1 << 20
 RESERVED_NAMES = frozenset((*READER_COLUMNS, *CLEAN_COLUMNS, "__time"))
@@ -219,39 +221,6 @@ RULES = ("read", "type", "nullable", "pattern", "min", "max", "enum", "key.null"
 """The names of the rules that a row can break; they never change once released."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Control totals of one table: fetched = accepted + rejected + duplicate + filtered."""
-
-    fetched: int
-    accepted: int
-    rejected: int
-    duplicate: int
-    filtered: int
-
-    def __post_init__(self) -> None:
-        parts = self.accepted + self.rejected + self.duplicate + self.filtered
-        if self.fetched != parts:
-            msg = f"the control totals do not balance: {self}"
-            raise AssertionError(msg)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Outcome of every row of one table.
-
-    `clean` has the declared columns in contract order, the extra ones, then `_run`, `_part`, `_row`, `_page`.
-    `rejected` has one line per rejected or duplicate row (`rejects.REJECTED_SCHEMA`). `high_water` is the greatest
-    accepted value of the cursor field as ISO text, "" where there is none.
-    """
-
-    clean: "pa.Table"
-    rejected: "pa.Table"
-    counts: Counts
-    high_water: str = ""
-    warnings: tuple[str, ...] = ()
-
-
 def compile_contract(body: ContractBody) -> "CompiledContract":
     """Return the contract ready to check tables; ConfigError where a rule of it can never be applied."""
     ensure_valid(body)
@@ -266,7 +235,7 @@ class CompiledContract:
 
     def check(
         self, table: "pa.Table", *, run_id: int, part: str, is_file: bool, cursor_field: str | None = None
-    ) -> Verdict:
+    ) -> "Verdict":
         """Return the verdict over every row of a connector's table. Pure: the same table gives the same verdict.
 
         The reader columns of `ports.batch` may be absent. Raises ConfigError where the columns as a whole do not fit

@@ -5,7 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingestion.quality.contracts import Verdict, compile_contract, parse_contract
+from ingestion.quality.checking import Verdict
+from ingestion.quality.contracts import compile_contract, parse_contract
 
 
 def contract(*columns: Mapping[str, Any], **rest: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion.quality.contracts import Verdict
+from ingestion.quality.checking import Verdict
 from ingestion.quality.parts import write_clean, write_rejected
 from tests.quality.tables import check, contract
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import ConfigError
-from ingestion.quality.contracts import RULES, Counts
+from ingestion.quality.checking import Counts
+from ingestion.quality.contracts import RULES
 from ingestion.quality.rejects import REJECTED_SCHEMA
 from tests.quality.tables import broken, check, check_column, contract
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion.quality.contracts import Verdict
+from ingestion.quality.checking import Verdict
 from ingestion.quality.parts import read_rejected, write_clean, write_rejected
 from ingestion.quality.rejects import REJECTED_SCHEMA
 from tests.quality.tables import check, contract

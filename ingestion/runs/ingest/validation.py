@@ -14,7 +14,7 @@ from ingestion.ports.batch import RawPage, Records
 from ingestion.ports.connector import Stream
 from ingestion.ports.errors import RateLimited, StoreCorrupt
 from ingestion.ports.schema import ContractBody
-from ingestion.quality.contracts import Verdict, compile_contract
+from ingestion.quality.contracts import compile_contract
 from ingestion.quality.draft import draft_contract
 from ingestion.quality.keys import hash_keys
 from ingestion.quality.parts import write_clean, write_rejected
@@ -30,6 +30,8 @@ from ingestion.toolkit.failpoints import failpoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from ingestion.quality.checking import Verdict
 
 CONTRACT_WAIT_S = 2.0
 
@@ -151,7 +153,7 @@ def _open_object(part: Part) -> BinaryIO:
     return open_lake().open(part.key)
 
 
-def _store(partition: Partition, verdict: Verdict, contract: ContractBody) -> list[Part]:
+def _store(partition: Partition, verdict: "Verdict", contract: ContractBody) -> list[Part]:
     """Return the rows of the objects that hold the verdict, the objects stored."""
     where = {"lane": partition.lane, "link": partition.link, "seq": 0}
     parts = []
