@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,27 @@ def _let_time_pass(opened: sqlite3.Connection) -> None:
             if column in columns:
                 _set_past(opened, table, column, "-1 hour")
     opened.execute("UPDATE ingestion_run SET deadline_at = datetime('now', '+1 day') WHERE deadline_at IS NOT NULL")
+    _move_notes_to_now(opened)
+
+
+def _move_notes_to_now(opened: sqlite3.Connection) -> None:
+    """Move the times in what sinks noted of deliveries by as much as makes the latest of them now.
+
+    A sink gives a task up that has been at work for longer than its patience.
+    """
+    notes = {pk: json.loads(refs) for pk, refs in opened.execute("SELECT id, refs FROM ingestion_delivery")}
+    times = [
+        (pk, name, datetime.fromisoformat(value))
+        for pk, refs in notes.items()
+        for name, value in refs.items()
+        if name.endswith("_at") and isinstance(value, str) and value
+    ]
+    shift = datetime.now(UTC) - max(time for _, _, time in times)
+    for pk, name, time in times:
+        notes[pk][name] = (time + shift).isoformat()
+    opened.executemany(
+        "UPDATE ingestion_delivery SET refs = ? WHERE id = ?", [(json.dumps(refs), pk) for pk, refs in notes.items()]
+    )
 
 
 def _set_past(opened: sqlite3.Connection, table: str, column: str, shift: str) -> None:
