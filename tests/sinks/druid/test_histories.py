@@ -142,16 +142,36 @@ def play(bench: Bench, steps: list[tuple[str, Any, str]], adding: WriteMode) -> 
         assert found == expected(history.runs), (kind, fault)
 
 
+def in_histories(count: int) -> Any:
+    """Give a test that many histories; they are not shrunk: six steps are short enough to read."""
+
+    def decorate(test: Any) -> Any:
+        chosen = st.lists(STEPS, min_size=1, max_size=6), st.sampled_from([WriteMode.MERGE, WriteMode.APPEND])
+        limits = settings(
+            max_examples=count,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+            phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        )
+        return limits(given(*chosen)(test))
+
+    return decorate
+
+
 @pytest.mark.slow
-# Not shrunk: each history takes a fifth of a second, and six steps are short enough to read.
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-)
-@given(st.lists(STEPS, min_size=1, max_size=6), st.sampled_from([WriteMode.MERGE, WriteMode.APPEND]))
+@pytest.mark.timeout(400)  # a history takes half a second or more, with every step of it over HTTP
+@in_histories(50)
 def test_whatever_goes_wrong_the_datasource_ends_as_the_runs_say(
+    steps: list[tuple[str, Any, str]], adding: WriteMode
+) -> None:
+    with FakeDruid() as druid, tempfile.TemporaryDirectory() as folder:
+        play(memory_bench(druid, Path(folder)), steps, adding)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(3600)
+@in_histories(500)
+def test_whatever_goes_wrong_in_many_histories_the_datasource_ends_as_the_runs_say(
     steps: list[tuple[str, Any, str]], adding: WriteMode
 ) -> None:
     with FakeDruid() as druid, tempfile.TemporaryDirectory() as folder:
