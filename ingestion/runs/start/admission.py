@@ -98,7 +98,8 @@ def blocked_by(run: Run) -> Waiting | None:
     if dependency is not None:
         until = dependencies.wait_ends_at(run, dependency)
         return Waiting("dependency", f"Waiting for a new publication of {dependency.upstream.name}.", until)
-    active = Run.objects.filter(state__in=ACTIVE_RUN_STATES)
+    # Without the run itself: it may have begun since it was read.
+    active = Run.objects.filter(state__in=ACTIVE_RUN_STATES).exclude(pk=run.pk)
     own = active.filter(pipeline=pipeline).order_by("pk").first()
     if own is not None and active.filter(pipeline=pipeline).count() >= pipeline.max_active_runs:
         return Waiting("pipeline_busy", f"Run {own.pk} of the same pipeline is not finished.", own.deadline_at)

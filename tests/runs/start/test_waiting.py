@@ -57,6 +57,19 @@ def test_each_wait_has_one_cause(driver: Driver, make_pipeline: MakePipeline, se
     }
 
 
+def test_a_run_that_has_just_begun_does_not_wait_for_itself(
+    driver: Driver, make_pipeline: MakePipeline, settings: Any
+) -> None:
+    settings.HEADGATE_MAX_ACTIVE_RUNS = 1
+    read_before = start(make_pipeline())
+    driver.step()
+
+    waiting = explain_waiting(read_before)
+
+    assert waiting is not None
+    assert waiting.cause == "worker"
+
+
 def test_runs_of_one_pipeline_go_one_after_the_other(driver: Driver, make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline()
     runs = [start(pipeline) for _ in range(3)]
