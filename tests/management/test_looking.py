@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from ingestion.management.cli.output import Output
+from ingestion.management.cli.results import control_totals_of
 from ingestion.models import Pipeline, Run
 from ingestion.ports.check import CheckReport, Finding
+from ingestion.runs.read.progress import CONTROL_TOTALS
 from tests.fakes import plugins
 from tests.management.conftest import Ingest
 from tests.runs.driver import Driver
@@ -185,3 +187,12 @@ def test_text_from_outside_cannot_drive_the_terminal(ingest: Ingest, stack: Driv
 
     assert "\x1b" not in answer.out
     assert len({line.count("\t") for line in answer.out.splitlines()}) == 1
+
+
+def test_a_run_without_rows_says_so_once_it_is_over() -> None:
+    told = {"fetched": 0, **dict.fromkeys(CONTROL_TOTALS, 0), "destinations": {}}
+
+    waiting, done = (control_totals_of(told | {"state": state}) for state in ("running", "succeeded"))
+
+    assert waiting == ""
+    assert done == "; 0 fetched = 0 accepted + 0 rejected + 0 duplicate + 0 filtered"

@@ -17,7 +17,7 @@ def told_of_run(run: Run) -> dict[str, Any]:
 def lines_of_run(told: dict[str, Any]) -> Iterator[str]:
     """Yield what a person is told of a run."""
     place = f"{told['file']}: " if "file" in told else ""
-    yield f"{place}run {told['run']} of {told['pipeline']}: {told['state']}{books_of(told)}"
+    yield f"{place}run {told['run']} of {told['pipeline']}: {told['state']}{control_totals_of(told)}"
     if told["message"] and not told["code"]:
         yield f"  {told['message']}"
     if told["rejected"] or any(delivery["rejected"] for delivery in told["deliveries"]):
@@ -36,9 +36,9 @@ def errors_of_run(told: dict[str, Any]) -> Iterator[str]:
             yield f"{delivery['destination']}: {delivery['message']} [{delivery['code']}]"
 
 
-def books_of(told: dict[str, Any]) -> str:
-    """Return in words whether a run's control totals balance, empty before anything was fetched."""
-    if not told["fetched"]:
+def control_totals_of(told: dict[str, Any]) -> str:
+    """Return a run's control totals in words; empty before anything was fetched, where that is not all there was."""
+    if not told["fetched"] and told["state"] != "succeeded":
         return ""
     parts = " + ".join(f"{told[name]} {name}" for name in CONTROL_TOTALS[1:])
     places = ", ".join(f"{name} {rows}" for name, rows in told["destinations"].items())
