@@ -84,7 +84,7 @@ def test_f44_a_cancel_at_every_boundary_publishes_nothing(
     rules = [{"at": f"{at}#{number}", "do": "stop"} for number, at in enumerate(points, start=1)]
     armed = {"dir": str(tmp_path / "f"), "rules": rules}
     # A lease that outlasts the stop: who is paused past it in the middle of an outside write is F08's matter.
-    cluster = make_cluster(HEADGATE_FAILPOINTS=json.dumps(armed), HEADGATE_STALL_S="30", HEADGATE_LEASE_S="15")
+    cluster = make_cluster(HEADGATE_FAILPOINTS=json.dumps(armed), HEADGATE_STALL_S="30", HEADGATE_LEASE_S="4")
     worker = cluster.start_worker(beat=True, concurrency=3)
     started = time.monotonic()
     cancelled = 0
