@@ -113,7 +113,7 @@ SPECTACULAR_SETTINGS = api.SPECTACULAR_SETTINGS
 HEADGATE_EMBEDDED: list[str] = []
 """The parts that run on this machine because nothing else was configured."""
 
-_SQLITE_OPTIONS = {
+SQLITE_OPTIONS = {
     # Measured: without these, simultaneous tasks end in "database is locked".
     "timeout": 20,
     "transaction_mode": "IMMEDIATE",
@@ -131,7 +131,7 @@ else:
         )
     }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["OPTIONS"] = {**_SQLITE_OPTIONS, **DATABASES["default"].get("OPTIONS", {})}
+    DATABASES["default"]["OPTIONS"] = {**SQLITE_OPTIONS, **DATABASES["default"].get("OPTIONS", {})}
     DATABASES["default"]["CONN_MAX_AGE"] = None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True

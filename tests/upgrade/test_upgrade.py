@@ -132,7 +132,9 @@ def ports_of(outside: Outside) -> list[int]:
 def use_database(file: Path) -> Iterator[None]:
     """Point this process at a SQLite file for the length of the block."""
     kept = django_settings.DATABASES, connections.settings
-    chosen = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(file), "OPTIONS": {"timeout": 20}}
+    # With the options of every process of an installation: a transaction that begins deferred, and then writes, is
+    # refused at once where another thread (the one that renews leases) has written in between.
+    chosen = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(file), "OPTIONS": django_settings.SQLITE_OPTIONS}
     connections.close_all()
     _connect_by({"default": chosen}, connections.configure_settings({"default": chosen}))
     try:
