@@ -192,6 +192,8 @@ def _note(delivery: Delivery, lease: Lease, step: CommitStep) -> None:
     rejected = _store_rejected(delivery, step.receipt) if step.receipt is not None else []
     if step.receipt is not None:
         counts = {name: getattr(step.receipt, name) for name in ("inserted", "updated", "unchanged", "rejected")}
+    if step.state != delivery.state:
+        counts["attempt"] = 0
     with transaction.atomic():
         lease.change(to=step.state, refs=refs, **counts)
         _replace_rejected(delivery, rejected)
