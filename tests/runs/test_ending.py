@@ -1,20 +1,24 @@
 """Cancel, retry, roll back, deadlines."""
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from ingestion.models import Delivery, Partition, PartitionState, Pipeline, Run, RunState
 from ingestion.ports.errors import Refused
+from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver import cancellation
 from ingestion.runs.operate import reconcile, retry
 from ingestion.runs.record.lake import manifest_key, open_lake
 from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
 from tests.runs.driver import Driver
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.both
 
@@ -70,6 +74,43 @@ def test_a_cancel_names_the_destinations_that_had_taken_the_rows(driver: Driver,
     cancelled = cancellation.cancel_run(run.pk)
 
     assert "memory" in cancelled.message
+
+
+def test_a_cancel_waits_for_the_destination_that_is_being_verified_and_names_it(
+    driver: Driver, make_pipeline: MakePipeline
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite lets one transaction write at a time")
+    run = start(make_pipeline())
+    driver.drain()
+    Run.objects.filter(pk=run.pk).update(state=RunState.LOADING)
+    Delivery.objects.filter(run=run).update(state=DeliveryState.STAGED, inserted=0, counted=0)
+    events = run.events.filter(kind="delivery.failed")
+    thread = threading.Thread(target=_cancel_in_a_connection_of_its_own, args=(run.pk,))
+
+    with transaction.atomic():
+        Delivery.objects.filter(run=run).update(state=DeliveryState.VERIFIED, inserted=2, counted=2)
+        thread.start()
+        wait_until(_somebody_waits, what="the cancel's wait")
+    thread.join(30)
+
+    run.refresh_from_db()
+    assert run.state == RunState.CANCELLED
+    assert "memory" in run.message
+    assert not events.exists()
+
+
+def _cancel_in_a_connection_of_its_own(run_id: int) -> None:
+    try:
+        cancellation.cancel_run(run_id)
+    finally:
+        connection.close()
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone() is not None
 
 
 def test_a_retry_goes_on_where_the_run_stopped(driver: Driver, make_pipeline: MakePipeline) -> None:

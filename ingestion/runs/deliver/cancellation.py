@@ -44,6 +44,8 @@ def cancel_run(run_id: int, *, by: str = "") -> Run:
                 raise Refused("run.not_found", run=run_id)
             raise Refused("run.not_cancellable", run=run_id, state=run.state)
         skip_unfinished(Partition, Partition.objects.filter(run_id=run_id))
+        # Locked: one that is being verified is waited for, and then named as a destination that had taken the rows.
+        list(Delivery.objects.filter(run_id=run_id).order_by("pk").select_for_update().values_list("pk"))
         message = _name_what_was_taken(run_id)
         withdraw_deliveries(Delivery.objects.filter(run_id=run_id), code="run.cancelled")
         rows.update(message=message)

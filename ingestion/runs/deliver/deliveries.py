@@ -114,7 +114,9 @@ def withdraw_deliveries(deliveries: QuerySet[Delivery], *, code: str, **values: 
 
     Their leases stay: what is to be removed is removed after the last holder has stopped (see `let_go`).
     """
-    ids = list(deliveries.filter(state__in=OPEN_DELIVERY_STATES).values_list("pk", flat=True))
+    # Locked, so that one which is verified at this moment is seen as verified, and not called withdrawn.
+    still_open = deliveries.filter(state__in=OPEN_DELIVERY_STATES).order_by("pk").select_for_update()
+    ids = list(still_open.values_list("pk", flat=True))
     skip_unfinished(DeliveryPart, DeliveryPart.objects.filter(delivery__in=ids))
     for state in OPEN_DELIVERY_STATES:
         move(
