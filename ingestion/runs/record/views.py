@@ -48,6 +48,7 @@ def part_view(part: Part) -> PartView:
         rows=part.rows or 0,
         size_bytes=part.size_bytes,
         sha256=part.sha256,
+        hashes=part.hashes_key,
     )
 
 
