@@ -12,10 +12,13 @@ from celery.signals import beat_init, setup_logging, worker_init, worker_process
 from django.conf import settings
 
 from ingest_project.env import set_default
+from ingest_project.queues import celery_queues
 from ingest_project.stack.parents import die_with_parent
 from ingest_project.stack.processes import READY_LINE
 
 set_default("DJANGO_SETTINGS_MODULE", "ingest_project.settings")
+# Celery would run Django's checks, so import every page of admin and API (35 MB a process), and start whatever they find.
+set_default("CELERY_SKIP_CHECKS", "1")
 
 # It warns of pickled messages under root; here only JSON is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -30,13 +33,19 @@ class CelerySettings:
     none of theirs. And Celery, which takes every `broker_url` in it for its own, fails over that of Druid.
     """
 
+    @property
+    def task_queues(self) -> list[Any]:
+        """Return the queues; made here, since the settings are read by processes that have nothing to do with Celery."""
+        return celery_queues()
+
     def __getattr__(self, name: str) -> Any:
         """Return the setting of that name."""
         return getattr(settings, f"{_NAMESPACE}{name.upper()}")
 
     def __dir__(self) -> list[str]:
         """Return the names of the settings."""
-        return [name.removeprefix(_NAMESPACE).lower() for name in dir(settings) if name.startswith(_NAMESPACE)]
+        names = [name.removeprefix(_NAMESPACE).lower() for name in dir(settings) if name.startswith(_NAMESPACE)]
+        return [*names, "task_queues"]
 
 
 app = Celery("headgate")
@@ -48,6 +57,17 @@ app.autodiscover_tasks(["ingestion"])
 def keep_logging(**_: Any) -> None:
     """Leave the log as Django's settings made it; being connected is what stops Celery from making its own."""
     logging.captureWarnings(True)
+
+
+@worker_init.connect
+@beat_init.connect
+def refuse_wrong_settings(**_: Any) -> None:
+    """End a worker or beat whose settings would lose or double work, or open a door."""
+    from ingest_project.checks import check_delivery, check_doors  # noqa: PLC0415 - needs the settings
+
+    wrong = [finding for finding in (*check_delivery(), *check_doors()) if finding.is_serious()]
+    if wrong:
+        raise SystemExit("\n".join(map(str, wrong)))
 
 
 @worker_init.connect

@@ -20,7 +20,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import RequestHandler
 
-from ingest_project import celery_app as app
+from ingest_project.celery import app
 from ingest_project.stack.names import OPERATOR
 from ingest_project.stack.parents import die_with_parent
 
