@@ -18,3 +18,8 @@ def advance_checkpoint(run: Run, *, stream: str, cursor: Any) -> None:
     if not created and checkpoint.run_id < run.pk:
         checkpoint.cursor, checkpoint.run = cursor, run
         checkpoint.save(update_fields=["cursor", "run", "updated_at"])
+
+
+def reset_checkpoint(run: Run, *, stream: str) -> None:
+    """Let the next incremental run begin at the start, unless a newer run has set the cursor."""
+    Checkpoint.objects.filter(pipeline_id=run.pipeline_id, stream=stream, run__lt=run.pk).delete()

@@ -4,9 +4,12 @@ Celery is imported by what sends: a command that only reads, or the first page o
 """
 
 import logging
-from collections.abc import Sequence
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from json import loads
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -23,6 +26,10 @@ TimeLimitReached = SoftTimeLimitExceeded
 _BROKER_PATIENCE_S = 3.0
 LONGEST_COUNTDOWN_S = 60.0
 """A message waits in a worker no longer than this; longer waiting is a column."""
+SENDING_S = 0.02
+"""Sending a message takes less, on a busy machine too: of many that are sent together the last goes out so much later."""
+_TAKEN_FOR = 3
+"""A message is in the hands of the worker that took it for this many times the pause before one is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +136,74 @@ def broker_answers() -> bool:
 
 def queue_depth(queue: str) -> int:
     """Return how many messages wait in the queue, over all priorities; 0 where the broker does not answer."""
+    with _channel() as channel:
+        if channel is None:
+            return 0
+        if not _is_redis(channel):
+            # An undeclared queue counts as empty.
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        # Not by a passive declaration: kombu looks for the queue without the prefix of its keys and finds none.
+        with channel.client.pipeline(transaction=False) as pipe:
+            for key in _redis_lists(channel, queue):
+                pipe.llen(key)
+            return sum(pipe.execute())
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """The messages, by task name and id, that still wait in a queue, and those that workers took from it lately."""
+
+    waiting: frozenset[tuple[str, int]]
+    taken: frozenset[tuple[str, int]]
+
+
+def messages_under_way(queue: str) -> UnderWay | None:
+    """Return the queue's messages that will be acted upon without being sent again; None where the broker cannot tell.
+
+    A worker that died keeps what it took until the broker hands it out again; hence `taken` forgets after a while.
+    """
+    with _channel() as channel:
+        if channel is None or not _is_redis(channel):
+            return None
+        client, prefix = channel.client, channel.global_keyprefix
+        since_s = client.time()[0] - _TAKEN_FOR * settings.HEADGATE_RESEND_AFTER_S
+        with client.pipeline(transaction=True) as pipe:
+            for key in _redis_lists(channel, queue):
+                pipe.lrange(prefix + key, 0, -1)
+            pipe.hgetall(prefix + channel.unacked_key)
+            pipe.zrangebyscore(prefix + channel.unacked_index_key, since_s, "+inf")
+            *lists, taken, lately = pipe.execute()
+        held = [loads(taken[tag]) for tag in lately if tag in taken]
+        return UnderWay(
+            waiting=frozenset(_name_and_id(loads(raw)) for raws in lists for raw in raws),
+            taken=frozenset(_name_and_id(message) for message, _, routing_key in held if routing_key == queue),
+        )
+    return None
+
+
+def _name_and_id(message: dict[str, Any]) -> tuple[str, int]:
+    """Return the task of a message as it lies in the broker, and the id of its row; 0 where it carries none."""
+    kwargs = loads(b64decode(message["body"]))[1]
+    return message["headers"]["task"], next((int(value) for value in kwargs.values()), 0)
+
+
+@contextmanager
+def _channel() -> Iterator[Any]:
+    """Give a channel to the broker, or None where it does not answer; a failure of the broker ends the block."""
     connection = _app().connection_for_write()
-    try:
-        with connection:
-            return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
-    except (*_broker_errors(), *connection.channel_errors):
-        # An undeclared queue counts as empty, too.
-        return 0
+    with connection, suppress(*_broker_errors(), *connection.channel_errors):
+        try:
+            channel = connection.default_channel
+        except _broker_errors():
+            channel = None
+        yield channel
+
+
+def _is_redis(channel: Any) -> bool:
+    return getattr(channel.connection, "driver_type", "") == "redis"
+
+
+def _redis_lists(channel: Any, queue: str) -> list[str]:
+    """Return the keys of the queue's lists, one for each step of priority, without the prefix of all keys."""
+    return [f"{queue}{channel.sep}{step}" if step else queue for step in channel.priority_steps]

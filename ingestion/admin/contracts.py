@@ -18,7 +18,7 @@ from ingestion.admin.base import Styled
 from ingestion.admin.display import column, link_to
 from ingestion.models import Contract
 from ingestion.ports.errors import ConfigError
-from ingestion.runs.start.contracts import latest_version, save_contract
+from ingestion.runs.start.contracts import full_refreshes, latest_version, save_contract
 
 EXAMPLE = """\
 name: sample
@@ -131,6 +131,8 @@ class ContractAdmin(Styled):
         else:
             self.log_addition(request, saved, "Written in the admin.")
             self.message_user(request, f"{saved} was saved; the next runs are checked against it.", messages.SUCCESS)
+            for _, reason in full_refreshes(saved):
+                self.message_user(request, reason, messages.WARNING)
         return HttpResponseRedirect(reverse("admin:ingestion_contract_change", args=(saved.pk,)))
 
     @admin.display(description="Used by")

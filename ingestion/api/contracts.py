@@ -1,7 +1,10 @@
 """Contracts: every version that there is, and new ones; a version never changes."""
 
+from typing import Any
+
 from django.db.models import F, Max, QuerySet, Window
 from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,7 +21,7 @@ from ingestion.api.pagination import PageQuery
 from ingestion.api.problems import invalid
 from ingestion.api.resource import APPEND_ONLY, Resource, resource
 from ingestion.models import Contract
-from ingestion.runs.start.contracts import save_contract
+from ingestion.runs.start.contracts import full_refreshes, save_contract
 
 
 class ContractSerializer(serializers.ModelSerializer[Contract]):
@@ -29,6 +32,27 @@ class ContractSerializer(serializers.ModelSerializer[Contract]):
     class Meta:
         model = Contract
         fields = ("id", "name", "version", "is_draft", "sha256", "body", "created_at")
+
+
+class FullRefreshSerializer(serializers.Serializer[Any]):
+    """A pipeline whose next run reads everything anew, and why."""
+
+    pipeline = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class WrittenContractSerializer(ContractSerializer):
+    """A version that was written, and what it will cause."""
+
+    full_refreshes = serializers.SerializerMethodField()
+
+    class Meta(ContractSerializer.Meta):
+        fields = (*ContractSerializer.Meta.fields, "full_refreshes")
+
+    @extend_schema_field(FullRefreshSerializer(many=True))
+    def get_full_refreshes(self, contract: Contract) -> list[dict[str, str]]:
+        """Return the pipelines whose key is another now."""
+        return [{"pipeline": pipeline.name, "reason": reason} for pipeline, reason in full_refreshes(contract)]
 
 
 class ContractsQuery(PageQuery):
@@ -66,9 +90,10 @@ class Contracts(Resource):
     @operation(
         "contracts_create",
         "Write a new version of a contract",
-        description="The body is the contract itself, as JSON or YAML. The same contract again changes nothing.",
+        description="The body is the contract itself, as JSON or YAML. The same contract again changes nothing. "
+        "`full_refreshes` names the pipelines whose key it changes: their next run reads everything anew.",
         request={"application/json": OpenApiTypes.OBJECT, "application/yaml": OpenApiTypes.STR},
-        responses={201: ContractSerializer, 200: ContractSerializer},
+        responses={201: WrittenContractSerializer, 200: WrittenContractSerializer},
     )
     def create(self, request: Request) -> Response:
         """Return the version, 201 where it is new."""
@@ -77,6 +102,5 @@ class Contracts(Resource):
         last = Contract.objects.aggregate(pk=Max("pk"))["pk"] or 0
         contract = save_contract(request.data)
         is_new = contract.pk > last
-        return Response(
-            ContractSerializer(contract).data, status=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
-        )
+        answer = WrittenContractSerializer(contract).data
+        return Response(answer, status=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)

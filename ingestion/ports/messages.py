@@ -78,6 +78,8 @@ MESSAGES: dict[str, str] = {
     "run.not_cancellable": "Run {run} is {state} and cannot be cancelled any more.",
     "run.not_retryable": "Run {run} is {state}; only a failed or partial run can be retried.",
     "run.superseded": "Run {run} cannot be retried: run {later} of the same pipeline has been published since. Start a new run instead.",
+    "run.key_changed": "The key of pipeline {pipeline} is another under contract {contract}: {new}; what is published has {old}. So the run is a full refresh: it reads everything the source has, from the start and not from the checkpoint, and replaces what is published.",
+    "run.key_changed_since": "Run {run} cannot be published again: it adds rows under a key of other names or types than what is published has. Choose a full refresh, or start a new run.",
     "run.published_without_partitions": "Run {run} was published without some of its partitions. Start a new run: it reads them again, for the checkpoint stayed below them.",
     "run.cancelled": "The run was cancelled.",
     "run.not_published": "Run {run} was not published, so it has no rows to read or to publish again. Choose a succeeded run.",

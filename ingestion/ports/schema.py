@@ -104,3 +104,10 @@ class ContractBody(BaseModel):
     def column(self, name: str) -> Column | None:
         """Return the declared column of that name, or None."""
         return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def key_types(self) -> tuple[tuple[str, ColumnType], ...]:
+        """Return the columns of the key with their types; rows meet only where all of this is the same."""
+        types = {column.name: column.type for column in self.columns}
+        # Both are text in clean parts.
+        return tuple((name, ColumnType.STRING if types[name] is ColumnType.ANY else types[name]) for name in self.key)

@@ -13,7 +13,8 @@ def deliver(self: Task[Any, Any], *, delivery_part_id: int, **_: Any) -> dict[st
     """Stage one clean part at its destination."""
     if not is_granted(self, "deliver"):
         return {"delivery_part": delivery_part_id, "outcome": "limited"}
-    return {"delivery_part": delivery_part_id, "outcome": staging.deliver_part(delivery_part_id).value}
+    outcome = staging.deliver_part(delivery_part_id, is_in_chord=bool(self.request.chord))
+    return {"delivery_part": delivery_part_id, "outcome": outcome.value}
 
 
 @shared_task(name="ingestion.load", bind=True)

@@ -52,6 +52,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     monkeypatch.setattr(dispatch, "send_as_is", driver.publish)
     monkeypatch.setattr(dispatch, "send_chord", driver.send_chord)
     monkeypatch.setattr(dispatch, "queue_depth", lambda _queue: 0)
+    monkeypatch.setattr(dispatch, "messages_under_way", lambda _queue: None)
     return driver
 
 

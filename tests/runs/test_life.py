@@ -174,6 +174,31 @@ def test_a_source_that_stays_away_fails_the_run_with_its_code(
     assert Partition.objects.get(run=run).attempt == settings.HEADGATE_MAX_ATTEMPTS
 
 
+def test_outages_with_progress_between_them_fail_no_run(
+    driver: Driver, make_pipeline: MakePipeline, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.HEADGATE_MAX_ATTEMPTS = 3
+    run = start(make_pipeline(config={"pages": 20}))
+    outages = [5, 5, 10, 10, 15, 15, 18, 18]
+    monkeypatch.setattr(
+        plugins,
+        "trouble",
+        lambda name: (
+            name == "fetch.unavailable" and len(plugins.CALLS) in outages and not outages.remove(len(plugins.CALLS))
+        ),
+    )
+
+    for _ in range(9):
+        driver.drain()
+        Partition.objects.update(not_before=None, sent_at=None)
+        reconcile.reconcile()
+
+    run.refresh_from_db()
+    assert (run.state, run.code, outages) == (RunState.SUCCEEDED, "", [])
+    attempts = run.events.filter(kind="attempt.failed").values_list("values__attempt", flat=True)
+    assert sorted(attempts) == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
 def test_a_rate_limit_puts_off_without_using_an_attempt(driver: Driver, make_pipeline: MakePipeline) -> None:
     run = start(make_pipeline())
     driver.step()

@@ -228,7 +228,7 @@ def _connected(cluster: Cluster) -> Iterator[None]:
         keys = (cluster.folder / "secrets" / "secret_keys").read_text().strip().split(",")
         settings.HEADGATE_SECRET_KEYS = keys
         registry._table.cache_clear()
-        with _broker(cluster._valkey):
+        with broker_of(cluster._valkey):
             try:
                 yield
             finally:
@@ -246,7 +246,7 @@ def _forget_connection() -> None:
 
 
 @contextmanager
-def _broker(valkey: Valkey) -> Iterator[None]:
+def broker_of(valkey: Valkey) -> Iterator[None]:
     """Let this process publish to the cluster's broker, chords included."""
     app = celery_app
     kept = app.conf.broker_url, app.conf.result_backend

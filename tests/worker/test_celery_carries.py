@@ -1,7 +1,9 @@
 """Celery really carries the work: chords, queue rates, priorities."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,6 +36,25 @@ def test_the_chord_body_alone_completes_a_run_of_100_partitions(make_cluster: Ca
     assert run.partitions.count() >= 100
     assert (run.state, run.accepted) == (RunState.SUCCEEDED, 700)
     assert published_ids(run) == list(range(700))
+
+
+@pytest.mark.slow
+def test_a_run_without_faults_sends_no_message_twice_and_leaves_none(
+    make_cluster: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    # Messages wait for many times the pause after which one that was lost is sent again.
+    cluster = make_cluster(HEADGATE_PARTITION_BYTES="100", HEADGATE_LEASE_S="30", HEADGATE_RESEND_AFTER_S="1")
+    words = {"app": "tests.worker.counting", "SENT": str(tmp_path / "sent")}
+    cluster.start_worker(beat=True, concurrency=2, **words)
+
+    run = upload(csv_bytes(1500))
+    cluster.wait(lambda: ended(run) and cluster.queued() == 0, what="the end of the run", patience_s=150)
+
+    sent = Counter((tmp_path / "sent").read_text().splitlines())
+    assert run.state == RunState.SUCCEEDED
+    assert run.partitions.count() >= 200
+    assert {message: count for message, count in sent.items() if count > 1} == {}, cluster.logs()[-20000:]
+    assert len([message for message in sent if "ingestion.validate" in message]) == run.partitions.count()
 
 
 @pytest.mark.slow

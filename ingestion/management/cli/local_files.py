@@ -14,7 +14,7 @@ from ingestion.management.cli.options import AsJson, Quiet, contract_label
 from ingestion.management.cli.output import Output
 from ingestion.management.cli.starting import read_text
 from ingestion.ports.errors import ConfigError, IngestError
-from ingestion.runs.start.contracts import save_contract
+from ingestion.runs.start.contracts import full_refreshes, save_contract
 
 
 @partial(reported, needs_tables=False)
@@ -58,8 +58,10 @@ def contract(
     """Save a contract. A changed one is a new version, which the next run of its pipelines is checked against."""
     out = Output(as_json=as_json)
     saved = save_contract(read_text(file))
+    refreshes = [{"pipeline": pipeline.name, "reason": reason} for pipeline, reason in full_refreshes(saved)]
     value = {"contract": saved.name, "version": saved.version, "is_draft": saved.is_draft, "body": saved.body}
-    out.answer(value, lines=[f"{contract_label(saved)}: {len(saved.body.get('columns', []))} columns"])
+    lines = [f"{contract_label(saved)}: {len(saved.body.get('columns', []))} columns"]
+    out.answer({**value, "full_refreshes": refreshes}, lines=[*lines, *(found["reason"] for found in refreshes)])
     return Exit.DONE
 
 

@@ -202,6 +202,8 @@ def _remark(runs: Sequence[Run], *, out: Output) -> None:
 
 
 def _finish(made: Run, *, wait: bool, out: Output) -> Exit:
+    if made.message:
+        out.say(made.message)
     if not wait:
         _remark([made], out=out)
     return results.tell_all([_told_at_end(made, wait=wait, out=out)], out=out)

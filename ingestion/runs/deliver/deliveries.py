@@ -5,6 +5,7 @@ replaces or merges reads what is there before it writes, and two of them at once
 """
 
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -54,9 +55,10 @@ def plan_delivery(run: Run, destination: Destination, *, is_redelivery: bool = F
     delivery, _ = Delivery.objects.get_or_create(
         run=run, destination=destination, defaults={"is_redelivery": is_redelivery}
     )
-    parts = Part.objects.filter(run=run, zone=Part.Zone.CLEAN, rows__gt=0).order_by("lane", "link", "seq")
+    parts = list(Part.objects.filter(run=run, zone=Part.Zone.CLEAN, rows__gt=0).order_by("lane", "link", "seq"))
+    sent_at = Now() + timedelta(seconds=dispatch.SENDING_S * len(parts))
     DeliveryPart.objects.bulk_create(
-        [DeliveryPart(delivery=delivery, part=part, sent_at=Now()) for part in parts], ignore_conflicts=True
+        [DeliveryPart(delivery=delivery, part=part, sent_at=sent_at) for part in parts], ignore_conflicts=True
     )
     return delivery
 

@@ -57,10 +57,11 @@ _TOGETHER = 100
 Polled = dict[int, Mapping[str, Any]]
 
 
-def load_if_staged(delivery_id: int, *, priority: int) -> None:
-    """Send the load if no part of the delivery is left to stage; checked after the part's commit."""
-    unfinished = DeliveryPart.objects.filter(delivery_id=delivery_id, state__in=UNFINISHED_PARTITION_STATES)
-    if not unfinished.exists():
+def load_if_staged(delivery_id: int, *, priority: int, is_in_chord: bool) -> None:
+    """Send the load if no part of the delivery is left to stage, unless a chord does it; checked after the commit."""
+    unfinished = DeliveryPart.objects.filter(delivery=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
+    staged = Delivery.objects.filter(~Exists(unfinished), pk=delivery_id)
+    if staged.update(sent_at=Now()) and not is_in_chord:
         dispatch.send(load_message(delivery_id, priority=priority))
 
 
@@ -168,12 +169,8 @@ def _commit(sink: Sink, delivery: Delivery, lease: Lease, ctx: Context, *, seen:
             return
         _note(delivery, lease, step)
         if step.next_poll_s:
-            lease.release(
-                attempt=0,
-                polls=F("polls") + 1,
-                sent_at=Now(),
-                not_before=Now() + timedelta(seconds=step.next_poll_s),
-            )
+            due_at = Now() + timedelta(seconds=step.next_poll_s)
+            lease.release(attempt=0, polls=F("polls") + 1, sent_at=due_at, not_before=due_at)
             call = load_message(delivery.pk, priority=run.priority)
             dispatch.send_after_commit(call, countdown_s=step.next_poll_s)
             return
@@ -195,6 +192,8 @@ def _note(delivery: Delivery, lease: Lease, step: CommitStep) -> None:
     rejected = _store_rejected(delivery, step.receipt) if step.receipt is not None else []
     if step.receipt is not None:
         counts = {name: getattr(step.receipt, name) for name in ("inserted", "updated", "unchanged", "rejected")}
+    if step.state != delivery.state:
+        counts["attempt"] = 0
     with transaction.atomic():
         lease.change(to=step.state, refs=refs, **counts)
         _replace_rejected(delivery, rejected)

@@ -54,8 +54,11 @@ def _publish(run: Run, lease: Lease) -> None:
             published_at=run.published_at or Now(),
             finished_at=Now(),
         )
-        if not failed_partitions:
+        if not failed_partitions and _has_read_all(run):
             _advance_checkpoint(run)
+        elif run.mode == Pipeline.Mode.FULL_REFRESH and not run.republishes_id:
+            # What lies below the checkpoint is published no more, and this run has not read all of it.
+            checkpoints.reset_checkpoint(run, stream=run.pipeline.stream)
         events.record(run.pk, "run.published", state=state, rows=run.accepted, code=code, message=message)
         failpoint("publish.before_commit")
         transaction.on_commit(admission.send_waiting_runs, robust=True)
@@ -65,7 +68,7 @@ def _publish(run: Run, lease: Lease) -> None:
 
 def _advance_checkpoint(run: Run) -> None:
     """Move the pipeline's checkpoint to the end of what this run has read, in the caller's transaction."""
-    if run.mode != Pipeline.Mode.INCREMENTAL or run.republishes_id or not _has_read_all(run):
+    if run.pipeline.mode != Pipeline.Mode.INCREMENTAL or run.republishes_id:
         return
     connector = registry.build_connector(run.pipeline.source)
     lanes: dict[int, Partition] = {}

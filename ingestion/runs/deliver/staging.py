@@ -44,8 +44,11 @@ def start_deliveries(run_id: int) -> None:
             dispatch.send(load)
 
 
-def deliver_part(delivery_part_id: int) -> Outcome:
-    """Stage one clean part at one destination; the last one sends the load. Safe to call twice, at once and late."""
+def deliver_part(delivery_part_id: int, *, is_in_chord: bool = False) -> Outcome:
+    """Stage one clean part at one destination; the last one sends the load, unless it is the body of its chord.
+
+    Safe to call twice, at once and late.
+    """
     lease = claim(
         DeliveryPart,
         delivery_part_id,
@@ -70,7 +73,7 @@ def deliver_part(delivery_part_id: int) -> Outcome:
     if outcome is Outcome.STOPPED:
         let_go(lease, row.delivery_id)
     if outcome in (Outcome.DONE, Outcome.FAILED):
-        loading.load_if_staged(row.delivery_id, priority=priority)
+        loading.load_if_staged(row.delivery_id, priority=priority, is_in_chord=is_in_chord)
     return outcome
 
 

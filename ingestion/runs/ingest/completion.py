@@ -4,6 +4,8 @@ The chord's body, its errback, the last partition and the reconciler all call `c
 after their commits, for in one transaction two last partitions miss each other (measured: 169 of 250 runs).
 """
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q, Sum
@@ -37,7 +39,7 @@ def complete_if_last(run_id: int) -> None:
     """Complete the run if none of its partitions is left; the check that every finished partition makes."""
     if "last_partition_check" in settings.HEADGATE_SWITCH_OFF:
         return
-    if _begin(run_id):
+    if begin_completion(run_id):
         complete_run(run_id)
 
 
@@ -47,7 +49,7 @@ def complete_run(run_id: int) -> Outcome:
     A run with partitions that were not sent yet gets the next of them sent. Safe to call at any time, by anybody.
     """
     failpoint("complete.called")
-    if not _begin(run_id):
+    if not begin_completion(run_id):
         send_next_partitions(run_id)
     lease = claim(Run, run_id, expected=(RunState.COMPLETING,))
     if lease is None:
@@ -89,15 +91,18 @@ def _stamp(run_id: int, ids: list[int]) -> list[int]:
         Run.objects.select_for_update().get(pk=run_id)
         waiting = Partition.objects.filter(pk__in=ids, state=PartitionState.PENDING, sent_at__isnull=True)
         mine = list(waiting.order_by("lane", "link").values_list("pk", flat=True))
-        Partition.objects.filter(pk__in=mine).update(sent_at=Now())
+        sent_at = Now() + timedelta(seconds=dispatch.SENDING_S * len(mine))
+        Partition.objects.filter(pk__in=mine).update(sent_at=sent_at)
     return mine
 
 
-def _begin(run_id: int) -> bool:
-    """Move the run on if all its partitions are finished; return whether this call did."""
+def begin_completion(run_id: int) -> bool:
+    """Move the run on if all its partitions are finished; return whether this call did, which then completes it."""
     unfinished = Partition.objects.filter(run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
     rows = Run.objects.filter(~Exists(unfinished), pk=run_id)
-    return bool(move(rows, expected=RunState.RUNNING, to=RunState.COMPLETING, attempt=0, lease_until=None))
+    return bool(
+        move(rows, expected=RunState.RUNNING, to=RunState.COMPLETING, attempt=0, lease_until=None, sent_at=Now())
+    )
 
 
 def _complete(lease: Lease) -> None:

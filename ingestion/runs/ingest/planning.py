@@ -15,6 +15,7 @@ from ingestion.runs.record import events
 from ingestion.runs.record.views import query_of
 from ingestion.runs.start import admission, dependencies
 from ingestion.runs.start.admission import Waiting, blocked_by
+from ingestion.runs.start.contracts import KEY_CHANGED, key_change
 from ingestion.runs.work.attempts import Outcome, attempt
 from ingestion.runs.work.contexts import source_context
 from ingestion.runs.work.leases import Lease, claim
@@ -35,7 +36,7 @@ def plan_run(run_id: int) -> Outcome:
     if lease is None:
         return Outcome.NOT_MINE
     failpoint("plan.claimed")
-    run = Run.objects.select_related("pipeline__source").get(pk=run_id)
+    run = Run.objects.select_related("pipeline__source", "contract").get(pk=run_id)
     call = plan_message(run_id, priority=run.priority)
     outcome = attempt(lease, call, lambda: _plan(run, lease), back_to=RunState.PLANNING, fail=admission.fail_run)
     if outcome is Outcome.DONE:
@@ -99,6 +100,10 @@ def _plan(run: Run, lease: Lease) -> None:
         return
     source = run.pipeline.source
     since = None
+    # Another run may have been published, under another key, since this one was asked for.
+    refresh = key_change(run.pipeline, run.contract, before=run) if run.mode == Pipeline.Mode.INCREMENTAL else ""
+    if refresh:
+        run.mode, run.message = Pipeline.Mode.FULL_REFRESH, refresh
     if run.mode == Pipeline.Mode.INCREMENTAL:
         since = checkpoints.read_checkpoint(run.pipeline_id, run.pipeline.stream)
     with source_context(source, lease, is_resumed=False) as ctx:
@@ -118,6 +123,9 @@ def _plan(run: Run, lease: Lease) -> None:
             ],
             batch_size=500,
         )
-        lease.release(to=RunState.RUNNING, attempt=0, since=since, not_before=None, sent_at=Now())
+        changed = {"mode": run.mode, "message": run.message}
+        lease.release(to=RunState.RUNNING, attempt=0, since=since, not_before=None, sent_at=Now(), **changed)
+        if refresh:
+            events.record(run.pk, KEY_CHANGED, level="warning", message=refresh)
         events.record(run.pk, "run.planned", partitions=len(specs), since=since)
     failpoint("plan.after_commit")

@@ -134,8 +134,10 @@ def _end_overdue_runs() -> Iterator[Repair]:
 
 def _wake_pending_runs() -> Iterator[Repair]:
     waiting = admission.next_in_line(_stale(Run.objects.all()), limit=_WOKEN_AT_ONCE)
-    for run in waiting[: _room(len(waiting), "plan")]:
-        Run.objects.filter(pk=run.pk).update(sent_at=Now())
+    rows = Run.objects.filter(pk__in=[run.pk for run in waiting]).order_by(F("priority").desc(), "pk")
+    for run in _lost(rows, "plan", plan_message):
+        if not _stamp(run):
+            continue
         step = _steps(run.created_at)
         if dispatch.send(plan_message(run.pk, priority=run.priority, step=step)) and run.not_before is None:
             yield Repair("pending", run.pk)
@@ -147,13 +149,15 @@ def _resume_run_stages() -> Iterator[Repair]:
         (RunState.COMPLETING, "plan", complete_message),
         (RunState.PUBLISHING, "load", publish_message),
     ):
-        for run in _short_of(_stale(Run.objects.filter(state=state)), queue):
-            Run.objects.filter(pk=run.pk).update(sent_at=Now())
-            dispatch.send(make(run.pk, priority=run.priority))
-            yield Repair(state, run.pk)
+        for run in _lost(_stale(Run.objects.filter(state=state)), queue, make):
+            if _stamp(run):
+                dispatch.send(make(run.pk, priority=run.priority))
+                yield Repair(state, run.pk)
     unfinished = Partition.objects.filter(run=OuterRef("pk"), state__in=UNFINISHED_PARTITION_STATES)
-    for run in _short_of(Run.objects.filter(~Exists(unfinished), state=RunState.RUNNING), "plan"):
-        if dispatch.send(complete_message(run.pk, priority=run.priority)):
+    for run in Run.objects.filter(~Exists(unfinished), state=RunState.RUNNING)[: settings.HEADGATE_CHORD_SIZE]:
+        # Whoever moves it on completes it: a last partition that is only just about to do so gets no message.
+        if completion.begin_completion(run.pk):
+            dispatch.send(complete_message(run.pk, priority=run.priority))
             yield Repair("fan_in", run.pk)
     for state in LOADING_STATES:
         for run in Run.objects.filter(state=state):
@@ -204,23 +208,46 @@ def _resend_deliveries() -> Iterator[Repair]:
 
 def _resend(rows: "QuerySet[Any]", queue: str, make: Callable[..., TaskMessage]) -> Iterator[Repair]:
     """Send again what is stale."""
-    for row in _short_of(rows, queue):
+    for row in _lost(rows, queue, make):
         run = row.delivery.run if isinstance(row, DeliveryPart) else row.run
         lease_lost = row.lease_until is not None
-        row._meta.default_manager.filter(pk=row.pk).update(sent_at=Now())
-        if dispatch.send(make(row.pk, priority=run.priority)):
+        if _stamp(row) and dispatch.send(make(row.pk, priority=run.priority)):
             detail = f"{row._meta.model_name} {row.pk}{' (its worker is gone)' if lease_lost else ''}"
             yield Repair("lease" if lease_lost else "message", run.pk, detail)
 
 
-def _short_of(rows: "QuerySet[Any]", queue: str) -> "QuerySet[Any]":
-    """Return no more of the rows than the queue is short of, so that a broken worker floods nothing."""
-    return rows[: _room(rows.count(), queue)]
+def _stamp(row: Any) -> bool:
+    """Note that a message is sent for the row now; return whether nobody has taken the row up since it was read.
+
+    A lease that ran out is taken away, so that the row is not stale again before its message was waited for.
+    """
+    rows = row._meta.default_manager.filter(is_free(), pk=row.pk, fence=row.fence, state=row.state)
+    return bool(rows.update(sent_at=Now(), lease_until=None))
 
 
-def _room(count: int, queue: str) -> int:
-    """Return how many of `count` messages may be sent again: those that cannot be waiting in the queue."""
-    return max(0, min(count - dispatch.queue_depth(queue), settings.HEADGATE_CHORD_SIZE)) if count else 0
+def _lost(rows: "QuerySet[Any]", queue: str, make: Callable[..., TaskMessage]) -> list[Any]:
+    """Return those of the rows whose message is neither in the queue nor in the hands of a worker.
+
+    Where the broker cannot tell, as many as the queue is short of: so a broken worker floods nothing.
+    """
+    count = rows.count()
+    short = min(count - dispatch.queue_depth(queue), settings.HEADGATE_CHORD_SIZE) if count else 0
+    if short <= 0:
+        return []
+    found = list(rows[: settings.HEADGATE_CHORD_SIZE])
+    # Twice: a message that a worker is just taking is in neither place for an instant.
+    for _ in range(2):
+        under_way = dispatch.messages_under_way(queue)
+        if under_way is None:
+            return found[:short]
+        found = [row for row in found if not _is_under_way(row, make(row.pk), under_way)]
+    return found
+
+
+def _is_under_way(row: Any, message: TaskMessage, under_way: dispatch.UnderWay) -> bool:
+    sought = (message.name, row.pk)
+    # What a worker took before it lost its lease will not be acted upon.
+    return sought in under_way.waiting or (row.lease_until is None and sought in under_way.taken)
 
 
 def _age_waiting_runs() -> Iterator[Repair]:
@@ -247,10 +274,10 @@ def _steps(since: datetime) -> int:
 
 def _abort_deliveries() -> Iterator[Repair]:
     waiting = Delivery.objects.filter(is_free(), is_due(), needs_abort=True).filter(_not_sent_lately())
-    for delivery in _short_of(waiting, "load"):
-        Delivery.objects.filter(pk=delivery.pk).update(sent_at=Now())
-        dispatch.send(abort_message(delivery.pk))
-        yield Repair("abort", delivery.run_id)
+    for delivery in _lost(waiting, "load", abort_message):
+        if _stamp(delivery):
+            dispatch.send(abort_message(delivery.pk))
+            yield Repair("abort", delivery.run_id)
 
 
 def _start_dependents() -> Iterator[Repair]:

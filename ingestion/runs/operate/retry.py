@@ -14,6 +14,7 @@ from ingestion.models import (
     Part,
     Partition,
     PartitionState,
+    Pipeline,
     Run,
     RunState,
 )
@@ -22,6 +23,7 @@ from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.deliveries import record_event, reopen_deliveries, send_delivery
 from ingestion.runs.record import events
 from ingestion.runs.start import creation
+from ingestion.runs.start.contracts import key_change
 from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import complete_message, plan_message
 
@@ -111,13 +113,16 @@ def _go_on(run_id: int) -> None:
 def roll_back(run_id: int, *, trigger: str = Run.Trigger.ROLLBACK) -> Run:
     """Return a new run that publishes what run `run_id` published, without asking the source.
 
-    Its parts are the earlier run's objects; checkpoints stay where they are.
+    Its parts are the earlier run's objects; checkpoints stay where they are. Refused where it would merge rows under
+    another key than that of what is published.
     """
-    earlier = Run.objects.select_related("pipeline").filter(pk=run_id).first()
+    earlier = Run.objects.select_related("pipeline", "contract").filter(pk=run_id).first()
     if earlier is None:
         raise Refused("run.not_found", run=run_id)
     if earlier.state not in PUBLISHED_RUN_STATES:
         raise Refused("run.not_published", run=run_id)
+    if earlier.mode == Pipeline.Mode.INCREMENTAL and key_change(earlier.pipeline, earlier.contract):
+        raise Refused("run.key_changed_since", run=run_id)
     with transaction.atomic():
         run, _ = creation.create_run(earlier.pipeline, trigger=trigger, query=earlier.query, republishes=earlier)
         Run.objects.filter(pk=run.pk).update(

@@ -1,15 +1,19 @@
-"""Contracts: every change is a new version; a draft is inferred once and adopted by its pipeline."""
+"""Contracts: every change is a new version, one of a key a full refresh; a draft is inferred once and adopted by its pipeline."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import Max, Q, QuerySet
 
-from ingestion.models import Contract, Pipeline, Run
+from ingestion.models import TERMINAL_RUN_STATES, Contract, Pipeline, Run
+from ingestion.ports.messages import sentence
 from ingestion.ports.schema import ContractBody
 from ingestion.quality.contracts import contract_hash, dump_contract, parse_contract
 from ingestion.runs.record import events
+
+KEY_CHANGED = "run.key_changed"
+"""Event and message of a run that reads all anew: rows under other names or types of a key cannot be merged with."""
 
 
 def save_contract(given: str | Mapping[str, Any] | ContractBody, *, is_draft: bool = False) -> Contract:
@@ -50,3 +54,41 @@ def latest_version(contract: Contract) -> Contract:
     """Return the newest version of the contract's name: what the next run is checked against."""
     newest = Contract.objects.filter(name=contract.name).aggregate(version=Max("version"))["version"]
     return Contract.objects.get(name=contract.name, version=newest)
+
+
+def key_change(pipeline: Pipeline, contract: Contract | None, *, before: Run | None = None) -> str:
+    """Return why a run under this contract has to be a full refresh, "" where it merges with what is there.
+
+    Every run of the published state counts, and so does one that is still at work: also those that an earlier version
+    has merged under a key of another type. `before` leaves out that run and all later ones.
+    """
+    if contract is None:
+        return ""
+    body = ContractBody.model_validate(contract.body)
+    for other in Contract.objects.filter(pk__in=_runs_of_state(pipeline, before).values("contract")).order_by("-pk"):
+        old = ContractBody.model_validate(other.body)
+        if old.key_types != body.key_types:
+            values = {"pipeline": pipeline.name, "contract": str(contract), "old": _told(old), "new": _told(body)}
+            return sentence(KEY_CHANGED, values)
+    return ""
+
+
+def full_refreshes(contract: Contract) -> Iterator[tuple[Pipeline, str]]:
+    """Yield the pipelines whose next run this version makes a full refresh, each with the reason."""
+    merging = Pipeline.objects.filter(contract__name=contract.name, mode=Pipeline.Mode.INCREMENTAL)
+    for pipeline in merging.order_by("name"):
+        if reason := key_change(pipeline, contract):
+            yield pipeline, reason
+
+
+def _runs_of_state(pipeline: Pipeline, before: Run | None) -> QuerySet[Run]:
+    """Return the runs that are published, or may be, since the last full refresh."""
+    runs = Run.objects.filter(Q(published_at__isnull=False) | ~Q(state__in=TERMINAL_RUN_STATES), pipeline=pipeline)
+    if before is not None:
+        runs = runs.filter(pk__lt=before.pk)
+    base = runs.filter(mode=Pipeline.Mode.FULL_REFRESH).order_by("-pk").values_list("pk", flat=True).first()
+    return runs if base is None else runs.filter(pk__gte=base)
+
+
+def _told(body: ContractBody) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in body.key_types) or "none"

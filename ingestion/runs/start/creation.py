@@ -8,10 +8,10 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from ingestion import dispatch, registry
-from ingestion.models import PUBLISHED_RUN_STATES, Contract, Pipeline, Run, Schedule, Upload
+from ingestion.models import Contract, Pipeline, Run, Schedule, Upload
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.runs.record import events
-from ingestion.runs.start import contracts
+from ingestion.runs.start.contracts import KEY_CHANGED, key_change, latest_version
 from ingestion.runs.work.task_messages import plan_message
 
 _QUERY_FIELDS = frozenset({"filter", "fields", "limit", "options"})
@@ -47,6 +47,8 @@ def create_run(
     if pipeline.is_paused and trigger != Run.Trigger.ROLLBACK:
         raise Refused("pipeline.paused", pipeline=pipeline.name)
     contract = contract_for(pipeline)
+    merges = pipeline.mode == Pipeline.Mode.INCREMENTAL and republishes is None
+    refresh = key_change(pipeline, contract) if merges else ""
     try:
         with transaction.atomic():
             run = Run.objects.create(
@@ -57,13 +59,16 @@ def create_run(
                 schedule=schedule,
                 idempotency_key=idempotency_key,
                 query=asked,
-                mode=_mode(pipeline, contract),
+                mode=Pipeline.Mode.FULL_REFRESH if refresh else pipeline.mode,
+                message=refresh,
                 priority=priority or pipeline.priority,
                 republishes=republishes,
                 sent_at=Now(),
             )
             run.uploads.set(uploads)
             events.record(run.pk, "run.created", trigger=trigger)
+            if refresh:
+                events.record(run.pk, KEY_CHANGED, level="warning", message=refresh)
             dispatch.send_after_commit(plan_message(run.pk, priority=run.priority))
     except IntegrityError:
         return _created_meanwhile(pipeline, asked, uploads, slot=slot, idempotency_key=idempotency_key), False
@@ -73,20 +78,7 @@ def create_run(
 
 def contract_for(pipeline: Pipeline) -> Contract | None:
     """Return the newest version of the pipeline's contract, or None where the first run is to draft it."""
-    return contracts.latest_version(pipeline.contract) if pipeline.contract else None
-
-
-def _mode(pipeline: Pipeline, contract: Contract | None) -> str:
-    """Return the pipeline's mode; full refresh where the key is another than that of what was published.
-
-    Rows that were published under another key, or none, cannot be merged with: they would stay beside the new ones.
-    """
-    published = Run.objects.filter(pipeline=pipeline, state__in=PUBLISHED_RUN_STATES).select_related("contract")
-    newest = published.order_by("-pk").first()
-    if contract is None or newest is None or newest.contract is None:
-        return pipeline.mode
-    same_key = newest.contract.body.get("key", []) == contract.body.get("key", [])
-    return pipeline.mode if same_key else Pipeline.Mode.FULL_REFRESH
+    return latest_version(pipeline.contract) if pipeline.contract else None
 
 
 def _last_uploads(pipeline: Pipeline) -> list[Upload]:

@@ -137,14 +137,17 @@ def _retry_or_fail_defect(
 
 def _put_back(lease: Lease, call: TaskMessage, *, back_to: str | None, wait_s: float, counts: bool = True) -> Outcome:
     wait_s = min(wait_s, LONGEST_WAIT_S)
+    due_at = Now() + timedelta(seconds=wait_s)
+    # A longer wait than a message may have is a column; the reconciler sends it when it is over.
+    has_message = wait_s <= dispatch.LONGEST_COUNTDOWN_S
     lease.release(
         to=back_to,
-        not_before=Now() + timedelta(seconds=wait_s),
-        sent_at=Now(),
+        not_before=due_at,
+        # The message is on its way until it is due.
+        sent_at=due_at if has_message else Now(),
         attempt=lease.attempt if counts else lease.attempt - 1,
     )
-    # A longer wait than a message may have is a column; the reconciler sends it when it is over.
-    if wait_s <= dispatch.LONGEST_COUNTDOWN_S:
+    if has_message:
         dispatch.send(call, countdown_s=wait_s or None)
     return Outcome.PUT_BACK
 

@@ -108,12 +108,15 @@ class Lease:
         self._progress_at = time.monotonic()
 
     def reload(self) -> None:
-        """Take the row's state from the table, after work that broke and may have rolled back; LeaseLost if not held."""
+        """Take the row's state and attempts from the table, after work that broke and may have rolled back.
+
+        LeaseLost if it is not held. After progress this claim counts as the first one since.
+        """
         rows = _rows(self.model).filter(pk=self.pk, fence=self.fence, lease_until__isnull=False)
-        state = rows.values_list("state", flat=True).first()
-        if state is None:
+        row = rows.values_list("state", "attempt").first()
+        if row is None:
             raise self._reason()
-        self.state = state
+        self.state, self.attempt = row[0], max(row[1], 1)
 
     def release(self, *, to: str | None = None, **changes: Any) -> None:
         """Write like `change` and give the row back, so that the next claim need not wait for the lease to end."""
