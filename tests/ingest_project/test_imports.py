@@ -30,7 +30,7 @@ PROCESSES = {
         {"django", "redis", "rest_framework.views", "drf_spectacular.views", "ingestion.admin.registration"},
     ),
     "flower": (
-        "import ingest_project.stack.flower, django; django.setup()",
+        "import ingest_project.celery, ingest_project.stack.flower, django; django.setup()",
         {"django", "celery", "kombu", "redis", "tornado"},
     ),
     "supervisor": ("import ingest_project.stack.supervisor", set()),
