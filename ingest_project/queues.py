@@ -67,17 +67,23 @@ TASK_QUEUES: Mapping[str, str] = {
 }
 
 WORKERS: Mapping[str, tuple[str, ...]] = {
-    "worker-control": ("system", "load", "plan", "notify"),
+    "worker-control": ("system", "plan", "notify"),
+    "worker-load": ("load",),
     "worker-fetch": ("deliver", "fetch"),
     "worker-validate": ("validate",),
 }
-"""The workers of one machine; recovery never waits behind data.
+"""The workers of one machine; recovery never waits behind data, so what moves rows is never in the first of them.
 
 The order counts: of messages of one priority a worker takes those of its first queue. What is nearest to its end
 comes first, else a long row of fetches would keep finished runs from being delivered.
 """
 
-WORKER_CONCURRENCY: Mapping[str, int] = {"worker-control": 2, "worker-fetch": 3, "worker-validate": 2}
+WORKER_CONCURRENCY: Mapping[str, int] = {
+    "worker-control": 2,
+    "worker-load": 2,
+    "worker-fetch": 3,
+    "worker-validate": 2,
+}
 
 SINGLE_WORKER = ("system", "notify", "load", "deliver", "validate", "plan", "fetch")
 """The same for one worker that serves all queues."""

@@ -60,7 +60,17 @@ def flower_login(stack: Stack) -> tuple[str, str]:
 
 
 def test_every_part_says_when_it_is_ready(stack: Stack) -> None:
-    for part in ("broker", "web", "worker-control", "worker-fetch", "worker-validate", "beat", "flower", "demo"):
+    for part in (
+        "broker",
+        "web",
+        "worker-control",
+        "worker-load",
+        "worker-fetch",
+        "worker-validate",
+        "beat",
+        "flower",
+        "demo",
+    ):
         assert f"{part:<15} | ready" in stack.log
 
 

@@ -44,7 +44,12 @@ def test_every_queue_is_read_by_exactly_one_worker() -> None:
 
 def test_work_nearest_to_its_end_is_taken_first() -> None:
     assert queues.WORKERS["worker-fetch"].index("deliver") < queues.WORKERS["worker-fetch"].index("fetch")
-    assert queues.WORKERS["worker-control"].index("load") < queues.WORKERS["worker-control"].index("plan")
+    assert queues.WORKERS["worker-control"].index("system") < queues.WORKERS["worker-control"].index("plan")
+
+
+def test_recovery_shares_no_worker_with_what_moves_rows() -> None:
+    assert not {"load", "deliver", "fetch", "validate"} & set(queues.WORKERS["worker-control"])
+    assert {"system", "plan"} <= set(queues.WORKERS["worker-control"])
 
 
 def test_every_task_has_a_queue_and_its_limits() -> None:

@@ -1,5 +1,6 @@
 """Celery really carries the work: chords, queue rates, priorities."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -8,14 +9,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from ingest_project import queues
 from ingestion.models import Partition, Pipeline, Priority, Run, RunEvent, RunState
 from ingestion.runs.start import contracts, pipelines
 from tests.fakes.paged_provider import PagedProvider
-from tests.faults.harness import pull
+from tests.faults.harness import pull, used
 from tests.worker.cluster import Cluster
 from tests.worker.material import CONTRACT, csv_bytes, published_ids, upload
 
 pytestmark = pytest.mark.worker
+
+
+def state_of(run: Run) -> str:
+    run.refresh_from_db()
+    return run.state
 
 
 def ended(run: Run) -> bool:
@@ -55,6 +62,26 @@ def test_a_run_without_faults_sends_no_message_twice_and_leaves_none(
     assert run.partitions.count() >= 200
     assert {message: count for message, count in sent.items() if count > 1} == {}, cluster.logs()[-20000:]
     assert len([message for message in sent if "ingestion.validate" in message]) == run.partitions.count()
+
+
+@pytest.mark.slow
+def test_loads_that_take_minutes_keep_no_run_from_being_planned_and_repaired(
+    make_cluster: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    held = [{"at": f"load.claimed#{number}", "do": "sleep:600"} for number in (1, 2)]
+    cluster = make_cluster(HEADGATE_FAILPOINTS=json.dumps({"dir": str(tmp_path / "f"), "rules": held}))
+    for name, names in queues.WORKERS.items():
+        concurrency = queues.WORKER_CONCURRENCY[name]
+        cluster.start_worker(queues=",".join(names), concurrency=concurrency, beat="system" in names, waits=False)
+    upload(csv_bytes(20))
+    cluster.wait(lambda: used(tmp_path / "f") == 2, what="the two loads that hold their worker")
+
+    run = upload(csv_bytes(30), datasource_name="second")
+    cluster.wait(lambda: state_of(run) == RunState.DELIVERING, what="the deliveries of the second run", patience_s=30)
+    parts = Partition.objects.filter(run=run)
+    parts.update(state="pending", stage="fetch", sent_at=None)
+    Run.objects.filter(pk=run.pk).update(state=RunState.RUNNING)
+    cluster.wait(lambda: not parts.filter(state="pending").exists(), what="the repair of a lost message", patience_s=30)
 
 
 @pytest.mark.slow

@@ -206,6 +206,8 @@ def test_a_key_whose_type_changed_is_compared_as_text(merging: Story) -> None:
     merging.pipeline.contract = contracts.save_contract(body)
     merging.pipeline.save(update_fields=["contract"])
     second = merging.run(pages=1)
+    # As an earlier version would have merged it; now a key of another type is a full refresh.
+    Run.objects.filter(pk=second.pk).update(mode=Pipeline.Mode.INCREMENTAL)
 
     assert merging.state() == [
         *((first.pk, str(number)) for number in range(4, 8)),
