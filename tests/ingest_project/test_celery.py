@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+from celery.signals import beat_init, worker_init
 from django.conf import settings as django_settings
 
 from ingest_project.celery import CelerySettings, app
@@ -28,3 +30,11 @@ def test_celery_follows_djangos_settings() -> None:
     assert app.conf.task_acks_late is True
     assert app.conf.task_default_queue == "system"
     assert set(app.conf.beat_schedule) == {"reconcile", "create_due_runs", "clean_up"}
+
+
+@pytest.mark.parametrize("begun", [worker_init, beat_init])
+def test_neither_worker_nor_beat_starts_with_settings_that_lose_work(begun: Any, settings: Any) -> None:
+    settings.CELERY_TASK_ACKS_LATE = False
+
+    with pytest.raises(SystemExit, match=r"ingestion\.E0"):
+        begun.send(sender=None)
