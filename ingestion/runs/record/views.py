@@ -10,6 +10,7 @@ from ingestion.ports.batch import PartitionSpec, Query, StoredInput
 from ingestion.ports.errors import Refused
 from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, WriteMode
 from ingestion.ports.schema import ContractBody
+from ingestion.runs.record.key_hashes import renew_hashes
 
 
 def query_of(run: Run) -> Query:
@@ -121,7 +122,8 @@ class PublishedManifests:
             found.append(manifest_of(row.run))
             if found[-1].mode is WriteMode.REPLACE:
                 break
-        return found[::-1]
+        merges = delivery.mode is WriteMode.MERGE and delivery.contract.key
+        return renew_hashes(found[::-1], key=delivery.contract.key) if merges else found[::-1]
 
     def manifests(self, run_ids: Collection[int], *, pipeline_id: int) -> Mapping[int, Manifest | None]:
         """Return what each run of the pipeline published or is about to; None for one that was withdrawn."""
