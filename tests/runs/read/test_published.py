@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from ingestion.models import Destination, Part, Pipeline, Run, RunState
+from ingestion.models import Delivery, Destination, Part, Pipeline, Run, RunState
 from ingestion.ports.errors import ConfigError, Refused, Retryable
 from ingestion.ports.publication import WriteMode
 from ingestion.runs.operate import retry
@@ -22,7 +22,13 @@ from ingestion.runs.read.current_rows import replaced_rows
 from ingestion.runs.read.exports import Published, rows_of_pipeline, rows_of_run
 from ingestion.runs.read.queries import query_published
 from ingestion.runs.record.lake import open_lake
-from ingestion.runs.record.views import latest_publication, published_runs, published_state
+from ingestion.runs.record.views import (
+    PublishedManifests,
+    delivery_view,
+    latest_publication,
+    published_runs,
+    published_state,
+)
 from ingestion.runs.start import contracts
 from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
@@ -185,6 +191,20 @@ def test_what_was_not_published_cannot_be_read(merging: Story, make_pipeline: Ma
         with pytest.raises((Refused, ConfigError)) as caught:
             read()
         assert caught.value.code == code
+
+
+def test_what_a_destination_holds_begins_with_its_last_full_refresh(replacing: Story) -> None:
+    replacing.run(pages=1)
+    Pipeline.objects.filter(pk=replacing.pipeline.pk).update(mode=Pipeline.Mode.FULL_REFRESH)
+    base = replacing.run(pages=1)
+    Pipeline.objects.filter(pk=replacing.pipeline.pk).update(mode=Pipeline.Mode.INCREMENTAL)
+    replacing.pipeline.refresh_from_db()
+    added, last = replacing.run(pages=1), replacing.run(pages=1)
+
+    delivery = Delivery.objects.get(run=last)
+    held = PublishedManifests().delivered(delivery_view(delivery, last))
+
+    assert [manifest.run_id for manifest in held] == [base.pk, added.pk]
 
 
 # --- which rows
