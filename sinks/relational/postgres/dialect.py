@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.dialect import IDLE_LIMIT_S, LOCK_WAIT_S, PART_NUMBER, PLACE, Dialect, Merge, TableKey
+from sinks.relational.dialect import IDLE_LIMIT_S, LOCK_WAIT_S, PART_NUMBER, PLACE, Dialect, Merge
 from sinks.relational.naming import RUN, Limits
-from sinks.relational.schema_plan import ActualColumn, NewColumn
+from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.statements import Name, Sql, Value, column_of, joined, names, sql
 
 MERGE_SINCE = 150000

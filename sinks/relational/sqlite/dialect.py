@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.dialect import Dialect, TableKey
+from sinks.relational.dialect import Dialect
 from sinks.relational.naming import PREFIX, RUN, Limits, digest_of
-from sinks.relational.schema_plan import ActualColumn, NewColumn
+from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.statements import Name, Sql, Value, joined, names, sql
 
 

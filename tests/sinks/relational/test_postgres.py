@@ -30,6 +30,7 @@ from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, integer, number, priced, text
 from tests.sinks.relational.publishing import Publishing
 from tests.sinks.relational.rejections import Rejecting, too_long
+from tests.sinks.relational.seeing import Seeing
 from tests.sinks.relational.serving import Serving
 from tests.sinks.relational.tables import Tables
 
@@ -233,7 +234,7 @@ class TestPostgresRejections(PostgresPlace, Rejecting):
 
 
 @pytest.mark.postgres
-class TestPostgresEvolution(PostgresPlace, Evolving):
+class TestPostgresEvolution(PostgresPlace, Evolving, Seeing):
     """Columns of a table that change."""
 
     __test__ = True
