@@ -38,6 +38,7 @@ from sinks.relational.rejecting import Rejections
 from sinks.relational.schema_plan import Table, required_columns
 from sinks.relational.statements import Name, Value, sql
 from sinks.relational.table_kinds import Content
+from sinks.relational.verifying import Verification
 
 _TRIES = 5
 
@@ -139,6 +140,12 @@ class Publication:
         with self.connection.transaction(limit_s=STATEMENT_LIMIT_S, only_reads=True):
             table = Table(self.table, actual=describe(self.connection, self.table))
             return count_visible(self.connection, table, run_id=self.delivery.run_id)
+
+    def differences(self, manifest: Manifest) -> list[str]:
+        """Return what differs between the rows that a reader sees as the run's and its clean parts."""
+        with self.connection.transaction(only_reads=True):
+            table = self.evolution.read()
+        return Verification(self.connection, table, manifest, self.runs).differences() if table.exists else []
 
     def abort(self) -> None:
         """Remove the rows that wait."""

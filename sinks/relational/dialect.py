@@ -68,6 +68,8 @@ class Dialect(ABC):
     """The most rows that are written in one go."""
     merge_rows: ClassVar[int]
     """The number of staged rows that are merged in one statement."""
+    keeps_json: ClassVar[bool] = False
+    """JSON stays the text that it was given as."""
     create_volatile: ClassVar[str] = "CREATE TABLE"
     """The beginning of a table whose rows need not survive the server."""
 
@@ -226,6 +228,36 @@ class Dialect(ABC):
             self.same_key("t", "s", (PART, ROW)),
             page,
         )
+
+    # --- checksums
+
+    def is_own(self, column_type: str, kind: Kind) -> bool:
+        """Return whether it is the type that we give to a column of the kind; a person may have made another."""
+        return column_type == self.types[kind]
+
+    def truth(self, column: Sql) -> Sql:
+        """Return a boolean as 1 or 0."""
+        return column
+
+    @abstractmethod
+    def whole(self, number: Sql) -> Sql:
+        """Return a float without its fraction, as an integer."""
+
+    @abstractmethod
+    def days(self, column: Sql) -> Sql:
+        """Return the days of a date since 1970."""
+
+    @abstractmethod
+    def microseconds(self, column: Sql) -> Sql:
+        """Return the microseconds of a timestamp since 1970."""
+
+    def byte_count(self, text: Sql) -> Sql:
+        """Return the length of a text in UTF-8."""
+        return sql("octet_length({})", text)
+
+    @abstractmethod
+    def text_number(self, text: Sql) -> Sql:
+        """Return the first 32 bits of a text's MD5."""
 
     # --- staged rows, each with an address: here its number
 

@@ -88,6 +88,11 @@ class RelationalSink(ABC):
         with self._publication(delivery, ctx) as publication:
             return publication.count()
 
+    def differences(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> Sequence[str]:
+        """Return in which columns the rows that the table shows as the run's differ from its clean parts."""
+        with self._publication(delivery, ctx) as publication:
+            return publication.differences(manifest)
+
     def abort(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> None:
         """Remove the rows that wait; what was committed stays."""
         with self._publication(delivery, ctx) as publication:

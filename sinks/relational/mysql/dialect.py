@@ -206,6 +206,24 @@ class MySQLDialect(Dialect):
         where = self.same_row(key, run_id=run_id)
         return sql("UPDATE {} AS t JOIN {} AS s ON {} SET {}", self.table(target), self.table(staging), where, settings)
 
+    # --- checksums
+
+    def is_own(self, column_type: str, kind: Kind) -> bool:
+        beginnings = {Kind.TEXT: ("longtext", "varchar"), Kind.BOOLEAN: ("tinyint",)}
+        return column_type.startswith(beginnings.get(kind) or (self.types[kind],))
+
+    def whole(self, number: Sql) -> Sql:
+        return sql("CAST(TRUNCATE({}, 0) AS SIGNED)", number)
+
+    def days(self, column: Sql) -> Sql:
+        return sql("DATEDIFF({}, '1970-01-01')", column)
+
+    def microseconds(self, column: Sql) -> Sql:
+        return sql("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {})", column)
+
+    def text_number(self, text: Sql) -> Sql:
+        return sql("CAST(CONV(LEFT(MD5({}), 8), 16, 10) AS SIGNED)", text)
+
     # --- merging
 
     def exactly(self, column: Sql, column_type: str) -> Sql:

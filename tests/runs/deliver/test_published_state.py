@@ -173,3 +173,16 @@ def some_rows(history: History, chance: random.Random) -> list[dict[str, Any]]:
         {"id": number, **{name: chance.choice(values[name]) for name in names}}
         for number in chance.sample(range(8), chance.randrange(1, 5))
     ]
+
+
+def test_rows_that_show_other_values_than_were_handed_over_fail_the_delivery(history: History) -> None:
+    history.agree(qty="integer")
+    history.run(*rows(0, 1, 2, 3))
+    change = "UPDATE items SET qty = qty + 1 WHERE id = new.id"
+    history.readers["file"](f"CREATE TRIGGER spoils AFTER INSERT ON items BEGIN {change}; END")
+
+    spoilt = history.run(*rows(7, 4, None))
+    history.readers["file"]("DROP TRIGGER spoils")
+
+    assert (spoilt.state, spoilt.code) == (RunState.PARTIAL, "sink.content_mismatch")
+    assert "qty has other values" in spoilt.message

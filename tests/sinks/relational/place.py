@@ -198,7 +198,9 @@ class RelationalPlace:
         """Deliver a run and check its control totals: every row accounted for, and as many to be seen as it says."""
         return self.publish(self.manifest(run_id, *tables, **of), sink=sink)
 
-    def publish(self, manifest: Manifest, *, sink: RelationalSink | None = None) -> Told:
+    def publish(
+        self, manifest: Manifest, *, sink: RelationalSink | None = None, differences: Sequence[str] = ()
+    ) -> Told:
         """Stage and commit a run, and check its control totals."""
         sink = sink or self.make_relational()
         delivery = self.published.seen(manifest)
@@ -210,6 +212,7 @@ class RelationalPlace:
         assert sum(told.counts) == manifest.rows
         assert len(receipt.rejections) == receipt.rejected
         assert sink.count(manifest, delivery, self.ctx) == receipt.visible
+        assert sink.differences(manifest, delivery, self.ctx) == list(differences)
         return told
 
     def later(self, **period: float) -> None:
