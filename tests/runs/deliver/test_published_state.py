@@ -96,6 +96,22 @@ def test_a_roll_back_through_which_a_value_cannot_be_seen_fails_and_changes_noth
     assert history.readers["file"]("SELECT id, qty FROM items ORDER BY id") == before
 
 
+@pytest.mark.parametrize(("replaced", "code"), [(0, ""), (1, "sink.value_not_castable")])
+def test_a_late_run_whose_value_cannot_be_shown_fails_unless_a_newer_one_replaced_it(
+    history: History, replaced: int, code: str
+) -> None:
+    history.agree(qty="string")
+    with history.broken():
+        late = history.run(*rows(0, "one", "2"))
+    history.agree(qty="number")
+    history.run(*rows(replaced, 5))
+
+    delivery = history.redeliver(late)
+
+    assert delivery.code == code
+    assert history.seen() == ([(replaced, 5.0)] if code else history.expected())
+
+
 def test_a_column_that_a_contract_drops_renames_or_takes_back_shows_what_the_newest_rows_have(history: History) -> None:
     steps: list[dict[str, str]] = [
         {"qty": "integer", "note": "string"},
