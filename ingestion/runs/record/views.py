@@ -92,6 +92,9 @@ def manifest_of(run: Run) -> Manifest:
 
 def delivery_view(delivery: Delivery, run: Run) -> DeliveryView:
     """Return the delivery as its sink sees it."""
+    published = Run.objects.filter(_PUBLISHED, pipeline=run.pipeline_id, contract__isnull=False)
+    after = published if run.contract is None else published.filter(pk__gt=run.pk)
+    newer = after.select_related("pipeline", "contract").order_by("-pk").first()
     return DeliveryView(
         id=delivery.pk,
         run_id=run.pk,
@@ -105,11 +108,17 @@ def delivery_view(delivery: Delivery, run: Run) -> DeliveryView:
         logical_time=logical_time(run),
         refs=delivery.refs,
         polls=delivery.polls,
+        newer_contract=contract_body(newer) if newer else None,
+        newer_run=newer.pk if newer else None,
     )
 
 
 class PublishedManifests:
     """The manifests of a pipeline's runs, as `ports.context.PublishedRuns` gives them to a sink."""
+
+    def state(self, pipeline_id: int) -> Sequence[Manifest]:
+        """Return the manifests of the pipeline's published state, in the order of runs."""
+        return published_state(Pipeline.objects.get(pk=pipeline_id))
 
     def delivered(self, delivery: DeliveryView) -> Sequence[Manifest]:
         """Return what the destination holds of the pipeline beside this delivery, in the order of runs."""
