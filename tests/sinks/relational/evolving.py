@@ -375,9 +375,12 @@ class Evolving(RelationalPlace):
         assert step.receipt.inserted == 1
         assert self.read("SELECT id, extra FROM samples ORDER BY id") == [(1, "1"), (2, "text")]
 
-    @pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        ("first", "stride"),
+        [(11, 11), *(pytest.param(first, 3, marks=pytest.mark.slow) for first in (1, 2, 3))],
+    )
     def test_a_change_that_is_killed_at_any_statement_is_made_by_the_next_delivery(
-        self, monkeypatch: pytest.MonkeyPatch, stride: int
+        self, monkeypatch: pytest.MonkeyPatch, first: int, stride: int
     ) -> None:
         connection_class: Any = self.make_relational().connection_class
         plain = connection_class.send
@@ -390,7 +393,7 @@ class Evolving(RelationalPlace):
             return plain(connection, text, values)
 
         monkeypatch.setattr(connection_class, "send", send)
-        at_statement, was_killed = 0, True
+        at_statement, was_killed = first - stride, True
         while was_killed:
             at_statement += stride
             self.begin()
