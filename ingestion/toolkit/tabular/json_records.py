@@ -26,7 +26,7 @@ JSON_TEXT = {b"headgate": b"json"}
 BATCH_ROWS = 1_000  # small enough to stay in the processor's cache
 _DIGITS = bytes.maketrans(b"123456789.", b"0" * 10)
 _LONG_NUMBER = b"0" * 16
-_LONG_NUMBERS = re.compile(rb"[0-9][0-9.]{15,}(?:[eE][+-]?[0-9]+)?")
+_LONG_NUMBERS = re.compile(rb"-?[0-9][0-9.]{15,}(?:[eE][+-]?[0-9]+)?")
 _TINY_NUMBERS = re.compile(rb"[0-9][eE]-[0-9]{3}")
 _KEY_ENDS = re.compile(rb'"[ \t\r\n]*:')
 _SPACED_KEY_END = re.compile(rb'"[ \t\r\n]+:')
@@ -172,7 +172,7 @@ def _suspects(good: Iterable[tuple[int, bytes, dict[str, Any]]]) -> bool:
 
 def _is_rounded(number: bytes) -> bool:
     try:
-        if number.isdigit():
+        if number.lstrip(b"-").isdigit():
             return not -(2**63) <= int(number) < 2**64
         written = repr(float(number))
         return Decimal(number.decode()) != Decimal(written)
