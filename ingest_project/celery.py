@@ -1,5 +1,6 @@
 """The Celery application of web, workers and beat."""
 
+import gc
 import logging
 import sys
 import warnings
@@ -8,7 +9,7 @@ from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
-from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_ready
+from celery.signals import beat_init, celeryd_after_setup, setup_logging, worker_init, worker_process_init, worker_ready
 from django.conf import settings
 
 from ingest_project.env import set_default
@@ -24,6 +25,7 @@ set_default("CELERY_SKIP_CHECKS", "1")
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _NAMESPACE = "CELERY_"
+_DATA_QUEUES = {"fetch", "validate", "deliver", "load"}
 
 
 class CelerySettings:
@@ -70,14 +72,19 @@ def refuse_wrong_settings(**_: Any) -> None:
         raise SystemExit("\n".join(map(str, wrong)))
 
 
-@worker_init.connect
-def load_libraries(**_: Any) -> None:
+@celeryd_after_setup.connect
+def load_libraries(instance: Any, **_: Any) -> None:
     """Import what the stages use before the pool is forked: its processes share the memory and start at once.
 
-    Imported, never used here: a computation of polars in the parent lets its forked children hang (measured).
+    Imported, never used here: a computation of polars in the parent lets its forked children hang (measured). A worker
+    of other queues imports them with the first file whose pieces it plans.
     """
-    for name in ("polars", "pyarrow.parquet", "pyarrow.compute", "ingestion.quality.checking"):
-        import_module(name)
+    if _DATA_QUEUES & set(instance.app.amqp.queues.consume_from):
+        for name in ("polars", "pyarrow.parquet", "pyarrow.compute", "ingestion.quality.checking"):
+            import_module(name)
+    # What is there now is not looked at by the collectors of the pool's processes, so stays shared with the parent.
+    gc.collect()
+    gc.freeze()
 
 
 @worker_process_init.connect
