@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ingestion.ports.context import Context
-    from ingestion.ports.publication import Manifest, Receipt
+    from ingestion.ports.publication import DeliveryView, Manifest, Receipt
 
 PART_ROWS = 500_000
 ROUNDS = 5
@@ -53,6 +53,7 @@ def measure_relational(*, quick: bool) -> Iterator[Row]:
         note=f"CPU {merged.cpu_s:.1f} s in this process; all rows of the present keys differ; yardstick: psql \\copy "
         "of all rows into an empty table with a primary key",
     )
+    yield Row(f"{name}, verified by content after the merge, wall", bench.verified_s, yardstick=merged.wall_s)
     yield Row(f"{name}, brought again unchanged, wall", again.wall_s, yardstick=keyed.wall_s)
     yield Row(f"{name}, brought again unchanged, touched", bench.touched, unit="rows", goal=0)
 
@@ -80,6 +81,7 @@ class _Bench:
         self._whole = self._manifest(frame, run_id=2)
         self._present = self._manifest(half.with_columns(site=half["site"] + "x"), run_id=1)
         self.touched = 0
+        self.verified_s = 0.0
 
     def copy_plainly(self) -> Cost:
         """Return what psql needs for the rows without a key."""
@@ -106,6 +108,9 @@ class _Bench:
         cost, receipt = self._deliver(self._whole)
         half = self._frame.height // 2
         assert (receipt.inserted, receipt.updated) == (self._frame.height - half, half), receipt
+        began = time.perf_counter()
+        assert not self._sink.differences(self._whole, self._view(self._whole), self._ctx)
+        self.verified_s = time.perf_counter() - began
         return cost
 
     def load_again(self) -> Cost:
@@ -132,10 +137,10 @@ class _Bench:
         subprocess.run([binaries / "psql", "-q", "-c", command, f"{self._url}/postgres"], check=True)
         return Cost(time.perf_counter() - began, 0.0)
 
-    def _deliver(self, manifest: "Manifest") -> "tuple[Cost, Receipt]":
+    def _view(self, manifest: "Manifest") -> "DeliveryView":
         from ingestion.ports.publication import DeliveryState, DeliveryView
 
-        delivery = DeliveryView(
+        return DeliveryView(
             id=manifest.run_id,
             run_id=manifest.run_id,
             pipeline=manifest.pipeline,
@@ -147,6 +152,9 @@ class _Bench:
             attempt=1,
             logical_time=manifest.logical_time,
         )
+
+    def _deliver(self, manifest: "Manifest") -> "tuple[Cost, Receipt]":
+        delivery = self._view(manifest)
         began, own_began = time.perf_counter(), time.process_time()
         for part in manifest.parts:
             self._sink.stage(part, delivery, self._ctx)

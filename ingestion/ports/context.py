@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ingestion.ports.check import CheckReport
     from ingestion.ports.errors import Signal
     from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt
+    from ingestion.ports.schema import Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,10 @@ class CatalogStore(Protocol):
 class PublishedRuns(Protocol):
     """The manifests of other runs, for a sink that has to write rows of theirs again."""
 
+    def state(self, pipeline_id: int) -> Sequence["Manifest"]:
+        """Return the manifests of the pipeline's published state, in the order of runs."""
+        ...
+
     def delivered(self, delivery: "DeliveryView") -> Sequence["Manifest"]:
         """Return what the destination holds of the pipeline beside this delivery, in the order of runs.
 
@@ -207,6 +212,11 @@ class PublishedRuns(Protocol):
 def _no_event(kind: str, /, **values: Any) -> None: ...
 
 
+def _no_cast(_values: Any, column: "Column", /) -> "tuple[Any, Any]":
+    msg = f"this context casts no values, such as those of {column.name}"
+    raise NotImplementedError(msg)
+
+
 def _never(_callback: "Callable[[Signal], None]", /) -> AbstractContextManager[None]:
     return nullcontext()
 
@@ -220,6 +230,9 @@ class Context:
     `callback` called from another thread, within HEADGATE_WATCH_S, if the block must be broken off. `log` writes an
     event of the run (a dotted kind and JSON values, never secrets); `partition_bytes` is how much raw data a partition
     may have.
+
+    `cast(values, column)` reads values of one column (a series of polars) as a contract that declares it so would, and
+    returns them with the positions of those that are none; these are null.
     """
 
     http: HttpClient
@@ -231,5 +244,6 @@ class Context:
     beat: Callable[[], None] = lambda: None
     on_stop: "Callable[[Callable[[Signal], None]], AbstractContextManager[None]]" = _never
     log: Callable[..., None] = field(default=_no_event)
+    cast: "Callable[[Any, Column], tuple[Any, Any]]" = _no_cast
     scratch: Path | None = None
     partition_bytes: int = 64 * 1024 * 1024

@@ -165,6 +165,7 @@ MESSAGES: dict[str, str] = {
     "sink.auth": "Destination {destination} refused the credentials ({detail}). Correct its secrets, then retry the run or redeliver.",
     "sink.rejected": "Destination {destination} refused the delivery: {detail}.",
     "sink.busy": "Destination {destination} is taking another publication of this pipeline, or somebody holds its table locked; this one follows by itself.",
+    "sink.content_mismatch": "Destination {destination} shows other values of this run than were handed over: {detail}. Retry the delivery.",
     "sink.count_mismatch": "Destination {destination} shows {found} rows of this run where {expected} were handed over: {short} are missing after the stage {stage}. Retry the delivery.",
     "destination.claimed": "Destination {name} would share {claim} with destination {other}: what is dropped from one would be missing in the other. Deliver to {other}, or choose another datasource, such as {name}_{{pipeline}}.",
     "sink.not_loaded": "Destination {destination} has taken the rows, but no reader sees them yet. Look at what keeps it from loading them, then retry the run: nothing is sent twice.",

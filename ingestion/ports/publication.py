@@ -83,6 +83,9 @@ class DeliveryView:
 
     `refs` is the sink's own notebook (task ids, keys): JSON, given back by CommitStep and kept between calls.
     `polls` counts the polls of its commit so far. `polled` is what `PollingSink.poll` saw of it just now.
+
+    `contract` is the one that the run's rows were checked against. Readers see the published state through another one
+    where a newer run was published since: `seen_through`, of the run `seen_since`.
     """
 
     id: int
@@ -98,6 +101,18 @@ class DeliveryView:
     refs: Mapping[str, Any] = field(default_factory=dict)
     polls: int = 0
     polled: Mapping[str, Any] | None = None
+    newer_contract: ContractBody | None = None
+    newer_run: int | None = None
+
+    @property
+    def seen_through(self) -> ContractBody:
+        """Return the contract through which readers see the published state, this delivery among it."""
+        return self.newer_contract or self.contract
+
+    @property
+    def seen_since(self) -> int:
+        """Return the run that brought that contract."""
+        return self.newer_run or self.run_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,15 @@ class Sink(Protocol):
 
 
 @runtime_checkable
+class VerifyingSink(Sink, Protocol):
+    """A sink that can compare what readers see of a run, value by value, with what was handed over."""
+
+    def differences(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> Sequence[str]:
+        """Return what differs, a clause for each column such as "qty has 3 values instead of 5"; empty where nothing does."""
+        ...
+
+
+@runtime_checkable
 class PollingSink(Sink, Protocol):
     """A sink that can poll many deliveries with one question to the destination."""
 

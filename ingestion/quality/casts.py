@@ -74,6 +74,12 @@ def cast_columns(frame: pl.DataFrame, columns: Sequence[Column]) -> list[CastCol
     ]
 
 
+def cast_values(source: pl.Series, column: Column) -> tuple[pl.Series, pl.Series]:
+    """Return the values as the declared type, and the positions of those it cannot take; these are null."""
+    (cast,) = cast_columns(source.alias(column.name).to_frame(), [column])
+    return cast.values, cast.invalid
+
+
 def _repaired(column: Column, source: pl.Series, values: pl.Series) -> CastColumn:
     nothing = pl.Series([], dtype=pl.UInt32)
     left_out = values.null_count() - source.null_count()

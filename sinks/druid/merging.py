@@ -4,46 +4,48 @@ Druid cannot change a row, only write whole chunks again. So chunks are written 
 rows there, of each key the version that counts: the first of the last row of equal ones, so that a row that came again
 unchanged keeps the run that brought it.
 
-What the parts say is compared with what Druid holds, by the number of rows of each run in each chunk: a chunk whose
+What the runs say is compared with what Druid holds, by the number of rows of each run in each chunk: a chunk whose
 rows are not those that belong there (a run was withdrawn, a task was torn, a datasource was dropped) is written again,
 too, whether this run has rows in it or not.
 
-This module imports duckdb, polars and pyarrow; so it is imported by the functions that hold data.
+Keys, contents and times are told by the hashes beside the parts; of the parts themselves only those are opened that
+have rows in the touched chunks.
+
+This module imports numpy, polars and pyarrow; so it is imported by the functions that hold data.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
 
-import duckdb
+import numpy as np
+import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
-from ingestion.ports.batch import CLEAN_COLUMNS, RUN
+from ingestion.ports.batch import RUN
 from ingestion.ports.context import Context
 from ingestion.ports.publication import Manifest, PartView
-from ingestion.toolkit.clean.reader import PartFile, open_part
+from ingestion.toolkit.clean.current import fresh_hashes, merged_records, merged_type
+from ingestion.toolkit.clean.keys import NO_MOMENT, HashedPart, Records, moments_of, read_header
+from ingestion.toolkit.clean.reader import open_part
 from ingestion.toolkit.frames import frame_of
 from ingestion.toolkit.scratch import scratch_folder
 from sinks.druid.columns import RESERVED, DruidColumn, DruidType, types_of_part
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import Interval, chunk_of, merge_intervals, milliseconds, widen
-from sinks.druid.rows import WIDE_BATCH_ROWS, PartStats, frame_as_json, milliseconds_of, read_stats
+from sinks.druid.rows import WIDE_BATCH_ROWS, PartStats, frame_as_json, read_stats
 
-MEMORY_LIMIT = "1GB"
 TIME_KEY = f"{RESERVED}_time"
 """Name under which a merged row carries the time that Druid is to give it."""
-_KEY_TYPE = "VARCHAR"
-"""Keys meet as text: a type that changed between two runs must not keep equal keys apart."""
-_SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
-    "threads": 2,
-    "memory_limit": MEMORY_LIMIT,
-    # It must not look for extensions in the world: what is needed is built in.
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "preserve_insertion_order": False,
-}
+_CHUNK_ROWS = 1_000_000
+_PLACE = np.dtype([("row", "<i8"), ("moment", "<i8")])
+_HOURS = {Granularity.HOUR: 1, Granularity.DAY: 24}
+_UNITS = {Granularity.MONTH: "datetime64[M]", Granularity.YEAR: "datetime64[Y]"}
+Places: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +59,61 @@ class MergeResult:
     handed: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One part of a run: its facts, and its hashes where rows meet by key. `run` is the place of its manifest."""
+
+    run: int
+    manifest: Manifest
+    part: PartView
+    stats: PartStats
+    hashed: HashedPart | None = None
+    keyed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Versions:
+    """Rows of all runs by key, those of one key in the order of runs: place of run and part, row, moment, content."""
+
+    run: Places
+    part: Places
+    row: Places
+    moment: Places
+    content: npt.NDArray[np.uint64]
+    key: Places
+
+    def seen(self, among: Places) -> Places:
+        """Return the versions that readers see, of these: of each key the first of the last row of equal ones."""
+        if not len(among):
+            return among
+        key, content = self.key[among], self.content[among]
+        is_first = np.append(True, key[1:] != key[:-1])
+        counts = is_first | np.append(True, content[1:] != content[:-1])
+        last = np.maximum.accumulate(np.where(counts, np.arange(len(among)), 0))
+        seen: Places = among[last[np.append(is_first[1:], True)]]
+        return seen
+
+
 class Merge:
     """One run's rows met with those of all others. Used as a context; keeps its work in a folder below `ctx.scratch`."""
 
     def __init__(self, manifests: Sequence[Manifest], *, run_id: int, key: Sequence[str], ctx: Context) -> None:
         """Take the manifests of all runs whose rows are to be seen, the run's own among them, and what they meet by."""
         self._manifests = sorted(manifests, key=lambda manifest: manifest.run_id)
-        self._own = next(manifest for manifest in manifests if manifest.run_id == run_id)
+        self._own = next(place for place, manifest in enumerate(self._manifests) if manifest.run_id == run_id)
         self._key = tuple(key)
         self._ctx = ctx
-        self._stats: dict[tuple[int, int], PartStats] = {}
-        self._row_count = 0
 
     def __enter__(self) -> "Merge":
-        """Read place, time, content and key of every row."""
+        """Find the hashes of all parts."""
         with ExitStack() as stack:
-            # A folder of its own: two processes that spill into one would take each other's files away.
-            folder = stack.enter_context(scratch_folder(self._ctx.scratch, "druid-merge"))
-            self._connection = duckdb.connect(config={**_SETTINGS, "temp_directory": str(folder)})
-            stack.callback(self._connection.close)
-            self._read_all()
+            # A folder of its own: two processes that work in one would take each other's files away.
+            self._folder = stack.enter_context(scratch_folder(self._ctx.scratch, "druid-merge"))
+            self._sources: list[_Source] = []
+            for run, manifest in enumerate(self._manifests):
+                for part in manifest.parts:
+                    self._sources.append(self._source(run, manifest, part))
+                    self._ctx.beat()
             self._opened = stack.pop_all()
         return self
 
@@ -85,15 +122,12 @@ class Merge:
 
     def part_types(self) -> list[dict[str, DruidType]]:
         """Return the types of every part's columns, in order, each under the contract of its run."""
-        return [
-            types_of_part(self._manifests[number].contract, stats.types)
-            for (number, _), stats in sorted(self._stats.items(), key=lambda item: item[0])
-        ]
+        return [types_of_part(source.manifest.contract, source.stats.types) for source in self._sources]
 
     def span(self) -> tuple[int, int]:
         """Return the first and the last moment of all rows, in milliseconds."""
-        found = self._connection.execute("SELECT min(moment), max(moment) FROM versions").fetchone()
-        return (int(found[0]), int(found[1])) if found and found[0] is not None else (0, 0)
+        moments = [moment for source in self._sources for moment in _moments_of(source)]
+        return (min(moments), max(moments)) if moments else (0, 0)
 
     def resolve(
         self, granularity: Granularity, held: Mapping[tuple[int, int], int], *, again: Iterable[Interval] = ()
@@ -103,34 +137,30 @@ class Merge:
         Without a key every row counts, and the chunks of the run's own rows are written again. So are those of `again`,
         whatever is held there.
         """
-        own = self._manifests.index(self._own)
-        run = self._connection.execute
-        run(f"CREATE TABLE visible AS {self._visible()}")
-        run(f"CREATE TABLE before AS {self._visible(but=own)}")
-        # What readers should see with these rows and without them: where that differs, the chunk is written again.
-        changed = run(
-            f"""SELECT DISTINCT {_start(granularity)} FROM (
-                (SELECT run, part, row, moment FROM visible EXCEPT SELECT run, part, row, moment FROM before)
-                UNION ALL (SELECT run, part, row, moment FROM before EXCEPT SELECT run, part, row, moment FROM visible)
-            )"""  # noqa: S608
-        ).fetchall()
-        starts = {int(start) for (start,) in changed} | self._unlike(held, granularity)
+        starts: set[int] = set()
+        expected: Counter[tuple[int, int]] = Counter()
+        shown = updated = 0
+        for found in self._versions():
+            seen = found.seen(np.arange(len(found.run)))
+            before = found.seen(np.flatnonzero(found.run != self._own))
+            # What readers should see with these rows and without them: where that differs, the chunk is written again.
+            changed = np.setxor1d(seen, before)
+            starts |= set(np.unique(_starts(found.moment[changed], granularity)).tolist())
+            places = pl.DataFrame({"start": _starts(found.moment[before], granularity), "run": found.run[before]})
+            for start, run, count in places.group_by("start", "run").len().iter_rows():
+                expected[start, self._manifests[run].run_id] += count
+            own = seen[found.run[seen] == self._own]
+            shown += len(own)
+            updated += int(np.isin(found.key[own], found.key[before]).sum())
+        starts |= {place[0] for place in expected.keys() | held.keys() if expected[place] != held.get(place, 0)}
         once_more = [widen(interval, granularity) for interval in again]
         intervals = merge_intervals([*(chunk_of(start, granularity) for start in starts), *once_more])
-        run("CREATE TABLE chunks (start BIGINT, stop BIGINT)")
-        ends = [[start for start, _ in intervals], [stop for _, stop in intervals]]
-        run("INSERT INTO chunks SELECT unnest(?::BIGINT[]), unnest(?::BIGINT[])", ends)
-        run(
-            "CREATE TABLE written AS SELECT run, part, row, moment FROM visible JOIN chunks ON moment >= start AND moment < stop"
-        )
-        shown = self._one("SELECT count(*) FROM visible WHERE run = ?", own)
-        updated = self._updated(own) if self._key else 0
         return MergeResult(
             inserted=shown - updated,
             updated=updated,
-            unchanged=self._one("SELECT count(*) FROM versions WHERE run = ?", own) - shown,
+            unchanged=sum(part.rows for part in self._manifests[self._own].parts) - shown,
             intervals=tuple(intervals),
-            handed=self._one("SELECT count(*) FROM written"),
+            handed=self._note(intervals) if intervals else 0,
         )
 
     def rows(self, columns: Sequence[DruidColumn]) -> Iterator[tuple[bytes, pl.DataFrame]]:
@@ -139,12 +169,12 @@ class Merge:
         Each carries the run it belongs to, and under TIME_KEY its time: that of its own run's contract.
         """
         timed = [*columns, DruidColumn(TIME_KEY, TIME_KEY, DruidType.LONG)]
-        for number, manifest in enumerate(self._manifests):
-            for position, part in enumerate(manifest.parts):
-                question = "SELECT row, moment FROM written WHERE run = ? AND part = ? ORDER BY row"
-                found = self._connection.execute(question, [number, position]).fetchnumpy()
-                if len(found["row"]):
-                    yield from self._chosen(manifest, part, pl.DataFrame(found), timed)
+        for number, source in enumerate(self._sources):
+            path = self._noted(number)
+            if path.exists():
+                places = np.sort(np.fromfile(path, dtype=_PLACE), order="row")
+                chosen = pl.DataFrame({"row": places["row"], "moment": places["moment"]})
+                yield from self._chosen(source.manifest, source.part, chosen, timed)
 
     def _chosen(
         self, manifest: Manifest, part: PartView, chosen: pl.DataFrame, columns: Sequence[DruidColumn]
@@ -163,102 +193,92 @@ class Merge:
 
     # reading
 
-    def _read_all(self) -> None:
-        for number, manifest in enumerate(self._manifests):
-            for position, part in enumerate(manifest.parts):
-                self._stats[number, position] = read_stats(self._ctx.lake, part, time_column=None)
-                self._ctx.beat()
-        names = sorted({name for stats in self._stats.values() for name in stats.types} - set(CLEAN_COLUMNS))
-        keys = "".join(f", {name} {_KEY_TYPE}" for name in self._key_names())
-        self._connection.execute(
-            f"CREATE TABLE versions (run INT, part INT, row BIGINT, moment BIGINT, content UHUGEINT, alone BIGINT{keys})"
-        )
-        for number, manifest in enumerate(self._manifests):
-            for position, part in enumerate(manifest.parts):
-                self._take_in(number, position, manifest, part, names)
-
-    def _take_in(self, number: int, position: int, manifest: Manifest, part: PartView, names: Sequence[str]) -> None:
-        """Write place, time, content and key of each of the part's rows into the table of versions."""
-        # By place and not by name: names of columns differ in case only, and DuckDB does not see that.
-        places = {name: f"c{place}" for place, name in enumerate(self._stats[number, position].types)}
-        content = ", ".join(places.get(name, "NULL") for name in names) or "NULL"
-        # Two hashes, made of the same values in another order: 128 bits tell equal rows from changed ones.
-        hashes = f"hash({content})::UHUGEINT * 18446744073709551616::UHUGEINT + hash('headgate', {content})::UHUGEINT"
-        key = [f"{places.get(name, 'NULL')}::{_KEY_TYPE}" for name in self._key]
-        # A row without a whole key, from the time of another contract, replaces none and is replaced by none.
-        lacks = " OR ".join(f"{value} IS NULL" for value in key) or "TRUE"
-        values = ", ".join(["row", "moment", hashes, f"CASE WHEN {lacks} THEN number ELSE -1 END", *key])
-        with open_part(self._ctx.lake, part) as file:
-            # Not as one stream: what the lake or a cancel raises inside of it would be an error of DuckDB's outside.
-            for batch in self._placed(file, manifest, places):
-                self._connection.register("batch", pa.Table.from_batches([batch]))
-                self._connection.execute(f"INSERT INTO versions SELECT {number}, {position}, {values} FROM batch")  # noqa: S608
-                self._connection.unregister("batch")
-                self._ctx.beat()
-
-    def _placed(self, file: PartFile, manifest: Manifest, places: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-        """Yield the part's batches with the place and the time of every row."""
-        time, logical = manifest.contract.time, milliseconds(manifest.logical_time)
-        own = [pa.field(name, pa.int64()) for name in ("row", "number", "moment")]
-        fields = [pa.field(places[field.name], field.type) for field in file.schema]
-        schema = pa.schema(fields + own)
-        for start, batch in file.batches(rows=WIDE_BATCH_ROWS):
-            row = pl.int_range(start, start + batch.num_rows, dtype=pl.Int64, eager=True)
-            moment = pl.repeat(logical, batch.num_rows, dtype=pl.Int64, eager=True)
-            if time is not None and time in places:
-                # As the rows themselves are written: DuckDB would round where Druid and we cut off.
-                times = pl.from_arrow(batch.column(batch.schema.get_field_index(time)))
-                assert isinstance(times, pl.Series)  # noqa: S101 (a column)
-                moment = milliseconds_of(times).cast(pl.Int64).fill_null(logical)
-            number = row + (self._row_count - start)
-            yield pa.RecordBatch.from_arrays(
-                [*batch.columns, row.to_arrow(), number.to_arrow(), moment.to_arrow()], schema=schema
-            )
-            self._row_count += batch.num_rows
-
-    # comparing
-
-    def _unlike(self, held: Mapping[tuple[int, int], int], granularity: Granularity) -> set[int]:
-        """Return the starts of the chunks that hold other numbers of the runs' rows than they should before this run."""
-        query = f"SELECT {_start(granularity)} AS start, run, count(*) FROM before GROUP BY 1, 2"  # noqa: S608
-        expected = {
-            (int(start), self._manifests[number].run_id): int(count)
-            for start, number, count in self._connection.execute(query).fetchall()
-        }
-        places = expected.keys() | held.keys()
-        return {place[0] for place in places if expected.get(place, 0) != held.get(place, 0)}
-
-    def _updated(self, own: int) -> int:
-        same = " AND ".join(f"b.{name} IS NOT DISTINCT FROM v.{name}" for name in ("alone", *self._key_names()))
-        meets = f"SELECT count(*) FROM visible v WHERE run = ? AND EXISTS (SELECT 1 FROM before b WHERE {same})"  # noqa: S608
-        return self._one(meets, own)
-
-    def _visible(self, *, but: int | None = None) -> str:
-        """Return the question for the version of each key that readers see, without one run's rows where asked for.
-
-        A version counts where it differs from the one before; the last that counts is seen.
-        """
-        others = "" if but is None else f"WHERE run <> {but}"
+    def _source(self, run: int, manifest: Manifest, part: PartView) -> _Source:
+        """Return the part with its stored hashes; they are made anew where those are not of this key and this time."""
+        time = manifest.contract.time
         if not self._key:
-            return f"SELECT run, part, row, moment FROM versions {others}"  # noqa: S608
-        keys = ", ".join(("alone", *self._key_names()))
-        of_key = f"PARTITION BY {keys} ORDER BY run, part, row"
-        return f"""
-            SELECT run, part, row, moment, {keys} FROM (
-                SELECT *, lead(run) OVER ({of_key}) IS NULL AS is_last FROM (
-                    SELECT *, lag(run) OVER ({of_key}) IS NOT NULL
-                        AND lag(content) OVER ({of_key}) = content AS is_equal FROM versions {others}
-                ) WHERE NOT is_equal
-            ) WHERE is_last
-        """  # noqa: S608
+            return _Source(run, manifest, part, read_stats(self._ctx.lake, part, time_column=time))
+        number = len(self._sources)
+        hashed = HashedPart(number, 0, partial(self._ctx.lake.open, part.hashes))
+        header = read_header(hashed) if part.is_hashed else None
+        if header is None or header.key != self._key or header.time != (time if time in header.columns else None):
+            path = self._folder / f"hashes-{number}"
+            path.write_bytes(fresh_hashes(self._ctx.lake, part, key=self._key, time=time))
+            hashed = HashedPart(number, 0, cast("partial[BinaryIO]", partial(path.open, "rb")))
+            header = read_header(hashed)
+        stats = PartStats(part.rows, header.columns, {}, header.first_ms, header.last_ms, header.untimed)
+        return _Source(run, manifest, part, stats, hashed, header.rows)
 
-    def _key_names(self) -> list[str]:
-        return [f"k{number}" for number, _ in enumerate(self._key)]
+    def _versions(self) -> Iterator[_Versions]:
+        """Yield all rows, those of one key together; memory does not grow with their number."""
+        run_of = np.array([source.run for source in self._sources], dtype=np.int64)
+        logical = np.array([milliseconds(source.manifest.logical_time) for source in self._sources], dtype=np.int64)
+        for records in self._records():
+            part = records["part"].astype(np.int64)
+            moment = np.where(records["moment"] == NO_MOMENT, logical[part], records["moment"])
+            key = np.cumsum(~records["same"])
+            yield _Versions(run_of[part], part, records["row"].astype(np.int64), moment, records["content"], key)
+            self._ctx.beat()
 
-    def _one(self, query: str, *values: Any) -> int:
-        row = self._connection.execute(query, list(values)).fetchone()
-        return int(row[0]) if row else 0
+    def _records(self) -> Iterator[Records]:
+        hashed = [source.hashed for source in self._sources if source.hashed is not None]
+        if hashed:
+            yield from merged_records(hashed, chunk_rows=_CHUNK_ROWS, with_facts=True)
+        for number, source in enumerate(self._sources):
+            # A row without a whole key, from the time of another contract, replaces none and is replaced by none.
+            if source.keyed < source.part.rows:
+                yield self._alone(number, source)
+
+    def _alone(self, number: int, source: _Source) -> Records:
+        """Return the rows of the part that have no whole key."""
+        rows = np.arange(source.part.rows)
+        if source.hashed is not None:
+            for records in merged_records([source.hashed]):
+                rows = np.setdiff1d(rows, records["row"])
+        records = np.zeros(len(rows), dtype=merged_type(with_facts=True))
+        records["part"], records["row"], records["moment"] = number, rows, NO_MOMENT
+        time = source.manifest.contract.time
+        if time is not None and time in source.stats.types:
+            with open_part(self._ctx.lake, source.part) as file:
+                read = [frame_of(batch)[time] for _, batch in file.batches([time], rows=WIDE_BATCH_ROWS)]
+            records["moment"] = moments_of(pl.concat(read)).fill_null(NO_MOMENT).to_numpy()[rows]
+        return records
+
+    # noting
+
+    def _note(self, intervals: Sequence[Interval]) -> int:
+        """Write down, part by part, which rows the chunks are to hold, and return how many."""
+        begins, ends = (np.array(bounds, dtype=np.int64) for bounds in zip(*intervals, strict=True))
+        count = 0
+        for found in self._versions():
+            seen = found.seen(np.arange(len(found.run)))
+            chunk = np.searchsorted(begins, found.moment[seen], side="right") - 1
+            inside = seen[(chunk >= 0) & (found.moment[seen] < ends[chunk])]
+            places = np.empty(len(inside), dtype=_PLACE)
+            places["row"], places["moment"] = found.row[inside], found.moment[inside]
+            part = found.part[inside]
+            for number in np.unique(part).tolist():
+                with self._noted(number).open("ab") as file:
+                    file.write(places[part == number].tobytes())
+            count += len(inside)
+        return count
+
+    def _noted(self, number: int) -> Path:
+        return self._folder / f"rows-{number}"
 
 
-def _start(granularity: Granularity) -> str:
-    return f"epoch_ms(date_trunc('{granularity}', make_timestamp_ms(moment)))"
+def _moments_of(source: _Source) -> Iterator[int]:
+    """Yield the first and the last moment of a part's rows, and that of its run where rows have none."""
+    stats = source.stats
+    if stats.first_ms is not None and stats.last_ms is not None:
+        yield from (stats.first_ms, stats.last_ms)
+    if stats.untimed:
+        yield milliseconds(source.manifest.logical_time)
+
+
+def _starts(moments: Places, granularity: Granularity) -> Places:
+    """Return where the chunk of each moment begins."""
+    hours = _HOURS.get(granularity)
+    if hours is not None:
+        return moments - moments % (hours * 3_600_000)
+    return moments.astype("datetime64[ms]").astype(_UNITS[granularity]).astype("datetime64[ms]").astype(np.int64)

@@ -13,6 +13,7 @@ import polars as pl
 from ingestion.ports.context import Lake
 from ingestion.ports.errors import StoreCorrupt
 from ingestion.ports.publication import PartView
+from ingestion.toolkit.clean.keys import moments_of
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER, ColumnShape
 from ingestion.toolkit.clean.reader import PartFile, open_part, read_shape
 from ingestion.toolkit.frames import frame_of
@@ -60,7 +61,7 @@ def read_stats(lake: Lake, part: PartView, *, time_column: str | None) -> PartSt
         else:
             read = file.batches([time.name], rows=WIDE_BATCH_ROWS)
             times = pl.concat([frame_of(batch)[time.name] for _, batch in read])
-        moments = milliseconds_of(times)
+        moments = moments_of(times)
     first, last = moments.min(), moments.max()
     assert isinstance(first, int) and isinstance(last, int)  # noqa: S101, PT018 (some row has a time)
     return PartStats(part.rows, types, nulls, first, last, untimed)
@@ -128,13 +129,6 @@ def _taken(buffer: io.BytesIO) -> bytes:
     return data
 
 
-def milliseconds_of(times: pl.Series) -> pl.Series:
-    """Return moments or days as milliseconds; what is finer is cut off downwards, before 1970 as well."""
-    if times.dtype == pl.Date:
-        return times.cast(pl.Datetime("ms")).to_physical()
-    return times.dt.epoch("ms")
-
-
 def _written(values: pl.Series, column: DruidColumn) -> pl.Series:
     """Return the values as JSON may hold them and Druid reads them in the column's type."""
     dtype = values.dtype
@@ -143,7 +137,7 @@ def _written(values: pl.Series, column: DruidColumn) -> pl.Series:
     elif dtype == pl.Boolean:
         values = values.cast(pl.Int8)
     elif isinstance(dtype, pl.Datetime) or dtype == pl.Date:
-        values = milliseconds_of(values)
+        values = moments_of(values)
     elif dtype.is_float():
         values = _finite(values)
     return values.alias(column.name)

@@ -5,8 +5,10 @@
                                             are new or differ, and takes out those a full refresh no longer has
 
 What was written down (headgate_deliveries) decides everything after: a repeated commit, one whose answer was lost, and
-one that comes late find it and do nothing. No run overwrites the row of a newer one, and one that is older than the
-newest full refresh brings nothing.
+one that comes late find it and do nothing. A key that a newer run brought is not brought by an older one, whether or
+not the newer one had to change the row; and a run that is older than the newest full refresh brings nothing.
+
+The table shows the published state through the newest contract, whichever run is on its way.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,23 +20,25 @@ from typing import BinaryIO
 from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkRejected, SinkUnavailable
 from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt, WriteMode
-from ingestion.ports.schema import ContractBody, ExtraColumns
-from ingestion.toolkit.clean.kinds import DECLARED_KINDS
+from ingestion.ports.schema import ContractBody
 from ingestion.toolkit.failpoints import failpoint
 from sinks.relational.connection import STATEMENT_LIMIT_S, Connection
-from sinks.relational.delivery_log import Delivered, DeliveryLog, StagedPart, part_id
+from sinks.relational.delivery_log import Delivered, DeliveryLog, OwnedTable, StagedPart, part_id
 from sinks.relational.diagnosis import BUSY_RETRY_S, ErrorClass
 from sinks.relational.dialect import PART_NUMBER, Merge
 from sinks.relational.evolution import Evolution
 from sinks.relational.inspection import describe, table_names
+from sinks.relational.later_keys import LaterKeys
 from sinks.relational.loading import fittings_of, load_part
 from sinks.relational.merging import StagedRows, count_visible, remove_older
 from sinks.relational.naming import LINEAGE, number_of, run_of, staging_name
 from sinks.relational.parts import read_contents
+from sinks.relational.refilling import LakeRuns
 from sinks.relational.rejecting import Rejections
-from sinks.relational.schema_plan import RequiredColumn, Table
+from sinks.relational.schema_plan import Table, required_columns
 from sinks.relational.statements import Name, Value, sql
 from sinks.relational.table_kinds import Content
+from sinks.relational.verifying import Verification
 
 _TRIES = 5
 
@@ -56,6 +60,25 @@ class Publication:
         return self.evolution.table
 
     @cached_property
+    def runs(self) -> LakeRuns:
+        """Return the pipeline's runs in the lake."""
+        return LakeRuns(self.delivery, self.ctx)
+
+    @cached_property
+    def later(self) -> LaterKeys:
+        """Return the keys of later runs."""
+        return LaterKeys(self.connection, self.delivery_log, self.table, self.runs)
+
+    def contract_of(self, table: Table) -> tuple[ContractBody, int]:
+        """Return the contract through which the table is seen, and the run that brought it: never an older one."""
+        given = self.delivery.seen_through
+        if table.contract is not None and (
+            (table.seen_since or 0) > self.delivery.seen_since or not (given.columns or given.key)
+        ):
+            return table.contract, table.seen_since or 0
+        return given, self.delivery.seen_since
+
+    @cached_property
     def staging(self) -> str:
         """Return the name under which the run's rows wait."""
         return staging_name(self.table, run_id=self.delivery.run_id)
@@ -63,10 +86,11 @@ class Publication:
     @property
     def merges(self) -> bool:
         """Return whether rows are told apart by key, so that they have to wait."""
-        if self.delivery.mode is WriteMode.MERGE and not self.delivery.contract.key:
+        has_key = bool(self.delivery.seen_through.key)
+        if self.delivery.mode is WriteMode.MERGE and not has_key:
             detail = "rows cannot be merged without a key: name one in the contract"
             raise SinkRejected("sink.rejected", destination=self.delivery.destination, detail=detail)
-        return bool(self.delivery.contract.key) and self.delivery.mode is not WriteMode.APPEND
+        return has_key and self.delivery.mode is not WriteMode.APPEND
 
     def stage(self, part: PartView, *, is_forced: bool = False) -> None:
         """Bring the table to what the part needs and, where rows wait, let the part's wait."""
@@ -99,6 +123,11 @@ class Publication:
                 for part in self._missing(manifest):
                     self.stage(part, is_forced=True)
                     self.ctx.beat()
+                if table.exists and manifest.contract != self.contract_of(table)[0]:
+                    contract, _ = self.contract_of(table)
+                    self.runs.ensure_castable([manifest.run_id], fittings_of(table, contract), key=contract.key)
+                if self.merges:
+                    self.later.stage(table)
                 delivered = self._commit_once(manifest)
                 failpoint("relational.after_commit")
             if delivered is not None:
@@ -112,24 +141,39 @@ class Publication:
             table = Table(self.table, actual=describe(self.connection, self.table))
             return count_visible(self.connection, table, run_id=self.delivery.run_id)
 
+    def differences(self, manifest: Manifest) -> list[str]:
+        """Return what differs between the rows that a reader sees as the run's and its clean parts."""
+        with self.connection.transaction(only_reads=True):
+            table = self.evolution.read()
+        return Verification(self.connection, table, manifest, self.runs).differences() if table.exists else []
+
     def abort(self) -> None:
         """Remove the rows that wait."""
         if self.delivery_log.exists():
             with self.connection.locked(self.table):
-                self.connection.execute(self.connection.dialect.dropping(self.staging))
-                failpoint("relational.staging_dropped")
-                self.delivery_log.forget_parts(self.staging)
+                for name in (self.later.staging, self.staging):
+                    self.connection.execute(self.connection.dialect.dropping(name))
+                    failpoint("relational.staging_dropped")
+                    self.delivery_log.forget_parts(name)
             failpoint("relational.aborted")
 
     # --- staging
 
     def _fitted_table(self, contents: Mapping[str, Content]) -> Table:
-        contract = self.delivery.contract
-        if not contract.columns and not contents:
-            # Nothing was ever read, so nobody knows yet what the table should look like.
-            with self.connection.transaction(only_reads=True):
-                return self.evolution.read()
-        return self.evolution.apply(required_columns(contract, contents), key=contract.key)
+        with self.connection.transaction(limit_s=STATEMENT_LIMIT_S, only_reads=True):
+            table = self.evolution.read()
+            contract, seen_since = self.contract_of(table)
+            if not contract.columns and not contents:
+                # Nothing was ever read, so nobody knows yet what the table should look like.
+                return table
+            required = required_columns(contract, contents)
+            is_followed = table.exists and table.follows(contract)
+            if is_followed and not self.evolution.plan(table, required, contract).is_needed_by(table):
+                return table
+        if table.exists and not is_followed:
+            held = self.runs.contents(self.delivery_log.runs(self.table))
+            required = required_columns(contract, contents, held=held)
+        return self.evolution.apply(required, contract, seen_since=seen_since, runs=self.runs)
 
     def _prepare_staging(self, table: Table) -> None:
         """Make the staging table, or bring it to the columns that the table has by now.
@@ -151,8 +195,8 @@ class Publication:
                 connection.execute(*adding)
                 return
             self.delivery_log.forget_parts(self.staging)
-            key = [table.mapped[source].column for source in self.delivery.contract.key]
-            connection.execute(*dialect.creating_staging(self.staging, target=self.table, columns=columns, key=key))
+            creating = dialect.creating_staging(self.staging, target=self.table, columns=columns, key=table.key)
+            connection.execute(*creating)
 
     def _stage_once(self, part: PartView, contents: Mapping[str, Content], *, stream: BinaryIO) -> bool:
         """Let the part's rows wait, in one transaction; False where the table has changed meanwhile."""
@@ -167,12 +211,14 @@ class Publication:
         self.delivery_log.note_part(self.staging, StagedPart(part.name, part.sha256, tuple(contents)))
         if self.merges:
             rejections = Rejections(self.delivery.destination, self.rejected_limit)
+            fittings = fittings_of(table, self.contract_of(table)[0])
             load_part(
                 self.connection,
                 part,
                 stream,
                 into=self.staging,
-                fittings=fittings_of(table),
+                fittings=fittings,
+                contract=self.delivery.contract,
                 rejections=rejections,
                 ctx=self.ctx,
             )
@@ -213,11 +259,17 @@ class Publication:
             table = self.evolution.read()
             if self._missing(manifest) or (self.merges and manifest.parts and self._differs(table)):
                 return None
+            if self.merges and table.key and self.later.run_ids and not self.later.are_there:
+                return None
             for staged in self.delivery_log.staged(self.staging).values():
                 if (staged.name, staged.sha256) not in parts:
                     self._remove_staged(staged.name)
             receipt, removed = self._bring(manifest, table, before=before)
             self.ctx.beat()
+            contract, seen_since = self.contract_of(table)
+            if table.exists and seen_since != table.seen_since and table.follows(contract):
+                owned = OwnedTable(manifest.pipeline, table.mapped, seen_since, contract)
+                self.delivery_log.note_table(self.table, owned, now=self.ctx.clock())
             self.delivery_log.note_delivery(
                 self.table,
                 run_id=manifest.run_id,
@@ -247,6 +299,8 @@ class Publication:
                 for rejection in part.rejections:
                     rejections.add(rejection)
             merge = self._merge(table, is_again=before is not None)
+            if merge.later:
+                self.connection.execute(self.connection.dialect.removing_replaced(merge))
             rows = StagedRows(self.connection, merge, rejections, self.ctx)
             inserted, updated = rows.bring()
             if manifest.mode is WriteMode.REPLACE:
@@ -267,7 +321,7 @@ class Publication:
         return Receipt(inserted, updated, unchanged, rejected, rejections.in_order), removed
 
     def _append(self, parts: Sequence[PartView], table: Table, *, rejections: Rejections) -> int:
-        taken, fittings = 0, fittings_of(table, sources=self._written(table))
+        taken, fittings = 0, fittings_of(table, self.contract_of(table)[0])
         for part in parts:
             with self.ctx.lake.open(part.key) as stream:
                 taken += load_part(
@@ -276,6 +330,7 @@ class Publication:
                     stream,
                     into=self.table,
                     fittings=fittings,
+                    contract=self.delivery.contract,
                     rejections=rejections,
                     ctx=self.ctx,
                     run_id=self.delivery.run_id,
@@ -283,32 +338,18 @@ class Publication:
         return taken
 
     def _merge(self, table: Table, *, is_again: bool) -> Merge:
-        columns = [table.mapped[source].column for source in self._written(table)]
+        present = [entry for entry in table.mapped.values() if entry.column in table.actual]
         return Merge(
             target=self.table,
             staging=self.staging,
-            columns={name: table.actual[name].type for name in columns},
-            key=tuple(table.mapped[source].column for source in self.delivery.contract.key),
+            columns={entry.column: table.actual[entry.column].type for entry in present},
+            key=table.key,
             run_id=self.delivery.run_id,
             has_deletions=table.has_deletions,
             may_change_own=is_again,
+            unseen=frozenset(entry.column for entry in present if not entry.is_seen),
+            later=self.later.staging if self.later.run_ids else "",
         )
-
-    def _written(self, table: Table) -> list[str]:
-        """Return the columns of the data that the run writes: those it has, and others that are null in its rows.
-
-        A column that its contract gave up is none of them and keeps its values; an extra one, where extra columns
-        belong to the record, is null where no record has it.
-        """
-        brought = {source for part in self.delivery_log.staged(self.staging).values() for source in part.columns}
-        declared = {column.name for column in self.delivery.contract.columns}
-        keeps_extras = self.delivery.contract.extra_columns is ExtraColumns.KEEP
-        return [
-            source
-            for source, entry in table.mapped.items()
-            if entry.column in table.actual
-            and (source in brought or source in declared or (keeps_extras and not entry.was_declared))
-        ]
 
     def _clear_away(self) -> None:
         """Remove what waited, of this run and of older ones that it has overtaken."""
@@ -344,18 +385,3 @@ class Publication:
         except self.connection.driver_errors as error:
             if self.connection.diagnose(error).error_class is not ErrorClass.ROW:
                 raise
-
-
-def required_columns(contract: ContractBody, contents: Mapping[str, Content]) -> list[RequiredColumn]:
-    """Return the columns that a table needs: the contract's in its order, then others that the data have."""
-    declared = [
-        RequiredColumn(
-            column.name,
-            Content(DECLARED_KINDS[column.type]),
-            nullable=column.nullable and column.name not in contract.key,
-            is_declared=True,
-        )
-        for column in contract.columns
-    ]
-    names = {column.name for column in contract.columns}
-    return [*declared, *(RequiredColumn(name, content) for name, content in contents.items() if name not in names)]

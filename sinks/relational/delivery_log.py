@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from ingestion.ports.publication import PartView, Receipt, Rejection, WriteMode
+from ingestion.ports.schema import ContractBody
 from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.connection import Connection
 from sinks.relational.inspection import describe
@@ -47,6 +48,19 @@ _KEYS = {
     PARTS: ("staging", "part"),
     CHANGES: ("id",),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedTable:
+    """A table of ours: whose it is, where its columns lie, and the contract through which its rows are seen.
+
+    `seen_since` is the run that brought that contract; None where nobody noted it.
+    """
+
+    pipeline: str
+    mapped: Mapping[str, MappedColumn]
+    seen_since: int | None = None
+    contract: ContractBody | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +122,21 @@ class DeliveryLog:
 
     # --- tables
 
-    def owner_of(self, table: str) -> tuple[str, dict[str, MappedColumn]] | None:
-        """Return the pipeline of a table and the columns of its data, or None where it is none of ours."""
+    def owned(self, table: str) -> OwnedTable | None:
+        """Return what is noted of a table, or None where it is none of ours."""
         found = self._connection.first(self._select(TABLES, ("pipeline", "columns"), table_name=table))
         if found is None:
             return None
+        noted = json.loads(found[1])
+        # Earlier versions noted the columns alone.
+        view, columns = noted if isinstance(noted, list) else (None, noted)
         mapped = {
-            source: MappedColumn(**{**values, "kind": Kind(values["kind"])})
-            for source, values in json.loads(found[1]).items()
+            source: MappedColumn(**{**values, "kind": Kind(values["kind"])}) for source, values in columns.items()
         }
-        return str(found[0]), mapped
+        seen_since, contract = view or (None, None)
+        return OwnedTable(
+            str(found[0]), mapped, seen_since, ContractBody.model_validate(contract) if contract else None
+        )
 
     def tables_of(self, pipeline: str) -> list[str]:
         """Return the tables of a pipeline."""
@@ -125,11 +144,13 @@ class DeliveryLog:
             str(name) for (name,) in self._connection.rows(self._select(TABLES, ("table_name",), pipeline=pipeline))
         ]
 
-    def note_table(self, table: str, *, pipeline: str, mapped: Mapping[str, MappedColumn], now: datetime) -> None:
-        """Note whose table it is and where its columns lie."""
-        text = json.dumps({source: asdict(entry) for source, entry in mapped.items()}, ensure_ascii=False)
+    def note_table(self, table: str, owned: OwnedTable, *, now: datetime) -> None:
+        """Note whose table it is, where its columns lie, and through which contract its rows are seen."""
+        columns = {source: asdict(entry) for source, entry in owned.mapped.items()}
+        contract = owned.contract.model_dump(mode="json", exclude_defaults=True) if owned.contract else None
+        text = json.dumps([[owned.seen_since, contract], columns], ensure_ascii=False)
         if self._connection.first(self._select(TABLES, ("pipeline",), table_name=table)) is None:
-            self._insert(TABLES, table_name=table, pipeline=pipeline, columns=text, created_at=_stored(now))
+            self._insert(TABLES, table_name=table, pipeline=owned.pipeline, columns=text, created_at=_stored(now))
         else:
             self._update(TABLES, {"columns": text}, table_name=table)
 
@@ -152,17 +173,34 @@ class DeliveryLog:
             run_id, WriteMode(mode), frozenset((name, sha256) for name, sha256 in json.loads(parts)), receipt
         )
 
+    def runs(self, table: str, *, after: int = 0) -> list[int]:
+        """Return the runs that the table has rows of: those since the newest that replaced the whole of it, in order.
+
+        With `after` those alone that are later than this run.
+        """
+        if not self.exists():
+            return []
+        query = sql(
+            "SELECT run_id FROM {} WHERE table_name = {} AND run_id > {} AND run_id >= COALESCE(({}), 0) ORDER BY run_id",
+            self._connection.dialect.table(DELIVERIES),
+            Value(table),
+            Value(after),
+            self._newest_refresh(table),
+        )
+        return [int(run_id) for (run_id,) in self._connection.rows(query)]
+
     def newest_refresh(self, table: str) -> int | None:
         """Return the newest run that replaced the whole of the table, or None."""
-        found = self._connection.first(
-            sql(
-                "SELECT MAX(run_id) FROM {} WHERE table_name = {} AND mode = {}",
-                self._connection.dialect.table(DELIVERIES),
-                Value(table),
-                Value(WriteMode.REPLACE.value),
-            )
-        )
+        found = self._connection.first(self._newest_refresh(table))
         return None if found is None or found[0] is None else int(found[0])
+
+    def _newest_refresh(self, table: str) -> Sql:
+        return sql(
+            "SELECT MAX(run_id) FROM {} WHERE table_name = {} AND mode = {}",
+            self._connection.dialect.table(DELIVERIES),
+            Value(table),
+            Value(WriteMode.REPLACE.value),
+        )
 
     def note_delivery(
         self,

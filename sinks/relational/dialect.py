@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.naming import DELETED_AT, LINEAGE, RUN, Limits
-from sinks.relational.schema_plan import ActualColumn, NewColumn
+from sinks.relational.naming import DELETED_AT, LINEAGE, PAGE, PART, ROW, RUN, Limits
+from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.statements import Name, Piece, Sql, Value, column_of, joined, names, sql
 
 PART_NUMBER, PLACE = "headgate_part", "headgate_place"
@@ -34,24 +34,20 @@ class Merge:
     run_id: int
     has_deletions: bool
     may_change_own: bool = False
+    unseen: frozenset[str] = frozenset()
+    """Columns that the contract has no more: null in every row that is written, and not compared."""
+    later: str = ""
+    """The table of the keys that later runs brought, where there are any: theirs is the newer row."""
 
     @property
     def compared(self) -> tuple[str, ...]:
         """Return the columns in which a row can have changed."""
-        return tuple(column for column in self.columns if column not in self.key)
+        return tuple(column for column in self.columns if column not in (*self.key, *self.unseen))
 
     @property
     def copied(self) -> tuple[str, ...]:
         """Return the columns that are taken from the staging table as they are."""
         return (*self.columns, *LINEAGE[1:])
-
-
-@dataclass(frozen=True, slots=True)
-class TableKey:
-    """The columns by which a table tells its rows apart, and what that constraint is called."""
-
-    columns: tuple[str, ...] = ()
-    constraint: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,8 @@ class Dialect(ABC):
     """The most rows that are written in one go."""
     merge_rows: ClassVar[int]
     """The number of staged rows that are merged in one statement."""
+    keeps_json: ClassVar[bool] = False
+    """JSON stays the text that it was given as."""
     create_volatile: ClassVar[str] = "CREATE TABLE"
     """The beginning of a table whose rows need not survive the server."""
 
@@ -159,12 +157,15 @@ class Dialect(ABC):
 
     def swapping(self, table: str, *, column: str, aside: str, fresh: str, column_type: str) -> list[Sql]:
         """Set a column aside, which may be null then, and let `fresh` take its name."""
-        rename = "ALTER TABLE {} RENAME COLUMN {} TO {}"
         return [
-            sql(rename, self.table(table), Name(column), Name(aside)),
-            sql(rename, self.table(table), Name(fresh), Name(column)),
+            self.renaming(table, column, aside),
+            self.renaming(table, fresh, column),
             *self.requiring(table, aside, column_type=column_type, is_required=False),
         ]
+
+    def renaming(self, table: str, column: str, name: str) -> Sql:
+        """Give a column another name."""
+        return sql("ALTER TABLE {} RENAME COLUMN {} TO {}", self.table(table), Name(column), Name(name))
 
     @abstractmethod
     def requiring(self, table: str, column: str, *, column_type: str, is_required: bool) -> list[Sql]:
@@ -206,6 +207,57 @@ class Dialect(ABC):
     @abstractmethod
     def differ(self, left: Sql, right: Sql) -> Sql:
         """Return the condition that two expressions differ, null being a value like others."""
+
+    def filling(self, target: str, staging: str, *, columns: Sequence[str], key: Sequence[str], run_id: int) -> Sql:
+        """Set columns of the rows that wait in `staging` by the same key, or, without one, by the run and its lineage."""
+        settings = joined(", ", (sql("{} = s.{}", Name(name), Name(name)) for name in columns))
+        where = self.same_row(key, run_id=run_id)
+        return sql(
+            "UPDATE {} AS t SET {} FROM {} AS s WHERE {}", self.table(target), settings, self.table(staging), where
+        )
+
+    def same_row(self, key: Sequence[str], *, run_id: int) -> Sql:
+        """Return the condition that `t` and `s` are one row: the same key, or, without one, the same row of the run."""
+        if key:
+            return self.same_key("t", "s", key)
+        page = self.differ(column_of("t", PAGE), column_of("s", PAGE))
+        return sql(
+            "{} = {} AND {} AND NOT ({})",
+            column_of("t", RUN),
+            Value(run_id),
+            self.same_key("t", "s", (PART, ROW)),
+            page,
+        )
+
+    # --- checksums
+
+    def is_own(self, column_type: str, kind: Kind) -> bool:
+        """Return whether it is the type that we give to a column of the kind; a person may have made another."""
+        return column_type == self.types[kind]
+
+    def truth(self, column: Sql) -> Sql:
+        """Return a boolean as 1 or 0."""
+        return column
+
+    @abstractmethod
+    def whole(self, number: Sql) -> Sql:
+        """Return a float without its fraction, as an integer."""
+
+    @abstractmethod
+    def days(self, column: Sql) -> Sql:
+        """Return the days of a date since 1970."""
+
+    @abstractmethod
+    def microseconds(self, column: Sql) -> Sql:
+        """Return the microseconds of a timestamp since 1970."""
+
+    def byte_count(self, text: Sql) -> Sql:
+        """Return the length of a text in UTF-8."""
+        return sql("octet_length({})", text)
+
+    @abstractmethod
+    def text_number(self, text: Sql) -> Sql:
+        """Return the first 32 bits of a text's MD5."""
 
     # --- staged rows, each with an address: here its number
 
@@ -333,12 +385,15 @@ class Dialect(ABC):
     def absent(self, merge: Merge) -> Sql:
         """Return the condition that a row of the target is of an earlier run and its key was not staged."""
         target, than = self.table(merge.target), "<=" if merge.may_change_own else "<"
-        return sql(
-            "{}.{} {} {} AND NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
-            target,
-            Name(RUN),
-            than,
-            Value(merge.run_id),
-            self.table(merge.staging),
-            self.same_key("s", target, merge.key),
-        )
+        older = sql("{}.{} {} {}", target, Name(RUN), than, Value(merge.run_id))
+        places = (merge.staging, merge.later) if merge.later else (merge.staging,)
+        return joined(" AND ", (older, *(sql("NOT {}", self.waits(place, target, merge.key)) for place in places)))
+
+    def waits(self, staging: str, target: Name, key: Sequence[str]) -> Sql:
+        """Return the condition that the key of a row of the target waits in a staging table."""
+        return sql("EXISTS (SELECT 1 FROM {} AS s WHERE {})", self.table(staging), self.same_key("s", target, key))
+
+    def removing_replaced(self, merge: Merge) -> Sql:
+        """Remove the staged rows whose key a later run brought."""
+        staging = self.table(merge.staging)
+        return sql("DELETE FROM {} WHERE {}", staging, self.waits(merge.later, staging, merge.key))

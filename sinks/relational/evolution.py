@@ -1,26 +1,29 @@
 """Brings a table to what a run needs: planned, shown, applied under a lock, written down, undone on demand.
 
 A column whose kind changes is replaced in steps, so that readers see the old state or the new one and wait only for
-renames: the new column is added under a name of ours, filled while readers go on, then the names are swapped. The old
-column stays, under another name, until the change can no longer be reverted.
+renames: the new column is added under a name of ours, filled from the lake while readers go on, then the names are
+swapped. The old column stays, under another name, until the change can no longer be reverted.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError, SinkUnavailable
 from ingestion.ports.housekeeping import SchemaChange
+from ingestion.ports.schema import ContractBody, ExtraColumns
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER
 from ingestion.toolkit.failpoints import failpoint
 from sinks.relational.connection import STATEMENT_LIMIT_S, Connection
-from sinks.relational.delivery_log import AppliedChange, DeliveryLog
+from sinks.relational.delivery_log import AppliedChange, DeliveryLog, OwnedTable
 from sinks.relational.diagnosis import ErrorClass
-from sinks.relational.dialect import Dialect, TableKey
+from sinks.relational.dialect import Dialect
 from sinks.relational.inspection import describe, is_empty, key_of
-from sinks.relational.naming import PREFIX, digest_of
+from sinks.relational.naming import PREFIX, digest_of, filling_name
+from sinks.relational.parts import Fitting
+from sinks.relational.refilling import LakeRuns, Refill
 from sinks.relational.schema_plan import (
     AddColumn,
     Change,
@@ -30,10 +33,12 @@ from sinks.relational.schema_plan import (
     NewColumn,
     Plan,
     RelaxColumn,
+    ReleaseColumn,
     ReplaceColumn,
     RequiredColumn,
     RetypeColumn,
     Table,
+    TableKey,
     plan_changes,
 )
 from sinks.relational.statements import Name, Sql, Value, sql
@@ -64,9 +69,9 @@ class Evolution:
         Called in a transaction: who holds the table locked is not waited for without end.
         """
         actual = describe(self.connection, self.table)
-        owner = self.delivery_log.owner_of(self.table) if self.delivery_log.exists() else None
-        if owner is not None and owner[0] != self.pipeline:
-            raise ConfigError("sink.table_taken", table=self.table, pipeline=owner[0])
+        owner = self.delivery_log.owned(self.table) if self.delivery_log.exists() else None
+        if owner is not None and owner.pipeline != self.pipeline:
+            raise ConfigError("sink.table_taken", table=self.table, pipeline=owner.pipeline)
         has_no_rows = bool(actual) and is_empty(self.connection, self.table)
         if owner is None and actual and not has_no_rows:
             raise ConfigError("sink.table_foreign", table=self.table)
@@ -78,24 +83,27 @@ class Evolution:
         return Table(
             self.table,
             actual=actual,
-            mapped=owner[1] if owner and actual else {},
+            mapped=owner.mapped if owner and actual else {},
             key=key_of(self.connection, self.table).columns if actual else (),
             asides=frozenset(asides | {name for name in actual if name.startswith(PREFIX)}),
             is_empty=has_no_rows,
+            seen_since=owner.seen_since if owner and actual else None,
+            contract=owner.contract if owner and actual else None,
         )
 
-    def preview(self, required: Sequence[RequiredColumn], *, key: Sequence[str]) -> tuple[Table, Plan]:
-        """Return the table as it is and what it needs to take these columns."""
+    def preview(self, required: Sequence[RequiredColumn], contract: ContractBody) -> tuple[Table, Plan]:
+        """Return the table as it is and what it needs to show these columns as the contract sees them."""
         with self.connection.transaction(limit_s=STATEMENT_LIMIT_S, only_reads=True):
             table = self.read()
-            return table, self.plan(table, required, key=key)
+            return table, self.plan(table, required, contract)
 
-    def plan(self, table: Table, required: Sequence[RequiredColumn], *, key: Sequence[str]) -> Plan:
+    def plan(self, table: Table, required: Sequence[RequiredColumn], contract: ContractBody) -> Plan:
         """Return what the table needs."""
         return plan_changes(
             table,
             required,
-            key=key,
+            key=contract.key,
+            keeps_extras=contract.extra_columns is ExtraColumns.KEEP,
             marks_deletions=self.marks_deletions,
             limits=self.dialect.limits,
             day=self.ctx.clock().strftime("%Y%m%d"),
@@ -109,35 +117,63 @@ class Evolution:
             for change in plan.changes
         ]
 
-    def apply(self, required: Sequence[RequiredColumn], *, key: Sequence[str]) -> Table:
-        """Return the table once it takes these columns under this key. Idempotent, also after a kill half way."""
+    def apply(
+        self, required: Sequence[RequiredColumn], contract: ContractBody, *, seen_since: int, runs: LakeRuns
+    ) -> Table:
+        """Return the table once it shows these columns as the contract sees them, which the run `seen_since` brought.
+
+        Idempotent, also after a kill half way. SinkRejected, and nothing is changed, where a value cannot be shown so.
+        """
         for _ in range(_TRIES):
-            table, plan = self.preview(required, key=key)
-            if not plan.is_needed_by(table):
+            table, plan = self.preview(required, contract)
+            if not plan.is_needed_by(table) and table.follows(contract):
                 return table
             self.delivery_log.create()
             self.ctx.beat()
-            for made in self._apply_once(required, key=key):
-                self.ctx.log("destination.schema_changed", table=self.table, column=made.column, what=made.what)
+            if filled := self._filled(table, plan, contract):
+                runs.ensure_castable(self.delivery_log.runs(self.table), filled, key=contract.key)
+            made = self._apply_once(required, contract, seen_since=seen_since, runs=runs)
+            for change in made:
+                self.ctx.log("destination.schema_changed", table=self.table, column=change.column, what=change.what)
+            if filled and made:
+                with self.connection.locked(self.table):
+                    self.connection.execute(self.dialect.dropping(filling_name(self.table)))
             failpoint("relational.schema_applied")
         raise SinkUnavailable("sink.unavailable", destination=self.table, detail="its columns are changed by others")
 
-    def _apply_once(self, required: Sequence[RequiredColumn], *, key: Sequence[str]) -> list[AppliedChange]:
+    def _apply_once(
+        self, required: Sequence[RequiredColumn], contract: ContractBody, *, seen_since: int, runs: LakeRuns
+    ) -> list[AppliedChange]:
         """Add the new columns that have to be filled; where all of them are there, make every change and return them."""
         with self.connection.locked(self.table, limit_s=STATEMENT_LIMIT_S):
             table = self.read()
-            plan = self.plan(table, required, key=key)
-            replaced = [change for change in plan.changes if isinstance(change, ReplaceColumn)]
-            missing = [change for change in replaced if fresh_name(change.new) not in table.actual]
+            plan = self.plan(table, required, contract)
+            filled = [change for change in plan.changes if _is_filled(change)]
+            missing = [change for change in filled if fresh_name(change.new) not in table.actual]
             for absent in missing:
                 self.connection.execute(self._adding(absent.new, fresh_name(absent.new)))
-            if missing:
-                return []
-            for filled in replaced:
-                self._fill(filled)
+            if filled:
+                types = describe(self.connection, self.table)
+                fittings = self._filled(table, plan, contract)
+                columns = [(item, types[item.column].type) for item in fittings]
+                refill = Refill(self.connection, table, columns, runs)
+                if missing or not refill.is_prepared:
+                    refill.prepare()
+                    return []
+                refill.fill(self.delivery_log.runs(self.table))
             made = [self._make(change, plan) for change in plan.changes]
-            self.delivery_log.note_table(self.table, pipeline=self.pipeline, mapped=plan.mapped, now=self.ctx.clock())
+            owned = OwnedTable(self.pipeline, plan.mapped, seen_since, contract)
+            self.delivery_log.note_table(self.table, owned, now=self.ctx.clock())
             return made
+
+    def _filled(self, table: Table, plan: Plan, contract: ContractBody) -> list[Fitting]:
+        """Return how the columns that the plan fills are read from the lake, under the names they are filled by."""
+        sources = {entry.column: source for source, entry in plan.mapped.items()}
+        return [
+            Fitting(fresh_name(change.new), sources[change.new.column], change.new.kind, contract)
+            for change in plan.changes
+            if table.exists and _is_filled(change)
+        ]
 
     def _make(self, change: Change, plan: Plan) -> AppliedChange:
         """Make the change, write it down and return it."""
@@ -153,7 +189,10 @@ class Evolution:
         statements = self._statements(change, is_filled=True)
         if isinstance(change, CreateTable):
             self.delivery_log.forget_deliveries(self.table)
-        if isinstance(change, ReplaceColumn):
+        if _is_filled(change):
+            for released in self.delivery_log.changes(self.table):
+                if released.undo.get("kind") == "release" and released.column == noted.column:
+                    self.delivery_log.close_change(released.id, now=now)
             # First: where the two are not one transaction, a kill between them must not leave a column that nobody knows.
             self.delivery_log.note_change(self.table, noted, now=now)
             self.connection.execute(*statements)
@@ -169,23 +208,23 @@ class Evolution:
         self.delivery_log.note_change(self.table, noted, now=now)
         return noted
 
-    def _fill(self, change: ReplaceColumn) -> None:
-        old, fresh = sql("{}", Name(change.new.column)), Name(fresh_name(change.new))
-        recast = self.dialect.recast(old, old=change.old_kind, new=change.new.kind)
-        filling = sql("UPDATE {} SET {} = {} WHERE {} IS NOT NULL", self.dialect.table(self.table), fresh, recast, old)
-        self.connection.execute(*self.dialect.preparing_parsing(), filling)
-
     def _adding(self, new: NewColumn, name: str) -> Sql:
         """Return what adds the column under a name, outside of any key for now."""
         return self.dialect.adding(self.table, name, self.dialect.type_of(NewColumn(name, new.kind)))
 
-    def _statements(self, change: Change, *, is_filled: bool = False) -> list[Sql]:
+    def _statements(  # noqa: PLR0911 - one return per kind of change
+        self, change: Change, *, is_filled: bool = False
+    ) -> list[Sql]:
         dialect = self.dialect
         match change:
             case CreateTable(columns=columns, key=key):
                 return dialect.creating(self.table, columns, key=key)
+            case AddColumn(new=new, is_filled=True) if is_filled:
+                return [self.dialect.renaming(self.table, fresh_name(new), new.column)]
             case AddColumn(new=new):
                 return [self._adding(new, new.column)]
+            case ReleaseColumn():
+                return []
             case RetypeColumn(new=new):
                 return dialect.retyping(self.table, new.column, dialect.type_of(NewColumn(new.column, new.kind)))
             case RelaxColumn(column=column, type=column_type):
@@ -221,15 +260,20 @@ class Evolution:
                 # A key that is dropped while a column of it is replaced comes back in the same plan.
                 is_whole = sum(isinstance(other, ChangeKey) for other in plan.changes) == 1
                 return {"kind": "key", "old": list(old), "new": list(key), "is_revertible": is_whole}
+            case ReleaseColumn(column=column):
+                return {"kind": "release", "aside": column, "is_revertible": True}
         return {"kind": "create" if isinstance(change, CreateTable) else "retype"}
 
-    def _what(self, change: Change) -> str:
+    def _what(self, change: Change) -> str:  # noqa: PLR0911 - one return per kind of change
         until = f"for {self.keep_old_days} days"
         match change:
             case CreateTable(columns=columns):
                 return f"The table is created with {len(columns)} columns."
-            case AddColumn(new=new):
-                return f"The column is added for values of kind {new.kind}; rows that are there have none."
+            case AddColumn(new=new, is_filled=is_filled):
+                rows = "rows that are there get theirs from the lake" if is_filled else "rows that are there have none"
+                return f"The column is added for values of kind {new.kind}; {rows}."
+            case ReleaseColumn():
+                return f"The contract has the column no more; it stays {until}, then it is removed."
             case RetypeColumn(new=new):
                 return f"The column, which has no values yet, holds kind {new.kind} from now on."
             case RelaxColumn():
@@ -240,7 +284,7 @@ class Evolution:
                 )
             case ReplaceColumn(new=new, old_kind=old_kind, aside=aside):
                 return (
-                    f"The column holds kind {new.kind} instead of {old_kind}, filled with what can be read as that; "
+                    f"The column holds kind {new.kind} instead of {old_kind}, filled from the lake; "
                     f"the old one stays {until} as {aside}."
                 )
 
@@ -257,6 +301,11 @@ class Evolution:
             most,
         )
         return self.connection.first(beyond) is None
+
+
+def _is_filled(change: Change) -> TypeGuard[ReplaceColumn | AddColumn]:
+    """Return whether the column is filled from the lake before readers see it."""
+    return isinstance(change, ReplaceColumn) or (isinstance(change, AddColumn) and change.is_filled)
 
 
 def fresh_name(new: NewColumn) -> str:
@@ -284,6 +333,6 @@ def _column_of(change: Change) -> str:
     match change:
         case AddColumn(new=new) | RetypeColumn(new=new) | ReplaceColumn(new=new):
             return new.column
-        case RelaxColumn(column=column):
+        case RelaxColumn(column=column) | ReleaseColumn(column=column):
             return column
     return ""

@@ -1,8 +1,7 @@
 """A database asked over a connection: which tables there are, their columns, their keys."""
 
 from sinks.relational.connection import Connection
-from sinks.relational.dialect import TableKey
-from sinks.relational.schema_plan import ActualColumn
+from sinks.relational.schema_plan import ActualColumn, TableKey
 from sinks.relational.statements import sql
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ingestion.ports.context import Context
 from ingestion.ports.publication import PartView
+from ingestion.ports.schema import ContractBody
 from sinks.relational.connection import Connection
 from sinks.relational.diagnosis import Diagnosis
 from sinks.relational.dialect import PART_NUMBER, PLACE
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def fittings_of(table: Table, *, sources: Sequence[str] | None = None) -> list[Fitting]:
-    """Return how the table's columns are filled: those of the data (of `sources` alone), then where a row came from."""
+def fittings_of(table: Table, contract: ContractBody) -> list[Fitting]:
+    """Return how the table's columns are filled: those of the data as the contract sees them, then where a row came from."""
     data = [
-        Fitting(entry.column, source, entry.kind)
+        Fitting(entry.column, source, entry.kind, contract)
         for source, entry in table.mapped.items()
-        if entry.column in table.actual and (sources is None or source in sources)
+        if entry.column in table.actual
     ]
     return [*data, *(Fitting(name, name, TECHNICAL[name]) for name in (PART, ROW, PAGE))]
 
@@ -35,6 +36,7 @@ def load_part(
     *,
     into: str,
     fittings: Sequence[Fitting],
+    contract: ContractBody,
     rejections: Rejections,
     ctx: Context,
     run_id: int | None = None,
@@ -42,6 +44,7 @@ def load_part(
     """Write the part's rows into a table within the open transaction, and return how many it took.
 
     With `run_id` they are that run's rows; without it they wait, and carry the number of the part and their place.
+    `contract` is the one that the rows were checked against.
     """
     columns = [*([] if run_id is not None else [PART_NUMBER, PLACE]), *(item.column for item in fittings)]
     columns += [RUN] if run_id is not None else []
@@ -50,7 +53,8 @@ def load_part(
     def frames() -> Iterator["tuple[pl.DataFrame, Any]"]:
         place = 0
         for block in read_blocks(stream, part, longest=connection.dialect.block_rows):
-            frame = _with_place(fit(block, fittings), part, place=place, run_id=run_id).select(columns)
+            fitted = fit(block, fittings, ctx=ctx, contract=contract)
+            frame = _with_place(fitted, part, place=place, run_id=run_id).select(columns)
             place += block.height
             yield frame, writer.encode(frame)
 

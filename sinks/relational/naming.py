@@ -96,6 +96,16 @@ def staging_name(table: str, *, run_id: int) -> str:
     return f"{PREFIX}stage_{run_id}_{digest_of(table)}"
 
 
+def filling_name(table: str) -> str:
+    """Return the name of the table in which values wait that fill columns of the table."""
+    return f"{PREFIX}fill_{digest_of(table)}"
+
+
+def later_name(table: str, *, run_id: int) -> str:
+    """Return the name of the table in which the keys wait that later runs than this one brought."""
+    return f"{PREFIX}later_{run_id}_{digest_of(table)}"
+
+
 def number_of(part: str) -> int:
     """Return the number that stands for a part ("<lane>-<link>-<seq>") in its rows while they wait."""
     lane, link, seq = map(int, part.split("-"))
@@ -110,7 +120,7 @@ def part_of(number: int) -> str:
 
 def run_of(staging: str, *, table: str) -> int | None:
     """Return the run whose rows for the table wait under that name, or None where it is none of the table's."""
-    run, _, digest = staging.removeprefix(f"{PREFIX}stage_").partition("_")
+    run, _, digest = staging.removeprefix(PREFIX).removeprefix("stage_").removeprefix("later_").partition("_")
     return int(run) if digest == digest_of(table) and run.isdecimal() else None
 
 

@@ -6,10 +6,9 @@ from ingestion.ports.errors import ConfigError
 from ingestion.ports.housekeeping import SchemaChange
 from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.connection import STATEMENT_LIMIT_S
-from sinks.relational.delivery_log import AppliedChange
+from sinks.relational.delivery_log import AppliedChange, OwnedTable
 from sinks.relational.diagnosis import ErrorClass
 from sinks.relational.evolution import Evolution, as_change, is_open, mapping_without
-from sinks.relational.inspection import describe
 from sinks.relational.naming import PREFIX, digest_of
 from sinks.relational.schema_plan import MappedColumn, Table
 from sinks.relational.statements import Name, sql
@@ -42,7 +41,8 @@ def revert_change(evolution: Evolution, change_id: str) -> SchemaChange:
             if diagnosis.error_class not in _DECIDED:
                 raise
             raise _not_revertible(evolution, change_id, diagnosis.message) from error
-        delivery_log.note_table(evolution.table, pipeline=evolution.pipeline, mapped=mapped, now=ctx.clock())
+        owned = OwnedTable(evolution.pipeline, mapped, table.seen_since, table.contract)
+        delivery_log.note_table(evolution.table, owned, now=ctx.clock())
         delivery_log.close_change(change.id, now=ctx.clock())
     return replace(as_change(change), revertible_until="")
 
@@ -54,15 +54,20 @@ def remove_old_columns(evolution: Evolution) -> list[str]:
     over = [
         change
         for change in delivery_log.changes(evolution.table)
-        if change.undo.get("kind") == "replace" and not change.is_closed and not is_open(change, now=now)
+        if change.undo.get("kind") in ("replace", "release") and not change.is_closed and not is_open(change, now=now)
     ]
     removed = []
     for change in over:
         aside = str(change.undo["aside"])
         try:
             with connection.locked(evolution.table):
-                if aside in describe(connection, evolution.table):
+                table = evolution.read()
+                if aside in table.actual:
                     connection.execute(connection.dialect.dropping_column(evolution.table, aside))
+                owned = OwnedTable(
+                    evolution.pipeline, mapping_without(table.mapped, aside), table.seen_since, table.contract
+                )
+                delivery_log.note_table(evolution.table, owned, now=now)
                 delivery_log.close_change(change.id, now=now)
             removed.append(aside)
         except connection.driver_errors as error:
@@ -84,6 +89,8 @@ def _undo(evolution: Evolution, change: AppliedChange, table: Table) -> dict[str
             if column in table.actual:
                 connection.execute(dialect.dropping_column(table.name, column))
             return mapping_without(mapped, column)
+        case "release":
+            return mapped  # it is not removed any more
         case "relax":
             column_type = str(undo["type"])
             column = str(undo["column"])

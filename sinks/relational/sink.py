@@ -16,14 +16,15 @@ from ingestion.toolkit.failpoints import failpoint
 from sinks.relational.checks import DatabaseCheck, Step, network_steps
 from sinks.relational.config import ServerConfig, TableConfig
 from sinks.relational.connection import Connection
-from sinks.relational.delivering import Publication, required_columns
+from sinks.relational.delivering import Publication
 from sinks.relational.delivery_log import DeliveryLog
 from sinks.relational.diagnosis import ErrorClass, as_error
 from sinks.relational.evolution import Evolution
 from sinks.relational.inspection import table_names
 from sinks.relational.messages import MESSAGES
-from sinks.relational.naming import problem_of_table, run_of, table_name
+from sinks.relational.naming import filling_name, problem_of_table, run_of, table_name
 from sinks.relational.reverting import open_changes, remove_old_columns, revert_change
+from sinks.relational.schema_plan import required_columns
 
 CONNECT_TIMEOUT_S = 10
 CAPABILITIES = Capabilities(
@@ -87,6 +88,11 @@ class RelationalSink(ABC):
         with self._publication(delivery, ctx) as publication:
             return publication.count()
 
+    def differences(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> Sequence[str]:
+        """Return in which columns the rows that the table shows as the run's differ from its clean parts."""
+        with self._publication(delivery, ctx) as publication:
+            return publication.differences(manifest)
+
     def abort(self, manifest: Manifest, delivery: DeliveryView, ctx: Context) -> None:
         """Remove the rows that wait; what was committed stays."""
         with self._publication(delivery, ctx) as publication:
@@ -97,7 +103,7 @@ class RelationalSink(ABC):
         if not contract.columns:
             return []
         with self._evolution(pipeline, ctx) as evolution:
-            _, plan = evolution.preview(required_columns(contract, {}), key=contract.key)
+            _, plan = evolution.preview(required_columns(contract, {}), contract)
             return evolution.shown(plan)
 
     def schema_changes(self, pipeline: str, ctx: Context) -> Sequence[SchemaChange]:
@@ -119,7 +125,8 @@ class RelationalSink(ABC):
             there = table_names(connection)
             actions, size_bytes, count = [], 0, 0
             for table in tables:
-                doomed = [name for name in there if name == table or run_of(name, table=table) is not None]
+                ours = (table, filling_name(table))
+                doomed = [name for name in there if name in ours or run_of(name, table=table) is not None]
                 size_bytes += sum(connection.number(connection.dialect.measuring(name)) for name in doomed)
                 actions += [f"drop table {connection.dialect.namespace}.{name}" for name in doomed]
                 count += len(doomed)

@@ -24,6 +24,7 @@ from ingestion.ports.errors import (
     SourceUnavailable,
     StoreCorrupt,
 )
+from ingestion.quality.casts import cast_values
 from ingestion.toolkit.http.probe import probe_http
 
 FIXED_NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -240,6 +241,7 @@ class RecordingContext:
             beat=self._beat,
             on_stop=self._on_stop,
             log=self._log,
+            cast=cast_values,
             scratch=self.scratch,
         )
 

@@ -28,7 +28,7 @@ from ingestion.ports.context import Context
 from ingestion.ports.errors import SinkRejected, count_mismatch
 from ingestion.ports.messages import sentence
 from ingestion.ports.publication import DeliveryState, Receipt, Rejection
-from ingestion.ports.sink import CommitStep, PollingSink, Sink
+from ingestion.ports.sink import CommitStep, PollingSink, Sink, VerifyingSink
 from ingestion.runs.deliver.deliveries import (
     LOADING_STATES,
     end_delivery,
@@ -178,6 +178,8 @@ def _commit(sink: Sink, delivery: Delivery, lease: Lease, ctx: Context, *, seen:
             break
     counted = sink.count(manifest, delivery_view(delivery, run), ctx)
     _verify(delivery, step.receipt, counted=counted, accepted=manifest.rows)
+    if isinstance(sink, VerifyingSink) and (found := sink.differences(manifest, delivery_view(delivery, run), ctx)):
+        raise SinkRejected("sink.content_mismatch", destination=delivery.destination.name, detail="; ".join(found))
     with transaction.atomic():
         lease.release(to=DeliveryState.VERIFIED, counted=counted, finished_at=Now(), attempt=0, lock=None)
         record_event(delivery, "delivery.verified", rows=counted)

@@ -10,6 +10,7 @@ from ingestion.ports.batch import PartitionSpec, Query, StoredInput
 from ingestion.ports.errors import Refused
 from ingestion.ports.publication import DeliveryState, DeliveryView, Manifest, PartView, WriteMode
 from ingestion.ports.schema import ContractBody
+from ingestion.runs.record.key_hashes import renew_hashes
 
 
 def query_of(run: Run) -> Query:
@@ -91,6 +92,9 @@ def manifest_of(run: Run) -> Manifest:
 
 def delivery_view(delivery: Delivery, run: Run) -> DeliveryView:
     """Return the delivery as its sink sees it."""
+    published = Run.objects.filter(_PUBLISHED, pipeline=run.pipeline_id, contract__isnull=False)
+    after = published if run.contract is None else published.filter(pk__gt=run.pk)
+    newer = after.select_related("pipeline", "contract").order_by("-pk").first()
     return DeliveryView(
         id=delivery.pk,
         run_id=run.pk,
@@ -104,11 +108,17 @@ def delivery_view(delivery: Delivery, run: Run) -> DeliveryView:
         logical_time=logical_time(run),
         refs=delivery.refs,
         polls=delivery.polls,
+        newer_contract=contract_body(newer) if newer else None,
+        newer_run=newer.pk if newer else None,
     )
 
 
 class PublishedManifests:
     """The manifests of a pipeline's runs, as `ports.context.PublishedRuns` gives them to a sink."""
+
+    def state(self, pipeline_id: int) -> Sequence[Manifest]:
+        """Return the manifests of the pipeline's published state, in the order of runs."""
+        return published_state(Pipeline.objects.get(pk=pipeline_id))
 
     def delivered(self, delivery: DeliveryView) -> Sequence[Manifest]:
         """Return what the destination holds of the pipeline beside this delivery, in the order of runs."""
@@ -121,7 +131,8 @@ class PublishedManifests:
             found.append(manifest_of(row.run))
             if found[-1].mode is WriteMode.REPLACE:
                 break
-        return found[::-1]
+        merges = delivery.mode is WriteMode.MERGE and delivery.contract.key
+        return renew_hashes(found[::-1], key=delivery.contract.key) if merges else found[::-1]
 
     def manifests(self, run_ids: Collection[int], *, pipeline_id: int) -> Mapping[int, Manifest | None]:
         """Return what each run of the pipeline published or is about to; None for one that was withdrawn."""

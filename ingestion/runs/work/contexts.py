@@ -11,6 +11,7 @@ from django.conf import settings
 from ingestion.catalog import DatabaseCatalog
 from ingestion.models import Source
 from ingestion.ports.context import Context, Limiter
+from ingestion.ports.schema import Column
 from ingestion.ratelimit.rule import Rate
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import open_lake
@@ -91,6 +92,7 @@ def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iter
             catalog=DatabaseCatalog(beat=_beat(lease, is_resumed=is_resumed)),
             published=PublishedManifests(),
             scratch=settings.HEADGATE_DATA_DIR / "scratch",
+            cast=_cast,
             **_signs(lease, is_resumed=is_resumed),
         )
 
@@ -124,6 +126,12 @@ def _open(http: "Http", lease: Lease | None) -> Iterator[None]:
         if lease is not None:
             stack.enter_context(lease.on_stop(http.abort))
         yield
+
+
+def _cast(values: Any, column: Column) -> tuple[Any, Any]:
+    from ingestion.quality.casts import cast_values  # noqa: PLC0415 (heavy, and few deliveries need it)
+
+    return cast_values(values, column)
 
 
 def _nothing() -> None: ...

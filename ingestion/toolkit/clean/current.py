@@ -118,7 +118,7 @@ def merged_records(
     for number in range(1, ranges + 1):
         end = None if number == ranges else (number << 64) // ranges
         taken = [run.take_below(end) for run in runs]
-        joined = np.concatenate(taken) if taken else np.empty(0, dtype=_merged_type(with_facts=with_facts))
+        joined = np.concatenate(taken) if taken else np.empty(0, dtype=merged_type(with_facts=with_facts))
         joined["part"] = np.repeat(np.arange(len(taken)), [len(records) for records in taken])
         joined = joined[_order_by_hash(joined)]
         same = (joined["high"][1:] == joined["high"][:-1]) & (joined["low"][1:] == joined["low"][:-1])
@@ -143,7 +143,7 @@ class _Run:
         blocks = [] if self._held is None else [self._held]
         while self._read < self._header.rows and not (blocks and self._reaches(blocks[-1], end)):
             blocks.append(self._next_block())
-        records = np.concatenate(blocks) if blocks else np.empty(0, dtype=_merged_type(with_facts=self._with_facts))
+        records = np.concatenate(blocks) if blocks else np.empty(0, dtype=merged_type(with_facts=self._with_facts))
         count = len(records) if end is None else int(np.searchsorted(records["high"], np.uint64(end)))
         self._held = records[count:].copy()
         return records[:count]
@@ -155,7 +155,7 @@ class _Run:
         import numpy as np  # noqa: PLC0415 (heavy)
 
         count = min(self._step, self._header.rows - self._read)
-        records = np.empty(count, dtype=_merged_type(with_facts=self._with_facts))
+        records = np.empty(count, dtype=merged_type(with_facts=self._with_facts))
         stored = np.frombuffer(self._bytes(0, RECORD_BYTES, count), dtype=record_type())
         for name in ("high", "low", "row"):
             records[name] = stored[name]
@@ -181,7 +181,8 @@ class _Run:
         return block
 
 
-def _merged_type(*, with_facts: bool) -> "np.dtype[Any]":
+def merged_type(*, with_facts: bool) -> "np.dtype[Any]":
+    """Return the fields of merged records."""
 
     fields = [("high", "<u8"), ("low", "<u8"), ("row", "<u4"), ("part", "<u4"), ("same", "?")]
     return np.dtype([*fields, ("content", "<u8"), ("moment", "<i8")] if with_facts else fields)

@@ -53,11 +53,17 @@ class HashedPart:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Facts of the part that its hashes were made of; `rows` are those with a whole key."""
+    """Facts of the part that its hashes were made of; `rows` are those with a whole key.
+
+    `first_ms` and `last_ms` are None where no row has an event time; `untimed` counts those that have none.
+    """
 
     key: tuple[str, ...]
     rows: int
     time: str | None
+    first_ms: int | None
+    last_ms: int | None
+    untimed: int
     content: str
     """Scheme of the hashes of contents: those of two schemes cannot be compared."""
     columns: dict[str, str]
@@ -88,6 +94,7 @@ def hash_keys(clean: "pa.Table", key: Sequence[str], *, time: str | None = None)
     frame = frame_of(clean)
     time = time if time in frame.columns else None
     records, facts = np.empty(0, dtype=record_type()), b""
+    moments = pl.repeat(None, frame.height, dtype=pl.Int64, eager=True) if time is None else moments_of(frame[time])
     if all(name in frame.columns for name in key):
         texts = canonical_keys([frame[name] for name in key])
         rows = texts.is_not_null().arg_true().to_numpy()
@@ -99,13 +106,21 @@ def hash_keys(clean: "pa.Table", key: Sequence[str], *, time: str | None = None)
         records["high"], records["low"], records["row"] = hashes["high"][order], hashes["low"][order], rows[order]
         facts = hash_contents(frame.drop(CLEAN_COLUMNS, strict=False))[records["row"]].astype("<u8").tobytes()
         if time is not None:
-            moments = moments_of(frame[time]).fill_null(NO_MOMENT).to_numpy()
-            facts += moments[records["row"]].astype("<i8").tobytes()
+            facts += moments.fill_null(NO_MOMENT).to_numpy()[records["row"]].astype("<i8").tobytes()
     columns = {
         name: str(dtype).removeprefix("large_")
         for name, dtype in zip(clean.schema.names, clean.schema.types, strict=True)
     }
-    told = {"key": list(key), "rows": len(records), "time": time, "content": CONTENT_SCHEME, "columns": columns}
+    told = {
+        "key": list(key),
+        "rows": len(records),
+        "time": time,
+        "first_ms": moments.min(),
+        "last_ms": moments.max(),
+        "untimed": moments.null_count(),
+        "content": CONTENT_SCHEME,
+        "columns": columns,
+    }
     header = json.dumps(told).encode()
     return b"".join([_MAGIC, struct.pack("<I", len(header)), header, records.tobytes(), facts])
 

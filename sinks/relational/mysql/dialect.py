@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.dialect import IDLE_LIMIT_S, LOCK_WAIT_S, Dialect, Merge, TableKey
+from sinks.relational.dialect import IDLE_LIMIT_S, LOCK_WAIT_S, Dialect, Merge
 from sinks.relational.naming import RUN, Limits
-from sinks.relational.schema_plan import ActualColumn, NewColumn
+from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.statements import Name, Sql, Value, joined, names, sql
 
 _STRICT = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
@@ -200,6 +200,29 @@ class MySQLDialect(Dialect):
 
     def differ(self, left: Sql, right: Sql) -> Sql:
         return sql("NOT ({} <=> {})", left, right)
+
+    def filling(self, target: str, staging: str, *, columns: Sequence[str], key: Sequence[str], run_id: int) -> Sql:
+        settings = joined(", ", (sql("t.{} = s.{}", Name(name), Name(name)) for name in columns))
+        where = self.same_row(key, run_id=run_id)
+        return sql("UPDATE {} AS t JOIN {} AS s ON {} SET {}", self.table(target), self.table(staging), where, settings)
+
+    # --- checksums
+
+    def is_own(self, column_type: str, kind: Kind) -> bool:
+        beginnings = {Kind.TEXT: ("longtext", "varchar"), Kind.BOOLEAN: ("tinyint",)}
+        return column_type.startswith(beginnings.get(kind) or (self.types[kind],))
+
+    def whole(self, number: Sql) -> Sql:
+        return sql("CAST(TRUNCATE({}, 0) AS SIGNED)", number)
+
+    def days(self, column: Sql) -> Sql:
+        return sql("DATEDIFF({}, '1970-01-01')", column)
+
+    def microseconds(self, column: Sql) -> Sql:
+        return sql("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {})", column)
+
+    def text_number(self, text: Sql) -> Sql:
+        return sql("CAST(CONV(LEFT(MD5({}), 8), 16, 10) AS SIGNED)", text)
 
     # --- merging
 

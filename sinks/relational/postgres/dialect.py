@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.dialect import IDLE_LIMIT_S, LOCK_WAIT_S, PART_NUMBER, PLACE, Dialect, Merge, TableKey
+from sinks.relational.dialect import IDLE_LIMIT_S, LOCK_WAIT_S, PART_NUMBER, PLACE, Dialect, Merge
 from sinks.relational.naming import RUN, Limits
-from sinks.relational.schema_plan import ActualColumn, NewColumn
+from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.statements import Name, Sql, Value, column_of, joined, names, sql
 
 MERGE_SINCE = 150000
@@ -156,6 +156,26 @@ class PostgresDialect(Dialect):
 
     def differ(self, left: Sql, right: Sql) -> Sql:
         return sql("{} IS DISTINCT FROM {}", left, right)
+
+    # --- checksums
+
+    def truth(self, column: Sql) -> Sql:
+        return sql("CAST(CAST({} AS int) AS bigint)", column)
+
+    def whole(self, number: Sql) -> Sql:
+        return sql("CAST(trunc({}) AS bigint)", number)
+
+    def days(self, column: Sql) -> Sql:
+        return sql("CAST({} - DATE '1970-01-01' AS bigint)", column)
+
+    def microseconds(self, column: Sql) -> Sql:
+        # Seconds and their fraction each by themselves: together they are too many digits for a float. And as floats:
+        # `extract` answers with slow numerics.
+        seconds = sql("CAST(date_part('epoch', date_trunc('second', {})) AS bigint)", column)
+        return sql("({} * 1000000 + CAST(date_part('microseconds', {}) AS bigint) % 1000000)", seconds, column)
+
+    def text_number(self, text: Sql) -> Sql:
+        return sql("CAST(CAST('x' || substr(md5({}), 1, 8) AS bit(32)) AS bigint)", text)
 
     # --- staged rows
 

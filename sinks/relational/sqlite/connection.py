@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ingestion.ports.context import Context
 from ingestion.ports.errors import ConfigError
+from sinks.relational.checksums import text_number
 from sinks.relational.connection import Connection, InsertWriter, RowWriter
 from sinks.relational.diagnosis import Diagnosis, ErrorClass, first_line
 from sinks.relational.dialect import LOCK_WAIT_S, Dialect
@@ -64,6 +65,7 @@ class SqliteConnection(Connection):
         is_new = not path.exists()
         self._connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
         self._connection.create_function("headgate_text", 1, text_of, deterministic=True)
+        self._connection.create_function("headgate_number", 1, text_number, deterministic=True)
         self._connection.create_function("headgate_parse", 2, parse, deterministic=True)
         self._connection.execute("PRAGMA foreign_keys = ON")
         if is_new:

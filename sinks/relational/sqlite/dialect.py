@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.dialect import Dialect, TableKey
+from sinks.relational.dialect import Dialect
 from sinks.relational.naming import PREFIX, RUN, Limits, digest_of
-from sinks.relational.schema_plan import ActualColumn, NewColumn
+from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.statements import Name, Sql, Value, joined, names, sql
 
 
@@ -33,6 +33,7 @@ class SqliteDialect(Dialect):
     row_number: ClassVar[str] = "INTEGER PRIMARY KEY"
     block_rows: ClassVar[int] = 20_000
     merge_rows: ClassVar[int] = 200_000
+    keeps_json: ClassVar[bool] = True
 
     knows_sizes: bool = False
     """Not every build of SQLite keeps the sizes of tables."""
@@ -98,6 +99,25 @@ class SqliteDialect(Dialect):
 
     def parsed(self, text: Sql, kind: Kind) -> Sql:
         return sql("headgate_parse({}, {})", text, Value(kind.value))
+
+    # --- checksums
+
+    def whole(self, number: Sql) -> Sql:
+        return sql("CAST({} AS INTEGER)", number)
+
+    def days(self, column: Sql) -> Sql:
+        return sql("CAST(julianday({}) - 2440587.5 AS INTEGER)", column)
+
+    def microseconds(self, column: Sql) -> Sql:
+        # To the second, for what is behind it is rounded to a thousandth there.
+        seconds = sql("CAST(strftime('%s', substr({}, 1, 19)) AS INTEGER)", column)
+        return sql("({} * 1000000 + CAST(substr({}, 21, 6) AS INTEGER))", seconds, column)
+
+    def byte_count(self, text: Sql) -> Sql:
+        return sql("length(CAST({} AS BLOB))", text)
+
+    def text_number(self, text: Sql) -> Sql:
+        return sql("headgate_number({})", text)
 
     def differ(self, left: Sql, right: Sql) -> Sql:
         return sql("{} IS NOT {}", left, right)

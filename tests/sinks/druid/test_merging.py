@@ -1,5 +1,6 @@
 """Runs met with runs, against a model in plain Python: after each merge the datasource holds what it says."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -9,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestion.ports.batch import RUN
 from ingestion.ports.errors import Cancelled, SinkUnavailable, StoreCorrupt
-from ingestion.ports.publication import Manifest, PartView, WriteMode
+from ingestion.ports.publication import KEY_HASHES, Manifest, PartView, WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
+from ingestion.toolkit.clean.keys import hash_keys
 from sinks.druid.columns import druid_columns, safe_name
 from sinks.druid.config import Granularity
 from sinks.druid.intervals import chunk_of, milliseconds
@@ -46,7 +49,13 @@ class Model:
             for lane, rows in enumerate(parts)
             if rows
         ]
-        return self.of_parts(run_id, views)
+        return self.of_parts(run_id, [self.hashed(view) for view in views] if run_id % 2 else views)
+
+    def hashed(self, view: PartView) -> PartView:
+        """Return the part with its key hashes beside it; those of every other run are made when they are needed."""
+        content = hash_keys(pq.read_table(io.BytesIO(self.lake.read(view.key))), ("id",), time=CONTRACT.time)
+        self.lake.put_if_absent(f"{view.key}{KEY_HASHES}", content)
+        return replace(view, hashes=f"{view.key}{KEY_HASHES}")
 
     def of_parts(self, run_id: int, views: list[PartView]) -> Manifest:
         """Return a run of stored parts."""
@@ -95,10 +104,6 @@ class Model:
 
 
 def read_part(lake: MemoryLake, part: PartView) -> Iterator[dict[str, Any]]:
-    import io
-
-    import pyarrow.parquet as pq
-
     yield from pq.read_table(io.BytesIO(lake.read(part.key))).to_pylist()
 
 
@@ -370,8 +375,8 @@ def test_a_cancel_in_the_middle_of_a_part_is_a_cancel(model: Model) -> None:
 
     ctx = replace(recording.context, beat=stop_at_the_second_beat)
 
-    with pytest.raises(Cancelled), Merge([manifest], run_id=1, key=("id",), ctx=ctx):
-        pass
+    with pytest.raises(Cancelled), Merge([manifest], run_id=1, key=("id",), ctx=ctx) as merge:
+        merge.resolve(Granularity.DAY, {})
 
 
 def test_a_store_that_fails_in_the_middle_of_a_part_fails_as_a_store(model: Model) -> None:
@@ -389,3 +394,31 @@ def test_a_store_that_fails_in_the_middle_of_a_part_fails_as_a_store(model: Mode
 
     with pytest.raises(SinkUnavailable):
         model.merge(manifest)
+
+
+def test_a_merge_opens_no_more_parts_the_longer_the_history(model: Model) -> None:
+    model.granularity = Granularity.MONTH
+    reads, opened = model.lake.open, list[str]()
+
+    def counted(key: str) -> Any:
+        opened.append(key)
+        return reads(key)
+
+    model.lake.open = counted  # type: ignore[method-assign]
+    base = [row(number, "base", datetime(2026, number % 12 + 1, 1, tzinfo=UTC)) for number in range(240)]
+    counts = {}
+    for number in range(1, 101):
+        # Half of the rows are updates in two months of twelve, the other half are new, of a time of their own.
+        updates = [at for at in range(240) if at % 12 in (3, 4)][number % 4 :: 4]
+        fresh = [
+            row(1000 + number * 10 + at, "new", datetime(2027 + number // 12, number % 12 + 1, 2, tzinfo=UTC))
+            for at in range(10)
+        ]
+        rows = [row(at, f"run {number}", datetime(2026, at % 12 + 1, 1, tzinfo=UTC)) for at in updates]
+        made = model.manifest(number * 2 + 1, [rows + fresh if number > 1 else base])
+        opened.clear()
+        model.merge(made)
+        counts[number] = len({key for key in opened if not key.endswith(KEY_HASHES)})
+
+    assert model.held == model.expected()
+    assert counts[100] <= 1.2 * counts[10]

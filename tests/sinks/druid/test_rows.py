@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.ports.publication import PartView
+from ingestion.toolkit.clean.keys import moments_of
 from sinks.druid.columns import DruidColumn, DruidType
 from sinks.druid.intervals import FIRST_MS, LAST_MS
 from sinks.druid.rows import (
@@ -23,7 +24,6 @@ from sinks.druid.rows import (
     frame_as_json,
     gzipped,
     json_lines,
-    milliseconds_of,
     read_stats,
     span_ms,
 )
@@ -109,7 +109,7 @@ def test_whole_numbers_come_back_exactly(numbers: list[int]) -> None:
 def test_moments_are_cut_off_downwards(moments: list[int]) -> None:
     times = pl.Series(moments, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
 
-    assert milliseconds_of(times).to_list() == [moment // 1000 for moment in moments]
+    assert moments_of(times).to_list() == [moment // 1000 for moment in moments]
 
 
 def test_columns_go_under_their_names_in_druid_and_others_stay_behind() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ingestion.ports.errors import ConfigError
+from ingestion.ports.errors import ConfigError, SinkRejected
 from ingestion.ports.housekeeping import SchemaChange
 from ingestion.ports.messages import find_message
 from ingestion.ports.publication import WriteMode
@@ -26,25 +26,21 @@ from tests.sinks.relational.place import (
 TEXTUAL = contract_of(text("name"), text("price"))
 TEXTUAL_ROWS = [
     {"id": n, "name": f"x{n}", "price": price}
-    for n, price in enumerate(("1.5", " -2 ", "about 3", "", None, "1e400", "NaN", ".5e1"))
+    for n, price in enumerate(("1.5", " -2 ", "3.00", "", None, "1e300", "-0", ".5e1"))
 ]
+TEXTUAL_AS_PRICES = [(0, 1.5), (1, -2.0), (2, 3.0), (5, 1e300), (6, 0.0), (7, 5.0)]
 
 STRING, INTEGER, NUMBER = ColumnType.STRING, ColumnType.INTEGER, ColumnType.NUMBER
 BOOLEAN, DATE, DATETIME = ColumnType.BOOLEAN, ColumnType.DATE, ColumnType.DATETIME
 CASTS: list[tuple[ColumnType, ColumnType, Any, Any]] = [
     (STRING, INTEGER, "-12", -12),
-    (STRING, INTEGER, "12.50", None),
+    (STRING, INTEGER, "", None),
     (STRING, BOOLEAN, "true", True),
-    (STRING, BOOLEAN, "perhaps", None),
     (STRING, DATE, "2024-02-29", "2024-02-29"),
-    (STRING, DATE, "2023-02-29", None),
-    (STRING, DATE, "today", None),
     (STRING, DATETIME, "2024-02-29T12:30:00Z", "2024-02-29 12:30:00"),
-    (STRING, DATETIME, "2024-02-30T12:30:00Z", None),
     (INTEGER, STRING, 2**53 + 1, str(2**53 + 1)),
     (INTEGER, NUMBER, 7, 7.0),
     (NUMBER, INTEGER, 7.0, 7),
-    (NUMBER, INTEGER, 7.5, None),
     (NUMBER, STRING, 0.1 + 0.2, "0.30000000000000004"),
     (BOOLEAN, STRING, False, "false"),
 ]
@@ -116,7 +112,7 @@ class Evolving(RelationalPlace):
         assert self.changes() == []
         assert self.deliver(3, priced((1, 1.5))).counts == (0, 1, 0, 0)
 
-    def test_a_column_of_another_kind_is_set_aside_and_filled_with_what_can_be_read(self) -> None:
+    def test_a_column_of_another_kind_is_set_aside_and_filled_from_the_lake(self) -> None:
         self.begin()
         self.deliver(1, TEXTUAL_ROWS, contract=TEXTUAL)
 
@@ -126,12 +122,8 @@ class Evolving(RelationalPlace):
         aside = next(name for name in self.columns() if name.startswith("price__old"))
         assert [change.column for change in plan] == ["price"]
         assert aside in plan[0].what
-        assert self.read("SELECT id, price FROM samples WHERE price IS NOT NULL ORDER BY id") == [
-            (0, 1.5),
-            (1, -2.0),
-            (7, 5.0),
-        ]
-        assert self.read(f"SELECT id FROM samples WHERE {aside} = 'about 3'") == [(2,)]  # noqa: S608
+        assert self.read("SELECT id, price FROM samples WHERE price IS NOT NULL ORDER BY id") == TEXTUAL_AS_PRICES
+        assert self.read(f"SELECT id FROM samples WHERE {aside} = '3.00'") == [(2,)]  # noqa: S608
         assert told.counts == (0, 0, 1, 0)
 
     def test_a_change_of_kind_is_undone_with_the_old_values_and_the_new_ones(self) -> None:
@@ -144,7 +136,7 @@ class Evolving(RelationalPlace):
 
         assert set(self.data_columns()) == {"id", "name", "price"}
         found = dict(self.read("SELECT id, price FROM samples"))
-        assert {n: found[n] for n in (0, 2, 4, 5)} == {0: "1.5", 2: "about 3", 4: None, 5: "1e400"}
+        assert {n: found[n] for n in (0, 2, 4, 5)} == {0: "1.5", 2: "3.00", 4: None, 5: "1e300"}
         assert (found[1], found[9]) == ("7.25", "9")
         assert found[3] == ""
         assert self.make_relational().plan_schema("samples", TEXTUAL, self.ctx) == []
@@ -168,14 +160,56 @@ class Evolving(RelationalPlace):
             expected = case[3]
             assert (str(value)[: len(expected)] if isinstance(expected, str) else value) == expected, case
 
-    def test_json_is_read_from_texts_that_are_json(self) -> None:
+    def test_a_value_that_the_new_kind_cannot_take_fails_the_delivery_until_its_row_is_replaced(self) -> None:
         self.begin()
-        before, after = contract_of(text("v")), contract_of(Column(name="v", type=ColumnType.OBJECT))
-        self.deliver(1, [{"id": 1, "v": '{"a": 1}'}, {"id": 2, "v": "{broken"}], contract=before)
+        self.check_not_castable(STRING, NUMBER, "about 3")
 
-        self.deliver(2, [{"id": 3, "v": None}], contract=after)
+    def check_not_castable(self, kind: ColumnType, new_kind: ColumnType, value: Any) -> None:
+        """Check that a row with such a value stands in the way of the new kind, and that nothing is changed then."""
+        before, after = (contract_of(Column(name="v", type=of)) for of in (kind, new_kind))
+        self.deliver(1, [{"id": 1, "v": value}, {"id": 2, "v": None}], contract=before)
 
-        assert self.read("SELECT id FROM samples WHERE v IS NOT NULL") == [(1,)]
+        with pytest.raises(SinkRejected) as caught:
+            self.deliver(2, [{"id": 2, "v": None}], contract=after)
+        columns = self.data_columns()
+        self.deliver(3, [{"id": 1, "v": None}], contract=after)
+
+        assert caught.value.code == "sink.value_not_castable"
+        assert str(value) in str(caught.value)
+        assert columns == ["id", "v"]
+        assert self.read("SELECT id, v FROM samples ORDER BY id") == [(1, None), (2, None)]
+
+    def test_a_released_column_is_removed_after_the_days_of_grace_and_filled_again_where_it_comes_back(self) -> None:
+        self.begin()
+        fewer = contract_of(text("name"), extra_columns=ExtraColumns.DISCARD)
+        self.deliver(1, priced((1, 1.0), (2, 2.0)))
+        self.deliver(2, [{"id": 1, "name": "x1"}, {"id": 3, "name": "x3"}], contract=fewer)
+        (change,) = self.changes()
+        kept = self.data_columns()
+        self.later(days=7, hours=1)
+        self.deliver(3, [{"id": 3, "name": "x3"}], contract=fewer)
+        removed = self.data_columns()
+
+        told = self.deliver(4, priced((3, 3.0), name="x"))
+
+        assert ("price" in kept, "price" in removed) == (True, False)
+        assert "removed" in change.what
+        assert told.counts == (0, 1, 0, 0)
+        assert self.read("SELECT id, price FROM samples ORDER BY id") == [(1, None), (2, 2.0), (3, 3.0)]
+
+    def test_a_column_that_comes_back_within_the_days_of_grace_shows_what_the_newest_rows_have(self) -> None:
+        self.begin()
+        fewer = contract_of(text("name"), extra_columns=ExtraColumns.DISCARD)
+        self.deliver(1, priced((1, 1.0), (2, 2.0)))
+        same = self.deliver(2, [{"id": 1, "name": "x1"}], contract=fewer)
+
+        self.deliver(3, priced((3, 3.0)))
+        self.later(days=8)
+        self.deliver(4, priced((4, 4.0)))
+
+        assert same.counts == (0, 0, 1, 0)
+        assert self.read("SELECT id, price FROM samples ORDER BY id") == [(1, None), (2, 2.0), (3, 3.0), (4, 4.0)]
+        assert set(self.data_columns()) == {"id", "name", "price"}
 
     def test_the_later_of_two_changes_of_a_column_is_undone_first(self) -> None:
         self.begin()
@@ -341,9 +375,12 @@ class Evolving(RelationalPlace):
         assert step.receipt.inserted == 1
         assert self.read("SELECT id, extra FROM samples ORDER BY id") == [(1, "1"), (2, "text")]
 
-    @pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        ("first", "stride"),
+        [(11, 11), *(pytest.param(first, 3, marks=pytest.mark.slow) for first in (1, 2, 3))],
+    )
     def test_a_change_that_is_killed_at_any_statement_is_made_by_the_next_delivery(
-        self, monkeypatch: pytest.MonkeyPatch, stride: int
+        self, monkeypatch: pytest.MonkeyPatch, first: int, stride: int
     ) -> None:
         connection_class: Any = self.make_relational().connection_class
         plain = connection_class.send
@@ -356,7 +393,7 @@ class Evolving(RelationalPlace):
             return plain(connection, text, values)
 
         monkeypatch.setattr(connection_class, "send", send)
-        at_statement, was_killed = 0, True
+        at_statement, was_killed = first - stride, True
         while was_killed:
             at_statement += stride
             self.begin()
@@ -375,8 +412,9 @@ class Evolving(RelationalPlace):
                 left[0] = 0
 
             found = self.read("SELECT id, price, more FROM samples WHERE price IS NOT NULL ORDER BY id")
-            assert found == [(0, 2.5, 1), (1, -2.0, None), (7, 5.0, None), (9, 9.0, 1)], at_statement
-            assert self.read(f"SELECT count(*) FROM samples WHERE {self.aside()} = 'about 3'") == [(1,)], at_statement  # noqa: S608
+            kept = [(number_, price, None) for number_, price in TEXTUAL_AS_PRICES[1:]]
+            assert found == [(0, 2.5, 1), *kept, (9, 9.0, 1)], at_statement
+            assert self.read(f"SELECT count(*) FROM samples WHERE {self.aside()} = '3.00'") == [(1,)], at_statement  # noqa: S608
 
     def aside(self) -> str:
         """Return the column in which the first values of the price are kept."""

@@ -2,9 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ingestion.ports.batch import PAGE, PART, ROW, RUN
 from ingestion.ports.context import Context, Lake
-from ingestion.ports.publication import Manifest, PartView, Receipt, WriteMode
+from ingestion.ports.publication import DeliveryView, Manifest, PartView, Receipt, WriteMode
 from ingestion.ports.schema import Column, ColumnType, ContractBody
 from sinks.relational.sink import RelationalSink
 from tests.conformance.context import MemoryLake, RecordingContext
@@ -91,6 +91,32 @@ def store(lake: Lake, table: pa.Table, *, run_id: int, lane: int = 0, link: int 
 
 
 @dataclass
+class Published:
+    """What the runs of one pipeline have published."""
+
+    runs: dict[int, Manifest] = field(default_factory=dict)
+
+    def seen(self, manifest: Manifest) -> DeliveryView:
+        """Return the delivery of a run, which counts as published from then on."""
+        self.runs[manifest.run_id] = manifest
+        newest = self.runs[max(self.runs)]
+        if newest.run_id == manifest.run_id:
+            return delivery_of(manifest)
+        return replace(delivery_of(manifest), newer_contract=newest.contract, newer_run=newest.run_id)
+
+    def state(self, pipeline_id: int) -> list[Manifest]:
+        ordered = [self.runs[run_id] for run_id in sorted(self.runs)]
+        refreshes = [place for place, manifest in enumerate(ordered) if manifest.mode is WriteMode.REPLACE]
+        return ordered[max(refreshes, default=0) :]
+
+    def delivered(self, delivery: DeliveryView) -> list[Manifest]:
+        return [manifest for manifest in self.state(delivery.pipeline_id) if manifest.run_id != delivery.run_id]
+
+    def manifests(self, run_ids: Collection[int], *, pipeline_id: int) -> dict[int, Manifest | None]:
+        return {run_id: self.runs[run_id] for run_id in run_ids if run_id in self.runs}
+
+
+@dataclass
 class Told:
     """A delivery's own report."""
 
@@ -140,6 +166,8 @@ class RelationalPlace:
         """Turn to an empty destination and a context of its own."""
         self.renew()
         self.recording = RecordingContext(lake=MemoryLake())
+        self.published = Published()
+        self.recording.context = replace(self.recording.context, published=self.published)
 
     @property
     def lake(self) -> MemoryLake:
@@ -170,10 +198,12 @@ class RelationalPlace:
         """Deliver a run and check its control totals: every row accounted for, and as many to be seen as it says."""
         return self.publish(self.manifest(run_id, *tables, **of), sink=sink)
 
-    def publish(self, manifest: Manifest, *, sink: RelationalSink | None = None) -> Told:
+    def publish(
+        self, manifest: Manifest, *, sink: RelationalSink | None = None, differences: Sequence[str] = ()
+    ) -> Told:
         """Stage and commit a run, and check its control totals."""
         sink = sink or self.make_relational()
-        delivery = delivery_of(manifest)
+        delivery = self.published.seen(manifest)
         for part in manifest.parts:
             sink.stage(part, delivery, self.ctx)
         receipt = sink.commit(manifest, delivery, self.ctx).receipt
@@ -182,6 +212,7 @@ class RelationalPlace:
         assert sum(told.counts) == manifest.rows
         assert len(receipt.rejections) == receipt.rejected
         assert sink.count(manifest, delivery, self.ctx) == receipt.visible
+        assert sink.differences(manifest, delivery, self.ctx) == list(differences)
         return told
 
     def later(self, **period: float) -> None:

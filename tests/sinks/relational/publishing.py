@@ -151,6 +151,17 @@ class Publishing(RelationalPlace):
         assert late.counts == (1, 0, 2, 0)
         assert self.read(ROWS) == [(1, 9.0, 9), (2, 9.0, 9), (3, 7.0, 7), (5, 8.0, 8)]
 
+    def test_an_older_run_that_comes_late_overwrites_no_row_that_a_newer_one_brought_unchanged(self) -> None:
+        self.begin()
+        self.deliver(1, priced((1, 1.0), (2, 2.0), (3, 3.0)))
+        same = self.deliver(9, priced((1, 1.0)))
+
+        late = self.deliver(5, priced((1, 5.0), (2, 5.0)))
+        late_refresh = self.deliver(7, priced((2, 7.0)), mode=WriteMode.REPLACE)
+
+        assert (same.counts, late.counts, late_refresh.counts) == ((0, 0, 1, 0), (0, 1, 1, 0), (0, 1, 0, 0))
+        assert self.read(ROWS) == [(1, 1.0, 1), (2, 7.0, 7)]
+
     def test_a_late_full_refresh_leaves_the_rows_of_newer_runs_in_place(self) -> None:
         self.begin()
         self.deliver(5, priced((1, 5.0), (2, 5.0), (3, 5.0)), mode=WriteMode.REPLACE)
@@ -343,7 +354,7 @@ class Publishing(RelationalPlace):
         assert told.counts == (0, 1, 0, 0)
         assert self.read("SELECT id, note FROM samples ORDER BY id") == [(1, None), (2, "n")]
 
-    def test_a_column_that_a_contract_gave_up_keeps_its_values(self) -> None:
+    def test_a_column_that_a_contract_gave_up_is_not_compared_and_null_in_rows_that_are_replaced(self) -> None:
         self.begin()
         self.deliver(1, priced((1, 1.0), (2, 2.0)))
         fewer = contract_of(text("name"), extra_columns=ExtraColumns.DISCARD)
@@ -351,7 +362,7 @@ class Publishing(RelationalPlace):
         told = self.deliver(2, [{"id": 1, "name": "x1"}, {"id": 2, "name": "new"}], contract=fewer)
 
         assert told.counts == (0, 1, 1, 0)
-        assert self.read("SELECT id, name, price FROM samples ORDER BY id") == [(1, "x1", 1.0), (2, "new", 2.0)]
+        assert self.read("SELECT id, name, price FROM samples ORDER BY id") == [(1, "x1", 1.0), (2, "new", None)]
 
     def test_parts_are_told_apart_by_lane_link_and_number(self) -> None:
         self.begin()

@@ -204,6 +204,57 @@ class Tables(RelationalPlace):
         assert (told.counts, again.counts) == ((2, 0, 0, 0), (0, 0, 2, 0))
         self.check_kinds(self.read('SELECT id, flag, day, at, cell, list, "any", big, tiny FROM samples ORDER BY id'))
 
+    def test_a_value_that_was_changed_behind_our_back_is_told_by_its_column(self) -> None:
+        self.begin()
+        kinds = {"name": ColumnType.STRING, "price": ColumnType.NUMBER, "flag": ColumnType.BOOLEAN}
+        kinds |= {"day": ColumnType.DATE, "at": ColumnType.DATETIME, "n": ColumnType.INTEGER}
+        contract = contract_of(*(Column(name=name, type=kind) for name, kind in kinds.items()))
+        values = [("a", 6.626e-34, True, dt.date(1, 1, 1), dt.datetime(1, 1, 1, 0, 0, 0, 1, dt.UTC), -(2**63))]
+        values += [
+            ("ü" * 99, -1e300, False, dt.date(9999, 12, 31), dt.datetime(9999, 12, 31, 23, 59, 59, 999999, dt.UTC), 7)
+        ]
+        values += [
+            ("", 0.1 + 0.2, None, dt.date(1969, 12, 31), dt.datetime(1969, 12, 31, 23, 59, 59, 999999, dt.UTC), 0)
+        ]
+        values += [(None, -0.0, None, None, None, None), ("b", 2.0**62 + 2.0**20, True, None, None, 2**62)]
+        rows = [{"id": n, **dict(zip(kinds, row, strict=True))} for n, row in enumerate(values)]
+        told = self.deliver(1, rows, contract=contract)
+        sink, delivery = self.make_relational(), delivery_of(told.manifest)
+        tampered = {
+            "name": "'c'",
+            "price": "0.30000000000000016",
+            "flag": "NULL",
+            "day": "'1970-01-01'",
+            "at": "'1969-12-31 23:59:59.999998'",
+            "n": "1",
+        }
+
+        found = {}
+        for name, value in tampered.items():
+            kept = f"UPDATE samples SET {name} = (SELECT {name} FROM kept WHERE kept.id = samples.id)"  # noqa: S608
+            self.run("CREATE TABLE kept AS SELECT * FROM samples", f"UPDATE samples SET {name} = {value} WHERE id < 3")  # noqa: S608
+            found[name] = sink.differences(told.manifest, delivery, self.ctx)
+            self.run(kept, "DROP TABLE kept")
+
+        assert sink.differences(told.manifest, delivery, self.ctx) == []
+        assert found == {
+            **{name: [f"{name} has other values"] for name in tampered if name != "flag"},
+            "flag": ["flag has 1 values instead of 3"],
+        }
+
+    def test_what_a_merge_left_is_not_compared_and_what_it_wrote_is(self) -> None:
+        self.begin()
+        self.deliver(1, priced((1, 1.0), (2, 2.0)))
+        told = self.deliver(2, priced((1, 1.0), (2, 2.5)), priced((3, None)))
+        sink, delivery = self.make_relational(), delivery_of(told.manifest)
+
+        self.run("UPDATE samples SET price = 9 WHERE id = 1")
+        untouched = sink.differences(told.manifest, delivery, self.ctx)
+        self.run("UPDATE samples SET price = 9 WHERE id > 1")
+
+        assert untouched == []
+        assert sink.differences(told.manifest, delivery, self.ctx) == ["price has 2 values instead of 1"]
+
     def check_kinds(self, rows: list[tuple[Any, ...]]) -> None:
         """Check the values of the test above as this database shows them."""
         raise NotImplementedError

@@ -3,12 +3,12 @@
 import pytest
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.dialect import Dialect, Merge, TableKey
+from sinks.relational.dialect import Dialect, Merge
 from sinks.relational.mysql.dialect import MySQLDialect
 from sinks.relational.naming import LINEAGE
 from sinks.relational.postgres import dialect as postgres
 from sinks.relational.postgres.dialect import PostgresDialect
-from sinks.relational.schema_plan import ActualColumn, NewColumn
+from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.sqlite.dialect import SqliteDialect
 from sinks.relational.statements import Name, sql
 

@@ -24,6 +24,7 @@ from tests.sinks.relational.evolving import Evolving
 from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, integer, priced, text
 from tests.sinks.relational.publishing import Publishing
 from tests.sinks.relational.rejections import Rejecting, too_long
+from tests.sinks.relational.seeing import Seeing
 from tests.sinks.relational.serving import Serving
 from tests.sinks.relational.tables import Tables
 
@@ -177,7 +178,7 @@ class TestMySQLRejections(MySQLPlace, Rejecting):
 
 
 @pytest.mark.slow
-class TestMySQLEvolution(MySQLPlace, Evolving):
+class TestMySQLEvolution(MySQLPlace, Evolving, Seeing):
     """Columns of a table that change."""
 
     __test__ = True

@@ -12,6 +12,7 @@ from ingestion.ports.publication import PartView
 from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.parts import Fitting, fit, read_blocks, read_contents
 from sinks.relational.table_kinds import Content
+from tests.conformance.context import RecordingContext
 
 
 def stored(table: pa.Table, **options: int) -> io.BytesIO:
@@ -88,7 +89,7 @@ def test_values_are_fitted_to_what_their_column_holds() -> None:
         Fitting("none", None, Kind.TEXT),
     ]
 
-    fitted = fit(frame, fittings)
+    fitted = fit(frame, fittings, ctx=RecordingContext().context)
 
     assert fitted.columns == [item.column for item in fittings]
     assert fitted.row(0) == ("1", "2", "true", "2026-01-02T03:04:05.678901Z", 1.0, None, None)

@@ -1,9 +1,11 @@
 """The changes that a table needs to take a run: planned from names and kinds alone."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ingestion.ports.schema import ContractBody
 from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.naming import LINEAGE, Limits
 from sinks.relational.schema_plan import (
@@ -15,6 +17,7 @@ from sinks.relational.schema_plan import (
     NewColumn,
     Plan,
     RelaxColumn,
+    ReleaseColumn,
     ReplaceColumn,
     RequiredColumn,
     RetypeColumn,
@@ -61,6 +64,7 @@ def plan(
         limits=of.get("limits", LIMITS),
         day="20260102",
         fits_number=lambda column: (fits or {})[column],
+        keeps_extras=of.get("keeps_extras", True),
     )
 
 
@@ -212,3 +216,46 @@ def test_a_column_of_somebody_else_is_taken_over_but_none_that_was_set_aside() -
 
     assert made.mapped["note"].column == "Note"
     assert made.changes == (AddColumn(NewColumn("a__old_2", Kind.TEXT)),)
+
+
+def test_a_contract_that_was_noted_and_read_again_is_the_same() -> None:
+    given = ContractBody.model_validate(
+        {
+            "name": "samples",
+            "key": ["a"],
+            "columns": [
+                {"name": "a", "type": "integer", "nullable": False, "min": 1, "enum": [1, 2]},
+                {"name": "day", "type": "date", "max": "2026-01-01", "format": "%d.%m.%Y"},
+            ],
+        }
+    )
+    noted = json.loads(json.dumps(given.model_dump(mode="json", exclude_defaults=True)))
+
+    assert Table("t", contract=ContractBody.model_validate(noted)).follows(given)
+    assert not Table("t", contract=given).follows(given.model_copy(update={"key": ()}))
+    assert not Table("t").follows(given)
+
+
+def test_a_column_that_the_contract_has_no_more_is_released_and_filled_again_where_it_comes_back() -> None:
+    before = table(a=known("a"), b=known("b", was_declared=True))
+
+    released = plan(before, declared("a"), keeps_extras=False)
+    kept = plan(before, declared("a"))
+    back = plan(replace(before, mapped=released.mapped), declared("a"), declared("b"), keeps_extras=False)
+
+    assert released.changes == (ReleaseColumn("b"),)
+    assert not released.mapped["b"].is_seen
+    assert kept.changes == ()
+    assert back.changes == (ReplaceColumn(NewColumn("b", Kind.INTEGER), Kind.INTEGER, aside="b__old_20260102"),)
+    assert back.mapped["b"].is_seen
+
+
+def test_a_missing_column_is_filled_where_the_rows_that_are_there_have_values_in_it() -> None:
+    held = declared("b", TEXT, is_held=True)
+
+    assert plan(table(a=known("a")), declared("a"), held).changes == (
+        AddColumn(NewColumn("b", Kind.TEXT), is_filled=True),
+    )
+    assert plan(table(is_empty=True, a=known("a")), declared("a"), held).changes == (
+        AddColumn(NewColumn("b", Kind.TEXT)),
+    )

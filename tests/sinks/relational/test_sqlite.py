@@ -1,5 +1,6 @@
 """A SQLite file."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from ingestion.ports.errors import ConfigError, SinkUnavailable
+from ingestion.ports.schema import ColumnType
 from ingestion.ports.sink import Sink
 from sinks.relational.diagnosis import ErrorClass
 from sinks.relational.sink import RelationalSink
@@ -17,11 +19,24 @@ from sinks.relational.sqlite.sink import SqliteConfig, SqliteSink
 from sinks.relational.statements import sql
 from tests.conformance.parts import delivery_of
 from tests.conformance.sink import SinkConformance
-from tests.sinks.relational.evolving import Evolving
-from tests.sinks.relational.place import PRICED, RelationalPlace, priced
+from tests.sinks.relational.evolving import BOOLEAN, DATE, DATETIME, INTEGER, NUMBER, STRING, Evolving
+from tests.sinks.relational.place import PRICED, RelationalPlace, contract_of, priced, text
 from tests.sinks.relational.publishing import Publishing
 from tests.sinks.relational.rejections import Rejecting
+from tests.sinks.relational.seeing import Seeing
 from tests.sinks.relational.tables import Tables
+
+NOT_CASTABLE: list[tuple[ColumnType, ColumnType, Any]] = [
+    (STRING, INTEGER, "12.50"),
+    (STRING, NUMBER, "about 3"),
+    (STRING, NUMBER, "1e400"),
+    (STRING, BOOLEAN, "perhaps"),
+    (STRING, DATE, "2023-02-29"),
+    (STRING, DATE, "today"),
+    (STRING, DATETIME, "2024-02-30T12:30:00Z"),
+    (STRING, ColumnType.OBJECT, "{broken"),
+    (NUMBER, INTEGER, 7.5),
+]
 
 
 class SqlitePlace(RelationalPlace):
@@ -99,10 +114,31 @@ class TestSqliteRejections(SqlitePlace, Rejecting):
         assert self.read("SELECT price FROM samples1 ORDER BY id") == [(float("inf"),), (None,)]
 
 
-class TestSqliteEvolution(SqlitePlace, Evolving):
+class TestSqliteEvolution(SqlitePlace, Evolving, Seeing):
     """Columns of a table that change."""
 
     __test__ = True
+    seeds = range(3)
+
+    def test_a_table_of_an_earlier_version_follows_the_contract_from_the_next_delivery_on(self) -> None:
+        self.begin()
+        self.deliver(1, priced((1, 1.0), (2, 2.0)))
+        ((noted,),) = self.read("SELECT columns FROM headgate_tables")
+        entries = json.loads(noted)[1].items()
+        earlier = {source: {k: v for k, v in entry.items() if k != "is_seen"} for source, entry in entries}
+        self.run(f"UPDATE headgate_tables SET columns = '{json.dumps(earlier)}'")  # noqa: S608
+
+        told = self.deliver(
+            2, [{"id": 2, "name": "x2", "price": "two"}], contract=contract_of(text("name"), text("price"))
+        )
+
+        assert told.counts == (0, 1, 0, 0)
+        assert self.read("SELECT id, price FROM samples ORDER BY id") == [(1, "1"), (2, "two")]
+
+    @pytest.mark.parametrize("case", NOT_CASTABLE)
+    def test_what_cannot_be_cast_stands_in_the_way_of_the_new_kind(self, case: Any) -> None:
+        self.begin()
+        self.check_not_castable(*case)
 
     def columns(self, table: str = "samples") -> list[str]:
         return [name for (name,) in self.read(f"SELECT name FROM pragma_table_info('{table}')")]  # noqa: S608
