@@ -122,6 +122,7 @@ MESSAGES: dict[str, str] = {
     "file.truncated": "{name} is cut off: {detail}. Send the whole file again.",
     "file.malformed": "{name} cannot be read: {detail}. Correct the file and send it again.",
     "file.encoding": "{name} is not UTF-8 text (byte {offset}). Save it as UTF-8 and send it again.",
+    "file.encrypted": "{name} is encrypted, and nothing here has its key. Send it decrypted.",
     "file.duplicate_column": "{name} has the column {column!r} more than once. Rename one of them.",
     "file.too_many_columns": "{name} has {columns} columns, {limit} are allowed.",
     "file.too_large": "{name} is larger than {limit_bytes} bytes. Split it, or have the limit HEADGATE_UPLOAD_MAX_BYTES raised.",

@@ -79,6 +79,8 @@ class ContractBody(BaseModel):
     columns: tuple[Column, ...] = ()
     time: str | None = None
     extra_columns: ExtraColumns = ExtraColumns.KEEP
+    missing_values: tuple[str, ...] = ()
+    """Texts that stand for a missing value, besides an empty cell without quotes."""
     description: str | None = None
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ left out are read again with the whole grammar. This module is imported by funct
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import polars as pl
 
@@ -22,6 +23,11 @@ _DTYPES: dict[Kind, pl.DataType] = {
     Kind.TIMESTAMP: TIMESTAMP,
 }
 _GUESS_ROWS = 512
+_FIRST_PLAIN_YEAR = 1000
+_SAFE_DIGITS = 15
+"""That many digits come back from a number of 64 bits as they were."""
+_FINER_FRACTION = r":[0-9]{2}[.,][0-9]{6}[0-9]*[1-9]"
+_WHOLE = r"^([+-]?[0-9]+)\.0+$"
 _DATE_GUARD = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _MIDNIGHT = "^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]00:00(?::00(?:[.,]0+)?)?[Zz]?$"
 _FAST_DATETIMES = tuple(
@@ -39,7 +45,7 @@ _FAST_DATETIMES = tuple(
 class CastColumn:
     """One column under its declared type; `invalid` holds the positions of values that the type cannot take.
 
-    `values` is null there, and where the source is null or, for other types than string, blank.
+    `values` is null there, and where the source is null or, for other types than string and any, blank.
     """
 
     column: Column
@@ -56,11 +62,7 @@ def dtype_of(column: Column) -> pl.DataType:
 def cast_columns(frame: pl.DataFrame, columns: Sequence[Column]) -> list[CastColumn]:
     """Return the declared columns that the frame has, cast; one parallel pass, then repairs where it left values out."""
     present = [column for column in columns if column.name in frame.columns]
-    texts = [c.name for c in present if frame.schema[c.name] == pl.String and dtype_of(c) == pl.String]
-    blanks = frame.lazy().select((pl.col(texts) == "").any()).collect().row(0, named=True) if texts else {}
-    plans = [
-        _fast_expression(column, frame[column.name], has_blanks=bool(blanks.get(column.name))) for column in present
-    ]
+    plans = [_fast_expression(column, frame[column.name]) for column in present]
     fast = (
         frame.lazy()
         .select([plan.alias(str(position)) for position, plan in enumerate(plans) if isinstance(plan, pl.Expr)])
@@ -98,11 +100,11 @@ def _is_nested(column: Column) -> bool:
     return column.type in (ColumnType.OBJECT, ColumnType.ARRAY)
 
 
-def _fast_expression(column: Column, source: pl.Series, *, has_blanks: bool) -> pl.Expr | pl.Series:
+def _fast_expression(column: Column, source: pl.Series) -> pl.Expr | pl.Series:
     if source.dtype == pl.Null:
         return _nulls(column, source)
     if source.dtype == pl.String:
-        return _from_text(column, source, has_blanks=has_blanks)
+        return _from_text(column, source)
     if dtype_of(column) == pl.String:
         return _to_text(column, source)
     return _from_typed(column, source)
@@ -113,7 +115,7 @@ def _nulls(column: Column, source: pl.Series) -> pl.Series:
 
 
 def _from_text(  # noqa: PLR0911 - one return per type
-    column: Column, source: pl.Series, *, has_blanks: bool
+    column: Column, source: pl.Series
 ) -> pl.Expr | pl.Series:
     text = pl.col(column.name)
     match column.type:
@@ -127,14 +129,14 @@ def _from_text(  # noqa: PLR0911 - one return per type
         case ColumnType.DATE if column.format is None:
             return pl.when(text.str.contains(_DATE_GUARD)).then(_day(text, "%Y-%m-%d"))
         case ColumnType.DATE:
-            return _day(text, str(column.format))
+            return _with_whole_year(_day(text, str(column.format)), text)
         case ColumnType.DATETIME if column.format is None:
             return _guessed_datetime(text, source)
         case ColumnType.DATETIME:
-            return _timestamp(text, str(column.format))
+            return _with_whole_year(_timestamp(text, str(column.format)), text)
         case ColumnType.OBJECT | ColumnType.ARRAY:
             return _nulls(column, source)
-    return pl.when(text != "").then(text) if has_blanks else text
+    return text
 
 
 def _guessed_datetime(text: pl.Expr, source: pl.Series) -> pl.Expr:
@@ -160,11 +162,21 @@ def _day(text: pl.Expr, pattern: str) -> pl.Expr:
     return day_of(text.str.to_date(pattern, strict=False, cache=False))
 
 
+def _with_whole_year(read: pl.Expr, text: pl.Expr) -> pl.Expr:
+    # %Y takes the year 24 from "03/04/24"; a year before 1000 counts only where all its four digits are there.
+    year = read.dt.year()
+    is_whole = (year >= _FIRST_PLAIN_YEAR) | text.str.contains(year.cast(pl.String).str.zfill(4), literal=True)
+    return pl.when(is_whole).then(read)
+
+
 def _read_slowly(column: Column, texts: pl.Series) -> pl.Series:
     """Read every text with the whole grammar of the type; null where it does not fit."""
     frame, text = texts.alias("text").to_frame(), pl.col("text")
     read: pl.Expr | pl.Series
     match column.type:
+        case ColumnType.INTEGER:
+            # pandas writes whole numbers so where a column has gaps.
+            read = text.str.replace(_WHOLE, "$1").cast(pl.Int64, strict=False)
         case ColumnType.BOOLEAN:
             lower = text.str.to_lowercase()
             read = pl.when(lower.is_in(["true", "1"])).then(True).when(lower.is_in(["false", "0"])).then(False)
@@ -177,7 +189,7 @@ def _read_slowly(column: Column, texts: pl.Series) -> pl.Series:
             fits = pl.Series([value is not None and is_json(value, kind) for value in texts], dtype=pl.Boolean)
             return texts.set(~fits, None)
         case _:
-            read = _from_text(column.model_copy(update={"name": "text"}), texts, has_blanks=False)
+            read = _from_text(column.model_copy(update={"name": "text"}), texts)
     return frame.lazy().select(read.alias("text")).collect()["text"]
 
 
@@ -201,7 +213,42 @@ def _to_text(column: Column, source: pl.Series) -> pl.Series:
     is_object = isinstance(source.dtype, pl.Struct) or source.dtype == pl.Map
     is_array = isinstance(source.dtype, pl.List | pl.Array)
     fits = {ColumnType.OBJECT: is_object, ColumnType.ARRAY: is_array}.get(column.type, True)
-    return as_text(source) if fits else _nulls(column, source)
+    if not fits:
+        return _nulls(column, source)
+    text = as_text(source)
+    # A map with a key that stands twice is no object; as pairs it would be an array, so it is refused by name.
+    return text.set(text.str.starts_with("["), None) if column.type is ColumnType.OBJECT else text
+
+
+def cuts_digits(column: Column, source: pl.Series) -> bool:
+    """Return whether some value has digits, or fractions of a second, that the column's type does not keep."""
+    dtype = source.dtype
+    if column.type is ColumnType.DATETIME and isinstance(dtype, pl.Datetime):
+        return dtype.time_unit == "ns" and bool((source.to_physical() % 1000 != 0).any())
+    if column.type is ColumnType.DATETIME and dtype == pl.String and column.format is None:
+        return bool(source.str.contains(_FINER_FRACTION).any())
+    if column.type is not ColumnType.NUMBER:
+        return False
+    if dtype.is_integer():
+        large = source.filter(source.is_not_null() & ~source.is_between(-EXACT_INTEGER, EXACT_INTEGER))
+        return any(int(float(item)) != item for item in large.to_list())
+    texts = source.cast(pl.String).str.strip_chars() if dtype == pl.String or dtype.is_decimal() else None
+    return texts is not None and _cuts_written(texts.alias("text"))
+
+
+def _cuts_written(texts: pl.Series) -> bool:
+    text, number = pl.col("text"), pl.col("text").cast(pl.Float64, strict=False)
+    suspects = (
+        texts.to_frame()
+        .lazy()
+        .filter((text.str.len_bytes() > _SAFE_DIGITS) | ((number == 0) & text.str.contains("^[^eE]*[1-9]")))
+        .select(text, number=number)
+        .filter(pl.col("number").is_finite())
+        .select(text, written=pl.col("number").cast(pl.String))
+        .filter(text != pl.col("written"))
+        .collect()
+    )
+    return any(Decimal(given) != Decimal(written) for given, written in suspects.iter_rows())
 
 
 def _from_typed(  # noqa: PLR0911 - one return per type

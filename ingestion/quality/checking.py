@@ -26,7 +26,7 @@ from ingestion.ports.batch import (
 )  # fmt: skip
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.schema import ContractBody, ExtraColumns
-from ingestion.quality.casts import CastColumn, cast_columns, dtype_of, publish_undeclared
+from ingestion.quality.casts import CastColumn, cast_columns, cuts_digits, dtype_of, publish_undeclared
 from ingestion.quality.rejects import DUPLICATE, Violation, build_rejected, text_of
 from ingestion.quality.rules import find_duplicates, find_violations
 from ingestion.toolkit.frames import array_of, frame_of
@@ -70,8 +70,9 @@ def check_table(
 ) -> Verdict:
     """Return the verdict over every row of the table; see `CompiledContract.check`."""
     reader = _read_reader_columns(table)
-    frame = read_data(table)
-    _reject_wrong_columns(body, frame, has_rows=reader.has_live_rows)
+    records = read_data(table)
+    _reject_wrong_columns(body, records, has_rows=reader.has_live_rows)
+    frame = _without_missing(records, body.missing_values)
     casts = cast_columns(frame, body.columns)
     columns, warnings = _published_columns(body, frame, casts, reader)
 
@@ -83,10 +84,10 @@ def check_table(
     if reader.live is not None:
         violations = [*reader.unreadable, *(violation.only(reader.live) for violation in violations)]
 
-    rejected = build_rejected(violations, rows=reader.rows, pages=reader.pages, raw=reader.raw, records=frame)
+    rejected = build_rejected(violations, rows=reader.rows, pages=reader.pages, raw=reader.raw, records=records)
     keep = _kept_rows(table.num_rows, violations, live=reader.live)
     # The source's own columns are not needed any more; without them the clean ones fit into their memory.
-    del frame, casts, violations
+    del records, frame, casts, violations
     columns |= {ROW: reader.rows, PAGE: reader.pages}
     clean, high_water = _take_clean(columns, keep, run_id=run_id, part=part, cursor_field=cursor_field)
     return Verdict(
@@ -148,6 +149,13 @@ def read_data(table: pa.Table) -> pl.DataFrame:
     return _to_frame(table.select(names))
 
 
+def _without_missing(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
+    if not missing:
+        return frame
+    text = pl.col(pl.String)
+    return frame.with_columns(pl.when(~text.is_in(list(missing))).then(text).name.keep())
+
+
 def _to_frame(table: pa.Table) -> pl.DataFrame:
     arrays = {name: _text_of_binary(table[name]) for name in table.column_names}
     return frame_of(pa.table(arrays))
@@ -190,6 +198,12 @@ def _published_columns(
         if column.name not in values and reader.has_live_rows:
             warnings.append(f"The data have no column {column.name!r}; it was filled with nulls.")
         columns[column.name] = values.get(column.name, _nulls(len(reader.rows), dtype_of(column)))
+    warnings += [
+        f"Some values of the column {item.column.name!r} have digits that its type {item.column.type} does not keep; "
+        "they were rounded. Declare it as string to keep them."
+        for item in casts
+        if cuts_digits(item.column, item.source)
+    ]
     if body.extra_columns is ExtraColumns.KEEP:
         names = _published_names(body, frame)
         columns |= {names[name]: publish_undeclared(frame[name]) for name in names}

@@ -1,15 +1,14 @@
 """Values of any type as text: for published extra columns, for quarantine, for people."""
 
-import base64
 from typing import Any
 
 import orjson
 import polars as pl
-import pyarrow as pa
 
 from ingestion.quality.values import FIRST_AT, LAST_AT
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER
 from ingestion.toolkit.frames import array_of
+from ingestion.toolkit.nested import decoded, moments_as_text, plain_value
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 _TICKS_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -23,22 +22,32 @@ def as_text(source: pl.Series) -> pl.Series:
     frame, value = source.alias("value").to_frame(), pl.col("value")
     if dtype.is_nested() or dtype == pl.Map:
         return _nested_as_json(source)
-    if isinstance(dtype, pl.Datetime):
-        written = timestamp_of(value, dtype).dt.replace_time_zone(None).dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
-        text = pl.coalesce(written, value.to_physical().cast(pl.String))
-    elif dtype == pl.Date:
-        text = pl.coalesce(day_of(value).cast(pl.String), value.to_physical().cast(pl.String))
-    elif dtype.is_float():
+    if dtype.is_temporal():
+        return _temporal_as_text(source)
+    if dtype.is_float():
         whole = value.is_finite() & (value == value.floor()) & (value.abs() <= EXACT_INTEGER)
         text = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
-    elif dtype == pl.Duration:
-        text = value.dt.to_string("iso")
     elif dtype == pl.Binary:
-        return pl.Series(source.name, [_decoded(item) for item in source], dtype=pl.String)
+        return pl.Series(source.name, [None if item is None else decoded(item) for item in source], dtype=pl.String)
     elif dtype == pl.Object:
         return pl.Series(source.name, [None if item is None else str(item) for item in source], dtype=pl.String)
     else:
         text = value.cast(pl.String)
+    return frame.select(text.alias(source.name)).to_series()
+
+
+def _temporal_as_text(source: pl.Series) -> pl.Series:
+    dtype = source.dtype
+    frame, value = source.alias("value").to_frame(), pl.col("value")
+    if isinstance(dtype, pl.Datetime):
+        inside = frame.select(inside_years(value, dtype).alias(source.name)).to_series()
+        if dtype.time_zone is not None:
+            inside = inside.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return _with_far(inside.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ"), source, unit=dtype.time_unit, ending="Z")
+    if dtype == pl.Date:
+        near = frame.select(day_of(value).cast(pl.String).alias(source.name)).to_series()
+        return _with_far(near, source, unit="D")
+    text = value.dt.to_string("%H:%M:%S%.f" if dtype == pl.Time else "iso")
     return frame.select(text.alias(source.name)).to_series()
 
 
@@ -58,14 +67,28 @@ def is_json(text: str, kind: type) -> bool:
 
 def timestamp_of(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
     """Return a typed timestamp as microseconds UTC; without a zone it is UTC, outside the years 1 to 9999 it is null."""
-    # Compared before the change of unit: beyond its range that change wraps around silently.
-    per_second = _TICKS_PER_SECOND[dtype.time_unit]
-    low, high = (int(at.timestamp()) * per_second for at in (FIRST_AT, LAST_AT))
-    ticks = value.to_physical()
-    inside = pl.when((ticks >= max(low, -(2**63))) & (ticks < min(high + per_second, 2**63 - 1))).then(value)
+    inside = inside_years(value, dtype)
     if dtype.time_zone is None:
         return inside.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return inside.cast(pl.Datetime("us", dtype.time_zone)).dt.convert_time_zone("UTC")
+
+
+def inside_years(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
+    """Return a typed timestamp in its own unit, null outside the years 1 to 9999."""
+    # Compared before any change of unit: beyond its range that change wraps around silently.
+    per_second = _TICKS_PER_SECOND[dtype.time_unit]
+    low, high = (int(at.replace(microsecond=0).timestamp()) * per_second for at in (FIRST_AT, LAST_AT))
+    ticks = value.to_physical()
+    return pl.when((ticks >= max(low, -(2**63))) & (ticks < min(high + per_second, 2**63 - 1))).then(value)
+
+
+def _with_far(near: pl.Series, source: pl.Series, *, unit: str, ending: str = "") -> pl.Series:
+    """Return the texts, with those of values outside the years 1 to 9999 filled in."""
+    far = (near.is_null() & source.is_not_null()).arg_true()
+    if not len(far):
+        return near
+    written = moments_as_text(source.gather(far).to_physical().to_numpy(), unit=unit)
+    return near.scatter(far, pl.Series([text + ending for text in written], dtype=pl.String))
 
 
 def day_of(value: pl.Expr) -> pl.Expr:
@@ -93,19 +116,4 @@ def _writes_as_json(dtype: pl.DataType | Any) -> bool:
 
 
 def _dumped(item: Any) -> str:
-    try:
-        value = item.as_py(maps_as_pydicts="lossy")
-    except (ValueError, OverflowError):
-        value = pa.repeat(item, 1).to_string()
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
-
-
-def _plain(value: Any) -> str | None:
-    return _decoded(value) if isinstance(value, bytes) else str(value)
-
-
-def _decoded(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(value or b"").decode()
+    return orjson.dumps(plain_value(item)).decode()

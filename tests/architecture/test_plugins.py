@@ -35,7 +35,7 @@ OTHER_MEANINGS = {
     },
     "objects": {"ingestion/runs/operate/garbage.py", "ingestion/api/legacy.py", "sinks/druid/input_source.py"},
     # Django's vendor of our own database.
-    "sqlite": {"ingestion/catalog/batches.py"},
+    "sqlite": {"ingestion/catalog/batches.py", "ingestion/runs/operate/backup.py"},
 }
 """Where the word is something else than the kind."""
 

@@ -4,9 +4,11 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
+from ingestion.quality.casts import publish_undeclared
 from tests.quality.tables import broken, check_column
 
 UTC = dt.UTC
@@ -25,6 +27,9 @@ TAKEN = [
     ("integer", "9223372036854775807", 2**63 - 1),
     ("integer", "-9223372036854775808", -(2**63)),
     ("integer", "  ", None),
+    ("integer", "1.0", 1),
+    ("integer", " -12.000 ", -12),
+    ("integer", "9223372036854775807.0", 2**63 - 1),
     ("number", "1", 1.0),
     ("number", " 1.5 ", 1.5),
     ("number", "-1e-3", -0.001),
@@ -53,7 +58,7 @@ TAKEN = [
     ("datetime", "2024-02-29", at(2024, 2, 29)),
     ("datetime", "9999-12-31T23:59:59.999999Z", dt.datetime.max.replace(tzinfo=UTC)),
     ("datetime", "0001-01-01T00:00:00Z", at(1, 1, 1)),
-    ("string", "", None),
+    ("string", "", ""),
     ("string", " ", " "),
     ("string", "n/a", "n/a"),
     ("string", "NULL", "NULL"),
@@ -62,7 +67,10 @@ TAKEN = [
     ("any", "x", "x"),
 ]
 REFUSED = [
-    *(("integer", text) for text in ("1.0", "1e3", "0x10", "1_000", "n/a", "NaN", "--1", "9223372036854775808")),
+    *(
+        ("integer", text)
+        for text in ("1.5", "1.", ".0", "1e3", "0x10", "1_000", "n/a", "NaN", "--1", "9223372036854775808")
+    ),
     ("integer", "123456789012345678901234"),
     *(("number", text) for text in ("NaN", "nan", "Infinity", "-inf", "1e999", "1,5", "n/a", "0x1p3", "1_0")),
     *(("boolean", text) for text in ("yes", "2", "t", "1.0")),
@@ -176,6 +184,90 @@ def test_dates_are_read_in_the_format_of_the_column() -> None:
 
     assert verdict.clean["v"].to_pylist() == [at(2024, 2, 1, 10, 30)] * 2 + [None]
     assert broken(verdict) == {2: [("v", "type")], 3: [("v", "type")]}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "value"),
+    [
+        ("%d/%m/%Y", "03/04/2024", dt.date(2024, 4, 3)),
+        ("%d/%m/%Y", "03/04/24", None),
+        ("%d/%m/%Y", " 03/04/24", None),
+        ("%d/%m/%Y", "03/04/124", None),
+        ("%Y%m%d", "240403", None),
+        ("%d/%m/%Y", "03/04/0024", dt.date(24, 4, 3)),
+        ("%d/%m/%y", "03/04/24", dt.date(2024, 4, 3)),
+        ("%d/%m/%y", "03/04/70", dt.date(1970, 4, 3)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["date", "datetime"])
+def test_a_year_of_two_digits_is_read_only_by_a_format_that_says_so(
+    kind: str, pattern: str, text: str, value: dt.date | None
+) -> None:
+    hour = "" if kind == "date" else " 00:00"
+    verdict = check_column([text + hour], type=kind, format=pattern + (hour and " %H:%M"))
+
+    read = [item.date() if isinstance(item, dt.datetime) else item for item in verdict.clean["v"].to_pylist()]
+    assert read == ([] if value is None else [value])
+    assert broken(verdict) == ({0: [("v", "type")]} if value is None else {})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["12345678901234567.89"], "number"),
+        (["0.1", "1e-400"], "number"),
+        (pa.array([2**53 + 1]), "number"),
+        (pa.array([Decimal("0.12345678901234567891")]), "number"),
+        (["2024-01-01T00:00:00.1234567Z"], "datetime"),
+        (pa.array([1], pa.timestamp("ns")), "datetime"),
+    ],
+)
+def test_digits_that_a_type_does_not_keep_are_told(values: Any, kind: str) -> None:
+    assert any("'v' have digits" in warning for warning in check_column(values, type=kind).warnings)
+    assert check_column(values, type="string").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (pa.array([253_402_300_800], pa.timestamp("s")), "10000-01-01T00:00:00Z"),
+        (pa.array([-62_135_596_800_001], pa.timestamp("ms")), "0000-12-31T23:59:59.999Z"),
+        (pa.array([2**62], pa.timestamp("ms")), "146140482-04-24T15:36:27.904Z"),
+        (pa.array([2**62], pa.timestamp("us", "Europe/Berlin")), "148108-07-06T14:00:27.387904Z"),
+        (pa.array([2**31 - 1], pa.date32()), "5881580-07-11"),
+        (pa.array([1], pa.timestamp("ns")), "1970-01-01T00:00:00.000000001Z"),
+        (pa.array([86_399_999_999], pa.time64("us")), "23:59:59.999999"),
+        (pa.array([1], pa.time64("ns")), "00:00:00.000000001"),
+        (pa.array([{"t": 253_402_300_800}], pa.struct([("t", pa.timestamp("s"))])), '{"t":"10000-01-01T00:00:00"}'),
+        (pa.array([[1, 2_000]], pa.list_(pa.timestamp("ns", "UTC"))),
+         '["1970-01-01T00:00:00.000000001Z","1970-01-01T00:00:00.000002Z"]'),
+        (pa.array([[1]], pa.list_(pa.time64("ns"))), '["00:00:00.000000001"]'),
+        (pa.array([[2**31 - 1, 0]], pa.list_(pa.date32())), '["5881580-07-11","1970-01-01"]'),
+        (pa.array([{"d": Decimal("12345678901234567.89")}]), '{"d":"12345678901234567.89"}'),
+        (pa.array([[("k", 2), ("k", 3)]], pa.map_(pa.string(), pa.int8())), '[["k",2],["k",3]]'),
+        (pa.array([[("k", 2), ("l", 3)]], pa.map_(pa.string(), pa.int8())), '{"k":2,"l":3}'),
+    ],
+)  # fmt: skip
+def test_nothing_wraps_or_vanishes_as_text(values: pa.Array, text: str) -> None:
+    verdict = check_column(values, type="string")
+
+    assert verdict.clean["v"].to_pylist() == [text]
+    # Undeclared columns are published the same way where no type of a destination takes them.
+    assert publish_undeclared(pl.Series("v", values)).cast(pl.String).to_list()[0].startswith(text[:10])
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+@pytest.mark.parametrize("seconds", [253_402_300_800, -62_135_596_801, 2**40])
+def test_a_moment_outside_the_years_1_to_9999_is_refused_by_its_column(unit: str, seconds: int) -> None:
+    ticks = seconds * {"s": 1, "ms": 10**3, "us": 10**6}[unit]
+
+    assert broken(check_column(pa.array([ticks], pa.timestamp(unit)), type="datetime")) == {0: [("v", "type")]}
+
+
+def test_a_map_with_a_doubled_key_is_no_object() -> None:
+    values = pa.array([[("k", 2), ("k", 3)], [("k", 2)]], pa.map_(pa.string(), pa.int8()))
+
+    assert broken(check_column(values, type="object")) == {0: [("v", "type")]}
 
 
 def test_a_format_with_a_zone_gives_utc() -> None:

@@ -20,9 +20,9 @@ ID = {"name": "id", "type": "integer", "nullable": False}
 @pytest.mark.parametrize(
     ("column", "good", "bad", "rule"),
     [
-        ({"nullable": False}, ["a"], [None, ""], "nullable"),
+        ({"nullable": False}, ["a", ""], [None], "nullable"),
         ({"type": "integer", "nullable": False}, ["1"], [None, "", " "], "nullable"),
-        ({"pattern": "^[A-Z]{2}$"}, ["AB", None, ""], ["A", "ABC", "AB\n"], "pattern"),
+        ({"pattern": "^[A-Z]{2}$"}, ["AB", None], ["A", "ABC", "AB\n", ""], "pattern"),
         ({"pattern": "b"}, ["abc"], ["acc"], "pattern"),
         ({"type": "integer", "pattern": "^[0-9]{2}$"}, ["12"], ["1"], "pattern"),
         ({"type": "integer", "min": 0}, ["0", "1", None], ["-1"], "min"),
@@ -53,6 +53,16 @@ def test_each_rule_takes_the_good_and_names_the_bad(
     assert broken(verdict) == {len(good) + number: [("v", rule)] for number in range(len(bad))}
     assert rule in RULES
     assert verdict.counts == Counts(len(good) + len(bad), len(good), len(bad), 0, 0)
+
+
+def test_texts_that_the_contract_calls_missing_are_null_in_every_column() -> None:
+    body = contract(ID, {"name": "a"}, {"name": "b", "type": "number"}, missing_values=["", "#N/A"])
+
+    verdict = check(body, {"id": ["1", "2", "#N/A"], "a": ["", "#N/A ", "x"], "b": ["#N/A", "2", "3"]})
+
+    assert verdict.clean.select(["a", "b"]).to_pylist() == [{"a": None, "b": None}, {"a": "#N/A ", "b": 2.0}]
+    assert broken(verdict) == {2: [("id", "nullable")]}
+    assert json.loads(verdict.rejected["raw"][0].as_py()) == {"id": "#N/A", "a": "x", "b": "3"}
 
 
 def test_a_row_lists_every_rule_it_breaks_in_the_order_of_the_contract() -> None:

@@ -101,7 +101,8 @@ def _merge(data: "pa.Table", numbers: "npt.NDArray[np.int64]", bad: Sequence[Bad
         },
         schema={ROW: pl.Int64, ERROR_CODE: pl.String, ERROR: pl.String, RAW: pl.String},
     )
-    good = pl.DataFrame(data).with_columns(pl.Series(ROW, numbers, dtype=pl.Int64))
+    row = pl.Series(ROW, numbers, dtype=pl.Int64)
+    good = pl.DataFrame(data).with_columns(row) if data.num_columns else pl.DataFrame([row])
     merged = pl.concat([good, faults], how="diagonal").sort(ROW)
     return merged.select([*data.schema.names, ROW, ERROR_CODE, ERROR, RAW]).to_arrow(
         compat_level=pl.CompatLevel.newest()

@@ -31,13 +31,15 @@ _FOUND = {
     "parquet": "Parquet",
     "xlsx": "an Excel workbook",
 }
+_ENCRYPTED_MAGICS = (b"PARE", b"age-encryption.org/", b"-----BEGIN PGP MESSAGE", b"Salted__", b"$ANSIBLE_VAULT;")
+OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 _FOREIGN = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
     (b"BZh", "a bzip2 archive"),
     (b"\xfd7zXZ\x00", "an xz archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"\xd0\xcf\x11\xe0", "an old or encrypted Excel workbook"),
+    (OLE_MAGIC, "an old Excel workbook or Word document"),
     (b"%PDF", "a PDF document"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -45,6 +47,7 @@ _FOREIGN = (
     (b"ORC", "an ORC file"),
     (b"Obj\x01", "an Avro file"),
 )
+_ENCRYPTED_OLE = "EncryptedPackage".encode("utf-16-le")
 _MARKUP = (b"<!doctype", b"<html", b"<?xml")
 
 
@@ -58,6 +61,8 @@ def detect(open_file: Opener, size: int, *, name: str, wanted: str | None = None
         head = file.read(HEAD_BYTES)
     if not size or not head:
         raise ConfigError("file.empty", name=name)
+    if _is_encrypted(open_file, head, size):
+        raise ConfigError("file.encrypted", name=name)
     extension = PurePosixPath(name).suffix.lower()
     expected = frozenset({wanted}) if wanted else EXTENSIONS.get(extension)
     label = extension or "without extension"
@@ -74,6 +79,20 @@ def detect(open_file: Opener, size: int, *, name: str, wanted: str | None = None
     if wanted:
         label = f"to be read as {wanted}"
     raise ConfigError("file.wrong_type", name=name, extension=label, found=what)
+
+
+def _is_encrypted(open_file: Opener, head: bytes, size: int) -> bool:
+    """Return whether only a password or key opens the file: Parquet says so in its first bytes, or else in its footer."""
+    if head.startswith(_ENCRYPTED_MAGICS):
+        return True
+    if head.startswith(b"PK\x03\x04"):
+        return bool(int.from_bytes(head[6:8], "little") & 1)
+    if head.startswith(OLE_MAGIC):
+        # The directory of the old container stands anywhere; that of an encrypted workbook is near an end of it.
+        with open_file() as file:
+            file.seek(max(0, size - HEAD_BYTES))
+            return _ENCRYPTED_OLE in head or _ENCRYPTED_OLE in file.read(HEAD_BYTES)
+    return False
 
 
 def _binary_format(open_file: Opener, head: bytes) -> tuple[str | None, str | None]:

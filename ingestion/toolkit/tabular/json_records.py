@@ -1,13 +1,16 @@
 """JSON records to Arrow columns, exactly: no number loses a digit unseen, no key overwrites another.
 
 A column keeps a type where all its values share it (true/false, integer, number, text). Otherwise it is text:
-strings as they are, other scalars and nested values as JSON text. A column that holds nested values carries the
+strings as they are, other scalars and nested values as JSON text; so is one with a number that 64 bits would round. A column that holds nested values carries the
 field metadata `JSON_TEXT`.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from math import inf
 from typing import Any, TypeAlias
 
 import orjson
@@ -21,8 +24,14 @@ Values: TypeAlias = "pa.Array[Any]"
 
 JSON_TEXT = {b"headgate": b"json"}
 BATCH_ROWS = 1_000  # small enough to stay in the processor's cache
-_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
-_LONG_NUMBER = b"0" * 19
+_DIGITS = bytes.maketrans(b"123456789.", b"0" * 10)
+_LONG_NUMBER = b"0" * 16
+_LONG_NUMBERS = re.compile(rb"-?[0-9][0-9.]{15,}(?:[eE][+-]?[0-9]+)?")
+_TINY_NUMBERS = re.compile(rb"[0-9][eE]-[0-9]{3}")
+_KEY_ENDS = re.compile(rb'"[ \t\r\n]*:')
+_SPACED_KEY_END = re.compile(rb'"[ \t\r\n]+:')
+_ESCAPED_KEY_ENDS = re.compile(rb"\\u00(?:22|3[aA]|20|09|0[aAdD])")
+"""Escapes of what ends a key: written out again they would look like one, or no longer like one."""
 _INT64 = range(-(2**63), 2**63)
 _EXACT_IN_DOUBLE = 2**53
 
@@ -79,8 +88,8 @@ class RecordColumns:
         may_be_deep = text.count(b"[") + text.count(b"{") > MAX_JSON_DEPTH + len(pending)
         for row, raw in pending:
             try:
-                record = orjson.loads(raw)
-            except orjson.JSONDecodeError as error:
+                record = _loads(raw)
+            except ValueError as error:
                 self._refuse(row, raw, detail=str(error))
                 continue
             if type(record) is not dict:
@@ -97,7 +106,7 @@ class RecordColumns:
             exact: dict[str, Any] = record
             if _suspects([(row, raw, record)]):
                 try:
-                    exact = json.loads(raw, object_pairs_hook=_refuse_doubled)
+                    exact = _loads_exactly(raw)
                 except ValueError as error:
                     self._refuse(row, raw, detail=str(error))
                     continue
@@ -141,16 +150,74 @@ def _columns(records: list[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any]
 
 
 def _suspects(good: Iterable[tuple[int, bytes, dict[str, Any]]]) -> bool:
-    """Return whether some record may have lost something: a key given twice, or digits of a long number.
+    """Return whether some record may have lost something: a key given twice, or digits of a number.
 
     orjson keeps the last of two equal keys, and makes a float of an integer beyond 64 bits. Written out again, the
     records then hold fewer keys than the text did.
     """
     text = b"\n".join(raw for _, raw, _ in good)
-    if text.translate(_DIGITS).find(_LONG_NUMBER) >= 0:
-        return True
     written = orjson.dumps([record for _, _, record in good])
-    return written.count(b'":') != text.count(b'":') + text.count(b'" :')
+    if _SPACED_KEY_END.search(text) is None:
+        has_lost_key = written.count(b'":') != text.count(b'":')
+    else:
+        has_lost_key = len(_KEY_ENDS.findall(written)) != len(_KEY_ENDS.findall(text))
+    if has_lost_key:
+        return True
+    if text.translate(_DIGITS).find(_LONG_NUMBER) >= 0:
+        others = set(_LONG_NUMBERS.findall(text)).difference(_LONG_NUMBERS.findall(written))
+        if any(map(_is_rounded, others)):
+            return True
+    return _TINY_NUMBERS.search(text) is not None or _ESCAPED_KEY_ENDS.search(text) is not None
+
+
+def _is_rounded(number: bytes) -> bool:
+    try:
+        if number.lstrip(b"-").isdigit():
+            return not -(2**63) <= int(number) < 2**64
+        written = repr(float(number))
+        return Decimal(number.decode()) != Decimal(written)
+    except (ValueError, ArithmeticError):
+        return False  # digits of a text, such as a telephone number
+
+
+def _loads(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        if "infinity" not in str(error):  # what orjson says of 1e400
+            raise
+    return _loads_exactly(raw)
+
+
+def _loads_exactly(raw: bytes) -> Any:
+    """Return the value with every number that 64 bits cannot hold as the text that stood there; ValueError."""
+    try:
+        value = json.loads(
+            raw,
+            object_pairs_hook=_refuse_doubled,
+            parse_float=lambda text: _exact(text, float(text)),
+            parse_int=lambda text: _exact(text, int(text)),
+            parse_constant=_refuse_constant,
+        )
+        orjson.dumps(value)  # which refuses halves of surrogate pairs
+    except RecursionError as error:
+        msg = f"it is nested deeper than {MAX_JSON_DEPTH} levels"
+        raise ValueError(msg) from error
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+def _exact(text: str, value: float) -> Any:
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else orjson.Fragment(text)
+    is_same = value not in (inf, -inf) and (repr(value) == text or Decimal(text) == Decimal(repr(value)))
+    return value if is_same else orjson.Fragment(text)
+
+
+def _refuse_constant(text: str) -> Any:
+    msg = f"{text} is no JSON"
+    raise ValueError(msg)
 
 
 def _refuse_doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -191,10 +258,7 @@ def _to_array(values: Sequence[Any], *, as_text: bool) -> Values:
 
 def cell_text(value: Any) -> str:
     """Return a JSON value that is no string as JSON text; numbers in the shortest form that reads back the same."""
-    try:
-        return orjson.dumps(value).decode() if type(value) is not float else repr(value)
-    except TypeError:  # an integer beyond 64 bits somewhere in it
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return orjson.dumps(value).decode() if type(value) is not float else repr(value)
 
 
 def _is_int64(values: Sequence[Any]) -> bool:

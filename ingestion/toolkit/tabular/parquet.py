@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.tabular.assembly import assemble, clean_header
+from ingestion.toolkit.tabular.parquet_footer import is_encrypted
 from ingestion.toolkit.tabular.spans import DEFAULT_TARGET_BYTES, Opener, Span
 
 FORMAT = "parquet"
@@ -51,18 +53,38 @@ def split(open_file: Opener, size: int, *, name: str, target_bytes: int = DEFAUL
 
 def read(open_file: Opener, span: Span, *, name: str) -> pa.Table:
     """Return the rows of the span's row groups, with the types of the file."""
+    groups = list(span.layout["row_groups"])
     with open_file() as file, _opened(file, name=name) as parquet:
-        table = parquet.read_row_groups(list(span.layout["row_groups"]))
+        table = parquet.read_row_groups(groups)
+        schema = parquet.schema
+        old = [at for at in range(len(schema)) if schema.column(at).physical_type == "INT96"]
+    if old:
+        with open_file() as file, _opened(file, name=name, fine_int96=True) as parquet:
+            table = _with_nanoseconds(table, parquet.read_row_groups(groups))
     return assemble(
         table.rename_columns(list(span.columns)), range(span.first_row, span.first_row + table.num_rows), []
     )
 
 
+def _with_nanoseconds(table: pa.Table, fine: pa.Table) -> pa.Table:
+    """Return the table with those columns as nanoseconds that hold some, and no moment that wraps."""
+    for index, (column, other) in enumerate(zip(table.schema, fine.schema, strict=True)):
+        if column.type != other.type and pa.types.is_timestamp(other.type):
+            ticks, nanos = (pl.Series(each.column(index)).to_physical() for each in (table, fine))
+            if (nanos // 1000 == ticks).all() and (nanos % 1000 != 0).any():
+                table = table.set_column(index, other, fine.column(index))
+    return table
+
+
 @contextmanager
-def _opened(file: BinaryIO, *, name: str) -> Iterator[pq.ParquetFile]:
-    """Open the file as Parquet; what pyarrow cannot read, then or later, is file.malformed."""
+def _opened(file: BinaryIO, *, name: str, fine_int96: bool = False) -> Iterator[pq.ParquetFile]:
+    """Open the file as Parquet; what pyarrow cannot read, then or later, is file.malformed.
+
+    Old timestamps of 96 bits come as microseconds: as nanoseconds, which is what pyarrow takes for them, all moments
+    outside the years 1677 to 2262 wrap around in silence.
+    """
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, coerce_int96_timestamp_unit="ns" if fine_int96 else "us") as parquet:
             yield parquet
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         detail = (str(error).splitlines() or ["the Parquet data are damaged"])[0][:200]
@@ -79,6 +101,13 @@ def _check_footer(file: BinaryIO, size: int, *, name: str) -> None:
         raise ConfigError("file.truncated", name=name, detail="the Parquet footer is longer than the file")
     if footer_bytes > MAX_FOOTER_BYTES:
         raise ConfigError("file.malformed", name=name, detail=f"the Parquet footer has {footer_bytes} bytes")
+    file.seek(size - _TAIL_BYTES - footer_bytes)
+    try:
+        encrypted = is_encrypted(file.read(footer_bytes))
+    except ValueError as error:
+        raise ConfigError("file.malformed", name=name, detail=str(error)) from error
+    if encrypted:
+        raise ConfigError("file.encrypted", name=name)
 
 
 def _stored_bytes(group: pq.RowGroupMetaData) -> int:

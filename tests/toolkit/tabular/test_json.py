@@ -43,6 +43,11 @@ FORMS = [pytest.param(as_lines, "a.jsonl", id="jsonl"), pytest.param(as_array, "
         (["9223372036854775808", "1"], pa.string(), ["9223372036854775808", "1"]),
         (["9007199254740993", "0.5"], pa.string(), ["9007199254740993", "0.5"]),
         (["[123456789012345678901234]"], pa.string(), ["[123456789012345678901234]"]),
+        (["12345678901234567.89", "1.5"], pa.string(), ["12345678901234567.89", "1.5"]),
+        (["0.30000000000000004", "0.10000000000000000"], pa.float64(), [0.30000000000000004, 0.1]),
+        (["1e400", "1E2"], pa.string(), ["1e400", "100.0"]),
+        (["1e-400", "0.0"], pa.string(), ["1e-400", "0.0"]),
+        (['{"d": [12345678901234567.89, 1.5, 1e400]}'], pa.string(), ['{"d":[12345678901234567.89,1.5,1e400]}']),
         (['"a: \\"b\\": c"'], pa.string(), ['a: "b": c']),
     ],
 )
@@ -71,6 +76,21 @@ def test_batches_do_not_show(form: Any, name: str, batch_rows: int, monkeypatch:
     ]
 
 
+@pytest.mark.parametrize(
+    ("data", "name", "codes"),
+    [
+        (b"[1, {}]", "a.json", ["row.not_an_object", None]),
+        (b"{}\n{}\n", "a.jsonl", [None, None]),
+        (b'{"a" b}\n', "a.jsonl", ["row.malformed"]),
+        (b'{"a":1},\n{"a":2},\n', "a.jsonl", ["row.malformed"] * 2),
+        (b"[1,2]\n[3,4]\n", "a.jsonl", ["row.not_an_object"] * 2),
+        (b"[[1,2],[3]]", "a.json", ["row.not_an_object"] * 2),
+    ],
+)
+def test_records_without_any_column_are_rows_or_errors(data: bytes, name: str, codes: list[str | None]) -> None:
+    assert [(row[ROW], row[ERROR_CODE]) for row in rows_of(data, name=name)] == list(enumerate(codes))
+
+
 @pytest.mark.parametrize(("form", "name"), FORMS)
 def test_a_column_of_nested_values_says_so(form: Any, name: str) -> None:
     [table] = tables_of(form('{"a":[1],"b":1}', "3"), name=name)
@@ -88,7 +108,10 @@ def test_a_column_of_nested_values_says_so(form: Any, name: str) -> None:
         ("null", "row.not_an_object"),
         ('{"a":1,"a":2}', "row.malformed"),
         ('{"a":1,"b":{"c":1,"c":2}}', "row.malformed"),
-        ('{"a":1e999}', "row.malformed"),
+        ('{"a":1e999,"b":"\\ud800"}', "row.malformed"),
+        ('{"a" \t: 1,"a":2}', "row.malformed"),
+        ('{"a":1,"a":2,"b":"\\u0022:"}', "row.malformed"),
+        ('{"a":1,"\\u0061":2}', "row.malformed"),
         ('{"a":NaN}', "row.malformed"),
         ('{"a":-Infinity}', "row.malformed"),
         ('{"a":"\\ud800"}', "row.malformed"),

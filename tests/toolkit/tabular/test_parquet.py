@@ -6,9 +6,12 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingestion.ports.batch import READER_COLUMNS, ROW
 from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.tabular.parquet_footer import is_encrypted
 from tests.toolkit.tabular.reading import rows_of, spans_of, tables_of
 
 TABLE = pa.table(
@@ -106,3 +109,31 @@ def test_too_deep_a_column_is_refused() -> None:
         spans_of(written(pa.table({"a": pa.nulls(1, kind)})), name="a.parquet")
 
     assert raised.value.code == "file.malformed"
+
+
+@pytest.mark.parametrize("head", [b"PARE", b"age-encryption.org/v1\n", b"Salted__", b"PK\x03\x04\x14\x00\x01\x00"])
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a"])
+def test_an_encrypted_file_is_told_by_its_first_bytes(head: bytes, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        spans_of(head + b"\x00\xff" * 100, name=name)
+
+    assert caught.value.code == "file.encrypted"
+
+
+@pytest.mark.parametrize("ticks", [[1, 1001], [1000, 2000], [-1, None]])
+def test_old_timestamps_keep_nanoseconds(ticks: list[int | None]) -> None:
+    output = io.BytesIO()
+    table = pa.table({"t": pa.array(ticks, pa.timestamp("ns"))})
+    pq.write_table(table, output, use_deprecated_int96_timestamps=True)
+
+    [read] = tables_of(output.getvalue(), name="a.parquet")
+
+    assert read.column("t").cast(pa.timestamp("ns")).equals(table.column("t"))
+
+
+@given(st.binary(max_size=200))
+def test_a_footer_of_any_bytes_is_answered(footer: bytes) -> None:
+    try:
+        assert is_encrypted(footer) in (True, False)
+    except ValueError:
+        pass

@@ -1,0 +1,72 @@
+"""Nested values of Arrow as plain ones that JSON can hold: no moment wraps, no key of a map vanishes."""
+
+import base64
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as kinds
+
+
+def plain_value(item: "pa.Scalar[Any]") -> Any:
+    """Return the value as Python objects; a map is an object, or a list of pairs where a key stands twice in it."""
+    kind = item.type
+    if not item.is_valid:
+        return None
+    if kinds.is_struct(kind):
+        return {kind.field(at).name: plain_value(item[at]) for at in range(kind.num_fields)}  # type: ignore[index]
+    if kinds.is_map(kind):
+        pairs = [(plain_value(pair[0]), plain_value(pair[1])) for pair in item.values]  # type: ignore[attr-defined]
+        found = {_key(key): value for key, value in pairs}
+        return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
+    if kinds.is_nested(kind):
+        return [plain_value(value) for value in item.values]  # type: ignore[attr-defined]
+    if kinds.is_dictionary(kind):
+        return item.as_py()
+    return _leaf(item)
+
+
+def moments_as_text(ticks: "np.ndarray[Any, Any]", *, unit: str) -> list[str]:
+    """Return counts of a unit since 1970 as ISO 8601 without a zone, in any year, with every digit of the fraction."""
+    written = np.datetime_as_string(ticks.astype(f"datetime64[{unit}]"))
+    return [text.rstrip("0").rstrip(".") if "." in text else text for text in map(str, written)]
+
+
+def decoded(value: bytes) -> str:
+    """Return bytes as the text they are, or else as Base64."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
+
+
+def _key(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _leaf(item: "pa.Scalar[Any]") -> Any:
+    kind = item.type
+    if kinds.is_timestamp(kind):
+        return _moment(item)
+    if kinds.is_date(kind):
+        unit = "D" if kinds.is_date32(kind) else "ms"
+        return moments_as_text(np.array([item.value]), unit=unit)[0].split("T")[0]  # type: ignore[attr-defined]
+    if kinds.is_time(kind):
+        if kind.unit != "ns" or not item.value % 1000:  # type: ignore[attr-defined]
+            return item.as_py().isoformat()
+        return moments_as_text(np.array([item.value]), unit="ns")[0].split("T")[1]  # type: ignore[attr-defined]
+    value = item.as_py()
+    if isinstance(value, bytes):
+        return decoded(value)
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _moment(item: "pa.Scalar[Any]") -> str:
+    kind, ticks = item.type, item.value  # type: ignore[attr-defined]
+    if kind.unit != "ns" or not ticks % 1000:
+        exact = item.cast(pa.timestamp("us", kind.tz)) if kind.unit == "ns" else item
+        try:
+            return str(exact.as_py().isoformat()).replace("+00:00", "Z")
+        except (OverflowError, ValueError):
+            pass
+    return moments_as_text(np.array([ticks]), unit=kind.unit)[0] + ("Z" if kind.tz else "")

@@ -1,0 +1,90 @@
+"""The sample files, cell by cell: what is read from each under a draft, what is rejected and why, or why the file is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from ingestion.ports.batch import CLEAN_COLUMNS, ROW
+from ingestion.ports.errors import ConfigError
+from ingestion.quality.checking import Verdict
+from ingestion.quality.contracts import compile_contract, parse_contract
+from ingestion.quality.draft import draft_contract
+from tests.quality.tables import contract
+from tests.toolkit.tabular.reading import spans_of, tables_of
+
+CASES = Path(__file__).parents[2] / "data" / "cases"
+
+
+def verdict_of(case: str, *, body: dict[str, Any] | None = None, **options: str) -> Verdict:
+    """Return the verdict over the file, by default under the contract that is drafted from it."""
+    [table] = tables_of((CASES / case).read_bytes(), name=case, **options)
+    used = draft_contract(table, name="x") if body is None else parse_contract(body)
+    return compile_contract(used).check(table, run_id=1, part="0-0", is_file=True)
+
+
+def cells_of(verdict: Verdict) -> list[list[Any]]:
+    return [list(row.values()) for row in verdict.clean.drop_columns(list(CLEAN_COLUMNS)).to_pylist()]
+
+
+def errors_of(verdict: Verdict) -> list[tuple[int, str]]:
+    """Return number and sentence of each rejected row."""
+    return [(row[ROW], row["errors"][0]["message"]) for row in verdict.rejected.to_pylist()]
+
+
+JSON = {
+    "c33_dupkey.jsonl": ([[1, 2]], [(1, "the key 'a' stands twice in one object")]),
+    "c53b_json_empty_obj.json": ([[]], [(0, "The record is no JSON object.")]),
+    "c53c_badfirst.jsonl": ([], [(0, "expected ':' after key")]),
+    "c80_dupkey_masked.jsonl": ([[1]], [(1, "the key 'a' stands twice in one object")]),
+    "c82_json_digits.jsonl": (
+        [[1, "12345678901234567.89", "0.1234567890123456789", "1e400", 100.0], [2, "1.5", "0.5", "1", 3.0]],
+        [],
+    ),
+}
+PARQUET = {
+    "p04_far.parquet": ([[1, "10000-01-01T00:00:00Z"], [2, "0000-12-31T23:59:59.999999Z"]], []),
+    "p05_far_nested.parquet": ([[1, '{"t":"10000-01-01T00:00:00"}'], [2, '{"t":"1970-01-01T00:00:00"}']], []),
+    "p08_nested.parquet": (
+        [[1, '{"1":"a","2":"b"}', '[{"t":"01:02:03.004000","d":"2024-01-01"}]', "[9223372036854775809]", "[null,1.0]"]],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("case", "cells", "errors"), [(case, *right) for case, right in (JSON | PARQUET).items()])
+def test_every_cell_of_a_sample_is_right(case: str, cells: list[list[Any]], errors: list[tuple[int, str]]) -> None:
+    verdict = verdict_of(case)
+
+    assert cells_of(verdict) == cells
+    assert [row for row, _ in errors_of(verdict)] == [row for row, _ in errors]
+    for (_, found), (_, expected) in zip(errors_of(verdict), errors, strict=True):
+        assert expected in found
+
+
+def test_old_timestamps_are_those_that_duckdb_reads() -> None:
+    case = "p07_int96.parquet"
+    right = duckdb.sql(f"SELECT id, CAST(until AS VARCHAR) FROM '{CASES / case}'").fetchall()  # noqa: S608
+
+    found = cells_of(verdict_of(case))
+
+    assert [(key, str(until.replace(tzinfo=None))) for key, until in found] == right
+
+
+def test_an_encrypted_file_says_so_and_harms_no_process() -> None:
+    case = "p06_enc_plain_footer.parquet"
+
+    with pytest.raises(ConfigError) as caught:
+        spans_of((CASES / case).read_bytes(), name=case)
+
+    assert caught.value.code == "file.encrypted"
+    assert str(caught.value) == f"{case} is encrypted, and nothing here has its key. Send it decrypted."
+
+
+@pytest.mark.parametrize("case", ["p04_far.parquet"])
+def test_a_moment_that_its_declared_type_cannot_hold_is_rejected_by_rule(case: str) -> None:
+    verdict = verdict_of(case, body=contract({"name": "id", "type": "integer"}, {"name": "far", "type": "datetime"}))
+
+    assert cells_of(verdict) == []
+    assert errors_of(verdict) == [(at, "The value is not an existing date and time in ISO 8601.") for at in (0, 1)]
