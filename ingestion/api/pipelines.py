@@ -72,7 +72,7 @@ class PipelineSerializer(Strict, serializers.ModelSerializer[Pipeline]):
         model = Pipeline
         fields = (
             "id", "name", "source", "stream", "query", "contract", "contract_version", "destinations", "mode",
-            "priority", "is_paused", "allow_partial", "max_active_runs", "run_timeout_s", "dependencies",
+            "priority", "is_paused", "allow_partial", "allow_empty", "max_active_runs", "run_timeout_s", "dependencies",
             "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = ("id", "is_paused", "created_at", "updated_at")
