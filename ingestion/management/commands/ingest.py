@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from django_typer.management import TyperCommand, initialize
 
-from ingestion.management.cli import deliveries, destinations, local_files, looking, reading, starting
+from ingestion.management.cli import deliveries, destinations, local_files, looking, pipelines, reading, starting
 from ingestion.management.cli.exits import Exit
 from ingestion.management.cli.state import STATE
 
@@ -71,6 +71,7 @@ for function in (
     starting.rollback,
     looking.sources,
     looking.pipelines,
+    pipelines.pipeline,
     destinations.destinations,
     destinations.check,
     deliveries.deliveries,

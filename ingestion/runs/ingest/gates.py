@@ -66,10 +66,11 @@ def judge_emptiness(run: Run, totals: Totals) -> Verdict:
         return Publish("")
     if not arrived and (run.mode == Pipeline.Mode.INCREMENTAL or _is_empty_already(run)):
         return Publish("")
-    code, values = "nothing_accepted" if arrived else "empty", dict[str, Any](totals)
     if not _published(run).exists():
-        return Fail(f"run.{code}", sentence(f"run.{code}", values))
-    return Hold(f"held.{code}", (sentence(f"held.{code}", values),))
+        code = "run.nothing_accepted" if arrived else "run.empty"
+        return Fail(code, sentence(code, totals))
+    code = "held.nothing_accepted" if arrived else "held.empty"
+    return Hold(code, (sentence(code, totals),))
 
 
 GATES: tuple[Callable[[Run, Totals], Verdict], ...] = (judge_emptiness,)
