@@ -13,6 +13,8 @@ def main() -> int:
     try:
         argv, is_local = take_local_option(take_global_options(sys.argv))
         set_default("DJANGO_SETTINGS_MODULE", "ingest_project.settings")
+        # Our help is plain text; Typer would load rich's Markdown and tracebacks for it at every command.
+        set_default("TYPER_USE_RICH", "0")
         from django.conf import settings
         from django.core.management import execute_from_command_line
 

@@ -1,5 +1,6 @@
 """The Celery application of web, workers and beat."""
 
+import gc
 import logging
 import sys
 import warnings
@@ -8,19 +9,23 @@ from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
-from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_ready
+from celery.signals import beat_init, celeryd_after_setup, setup_logging, worker_init, worker_process_init, worker_ready
 from django.conf import settings
 
 from ingest_project.env import set_default
+from ingest_project.queues import celery_queues
 from ingest_project.stack.parents import die_with_parent
 from ingest_project.stack.processes import READY_LINE
 
 set_default("DJANGO_SETTINGS_MODULE", "ingest_project.settings")
+# Celery would run Django's checks, so import every page of admin and API (35 MB a process), and start whatever they find.
+set_default("CELERY_SKIP_CHECKS", "1")
 
 # It warns of pickled messages under root; here only JSON is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _NAMESPACE = "CELERY_"
+_DATA_QUEUES = {"fetch", "validate", "deliver", "load"}
 
 
 class CelerySettings:
@@ -30,13 +35,19 @@ class CelerySettings:
     none of theirs. And Celery, which takes every `broker_url` in it for its own, fails over that of Druid.
     """
 
+    @property
+    def task_queues(self) -> list[Any]:
+        """Return the queues; made here, since the settings are read by processes that have nothing to do with Celery."""
+        return celery_queues()
+
     def __getattr__(self, name: str) -> Any:
         """Return the setting of that name."""
         return getattr(settings, f"{_NAMESPACE}{name.upper()}")
 
     def __dir__(self) -> list[str]:
         """Return the names of the settings."""
-        return [name.removeprefix(_NAMESPACE).lower() for name in dir(settings) if name.startswith(_NAMESPACE)]
+        names = [name.removeprefix(_NAMESPACE).lower() for name in dir(settings) if name.startswith(_NAMESPACE)]
+        return [*names, "task_queues"]
 
 
 app = Celery("headgate")
@@ -51,13 +62,29 @@ def keep_logging(**_: Any) -> None:
 
 
 @worker_init.connect
-def load_libraries(**_: Any) -> None:
+@beat_init.connect
+def refuse_wrong_settings(**_: Any) -> None:
+    """End a worker or beat whose settings would lose or double work, or open a door."""
+    from ingest_project.checks import check_delivery, check_doors  # noqa: PLC0415 - needs the settings
+
+    wrong = [finding for finding in (*check_delivery(), *check_doors()) if finding.is_serious()]
+    if wrong:
+        raise SystemExit("\n".join(map(str, wrong)))
+
+
+@celeryd_after_setup.connect
+def load_libraries(instance: Any, **_: Any) -> None:
     """Import what the stages use before the pool is forked: its processes share the memory and start at once.
 
-    Imported, never used here: a computation of polars in the parent lets its forked children hang (measured).
+    Imported, never used here: a computation of polars in the parent lets its forked children hang (measured). A worker
+    of other queues imports them with the first file whose pieces it plans.
     """
-    for name in ("polars", "pyarrow.parquet", "pyarrow.compute", "ingestion.quality.checking"):
-        import_module(name)
+    if _DATA_QUEUES & set(instance.app.amqp.queues.consume_from):
+        for name in ("polars", "pyarrow.parquet", "pyarrow.compute", "ingestion.quality.checking"):
+            import_module(name)
+    # What is there now is not looked at by the collectors of the pool's processes, so stays shared with the parent.
+    gc.collect()
+    gc.freeze()
 
 
 @worker_process_init.connect

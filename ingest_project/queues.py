@@ -5,8 +5,7 @@ Tasks carry names only; everything an operator may want to change about their tr
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-from kombu.entity import Queue as BrokerQueue
+from typing import Any
 
 from ingestion.ports.errors import ConfigError
 
@@ -96,8 +95,10 @@ def visibility_timeout_s(queues: Mapping[str, Queue] = QUEUES) -> int:
     return 2 * (longest_s + LONGEST_COUNTDOWN_S)
 
 
-def celery_queues() -> list[BrokerQueue]:
+def celery_queues() -> list[Any]:
     """Return the queues as Celery declares them; the argument is RabbitMQ's and means nothing to Redis."""
+    from kombu.entity import Queue as BrokerQueue  # noqa: PLC0415 - heavy, and every process reads the settings
+
     return [BrokerQueue(name, routing_key=name, max_priority=MAX_PRIORITY) for name in QUEUES]
 
 

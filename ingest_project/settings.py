@@ -226,12 +226,12 @@ HEADGATE_OWN_KINDS = plugins.OWN_KINDS
 HEADGATE_QUEUES: dict[str, queues.Queue] = queues.apply_rates(ENVIRONMENT.headgate_queue_rates)
 HEADGATE_TASK_QUEUES: dict[str, str] = dict(queues.TASK_QUEUES)
 HEADGATE_MESSAGE_PRIORITY = "ingest_project.queues.message_priority"
+HEADGATE_CELERY_APP = "ingest_project.celery.app"
 
 # --- Celery; the names are its own with CELERY_ before them
 
 _KEY_PREFIX = "headgate:"
 _VISIBILITY_TIMEOUT_S = queues.visibility_timeout_s(HEADGATE_QUEUES)
-CELERY_TASK_QUEUES = queues.celery_queues()
 CELERY_TASK_DEFAULT_QUEUE = "system"
 CELERY_TASK_DEFAULT_PRIORITY = queues.transport_priority(5, scheme=CELERY_BROKER_URL.partition(":")[0])
 CELERY_TASK_CREATE_MISSING_QUEUES = False

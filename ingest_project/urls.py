@@ -1,8 +1,13 @@
 """Every address of the site."""
 
+from importlib import import_module
+
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
+
+admin.autodiscover()
+import_module("ingestion.admin.registration")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/admin/"), name="home"),

@@ -1,4 +1,7 @@
-"""The sending of task messages to the workers, by task name; one that cannot be sent is made good by the reconciler."""
+"""The sending of task messages to the workers, by task name; one that cannot be sent is made good by the reconciler.
+
+Celery is imported by what sends: a command that only reads, or the first page of the admin, need not wait for it.
+"""
 
 import logging
 from base64 import b64decode
@@ -9,21 +12,15 @@ from functools import cache
 from json import loads
 from typing import Any
 
-from celery import chain, chord, current_app, group
-from celery.canvas import Signature
-from celery.exceptions import SoftTimeLimitExceeded
+from billiard.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
-from kombu.exceptions import KombuError
-from kombu.exceptions import OperationalError as BrokerError
-from redis.exceptions import RedisError
 
 from ingestion.toolkit.failpoints import failpoint
 
 logger = logging.getLogger(__name__)
 
-_BROKER_ERRORS = (BrokerError, KombuError, RedisError, OSError)
 TimeLimitReached = SoftTimeLimitExceeded
 """Raised in a task that worked longer than its queue allows."""
 _BROKER_PATIENCE_S = 3.0
@@ -54,7 +51,7 @@ def send_as_is(message: TaskMessage, *, priority: int | None, countdown_s: float
     """Send the message with the transport's own priority number, such as a message came with."""
     failpoint("dispatch.before_send")
     try:
-        current_app.send_task(
+        _app().send_task(
             message.name,
             kwargs=message.ids,
             priority=priority,
@@ -63,7 +60,7 @@ def send_as_is(message: TaskMessage, *, priority: int | None, countdown_s: float
             # Else each message subscribes to its result first, and fails where only the broker's place is empty.
             ignore_result=True,
         )
-    except _BROKER_ERRORS as error:
+    except _broker_errors() as error:
         logger.warning("The broker did not take %s %s: %s", message.name, message.ids, type(error).__name__)
         return False
     failpoint("dispatch.after_send")
@@ -81,6 +78,8 @@ def send_chord(chains: Sequence[Sequence[TaskMessage]], body: TaskMessage) -> bo
 
     Headers return ids only and the body is one signature: each header's message carries the body's.
     """
+    from celery import chain, chord, group  # noqa: PLC0415
+
     header = group(
         _signature(messages[0]) if len(messages) == 1 else chain(*map(_signature, messages)) for messages in chains
     )
@@ -88,16 +87,30 @@ def send_chord(chains: Sequence[Sequence[TaskMessage]], body: TaskMessage) -> bo
     # not open a database connection before its next fork.
     end = _signature(body).on_error(_signature(body))
     try:
-        chord(header, body=end, app=current_app._get_current_object()).apply_async(retry=False)
-    except _BROKER_ERRORS as error:
+        chord(header, body=end, app=_app()).apply_async(retry=False)
+    except _broker_errors() as error:
         logger.warning("The broker did not take the chord of %s %s: %s", body.name, body.ids, type(error).__name__)
         return False
     failpoint("dispatch.after_chord")
     return True
 
 
-def _signature(message: TaskMessage) -> Signature:
-    return current_app.signature(
+@cache
+def _app() -> Any:
+    return import_string(settings.HEADGATE_CELERY_APP)
+
+
+@cache
+def _broker_errors() -> tuple[type[Exception], ...]:
+    from kombu.exceptions import KombuError  # noqa: PLC0415
+    from kombu.exceptions import OperationalError as BrokerError  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    return BrokerError, KombuError, RedisError, OSError
+
+
+def _signature(message: TaskMessage) -> Any:
+    return _app().signature(
         message.name,
         kwargs=dict(message.ids),
         immutable=True,
@@ -112,11 +125,11 @@ def _message_priority() -> Any:
 
 def broker_answers() -> bool:
     """Return whether the broker can be reached now."""
-    connection = current_app.connection_for_write()
+    connection = _app().connection_for_write()
     try:
         with connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_BROKER_PATIENCE_S)
-    except _BROKER_ERRORS:
+    except _broker_errors():
         return False
     return True
 
@@ -178,11 +191,11 @@ def _name_and_id(message: dict[str, Any]) -> tuple[str, int]:
 @contextmanager
 def _channel() -> Iterator[Any]:
     """Give a channel to the broker, or None where it does not answer; a failure of the broker ends the block."""
-    connection = current_app.connection_for_write()
-    with connection, suppress(*_BROKER_ERRORS, *connection.channel_errors):
+    connection = _app().connection_for_write()
+    with connection, suppress(*_broker_errors(), *connection.channel_errors):
         try:
             channel = connection.default_channel
-        except _BROKER_ERRORS:
+        except _broker_errors():
             channel = None
         yield channel
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import current_app
 from kombu import Consumer
 
+from ingest_project.celery import app
 from ingestion import dispatch
 from ingestion.dispatch import TaskMessage
 from tests.servers import Valkey
@@ -18,7 +18,7 @@ def broker(valkey: Valkey) -> Iterator[None]:
     """A real broker, asked by this process with the product's own options."""
     with broker_of(valkey):
         yield
-        current_app.control.purge()
+        app.control.purge()
 
 
 def test_a_message_without_a_broker_is_refused_and_not_an_error() -> None:
@@ -45,8 +45,8 @@ def test_a_message_is_under_way_while_it_waits_and_while_a_worker_has_it(broker:
     dispatch.send(TaskMessage("ingestion.reconcile"))
     taken: list[Any] = []
 
-    with current_app.connection_for_read() as connection:
-        queue = current_app.amqp.queues["fetch"]
+    with app.connection_for_read() as connection:
+        queue = app.amqp.queues["fetch"]
         with Consumer(connection.default_channel, [queue], on_message=taken.append, accept=["json"]):
             connection.default_channel.basic_qos(0, 1, False)
             connection.drain_events(timeout=10)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import django
+from celery.app.utils import find_app
 from flower.app import Flower
 from flower.options import options
 from flower.urls import settings as flower_settings
@@ -20,7 +21,6 @@ from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import RequestHandler
 
-from ingest_project import celery_app as app
 from ingest_project.stack.names import OPERATOR
 from ingest_project.stack.parents import die_with_parent
 
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     chosen = parser.parse_args(arguments)
+    app = find_app("ingest_project")
     django.setup()
     from django.conf import settings  # noqa: PLC0415 - after setup
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from ingestion.ports.schema import ContractBody
 
+KEY_HASHES = ".keys2"
+"""Ending of the objects that hold the key hashes of a part."""
+
 
 class WriteMode(StrEnum):
     """The treatment that a publication gives the rows of earlier ones."""
@@ -41,6 +44,13 @@ class PartView:
     rows: int
     size_bytes: int
     sha256: str
+    hashes: str = ""
+    """Key of the object with the hashes of its rows' keys; empty where there are none."""
+
+    @property
+    def is_hashed(self) -> bool:
+        """Return whether its hashes are of the present scheme; those of earlier ones cannot be compared."""
+        return self.hashes.endswith(KEY_HASHES)
 
     @property
     def name(self) -> str:

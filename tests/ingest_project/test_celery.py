@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+from celery.signals import beat_init, worker_init
 from django.conf import settings as django_settings
 
 from ingest_project.celery import CelerySettings, app
@@ -13,6 +15,7 @@ def test_a_worker_shows_celerys_settings_alone(settings: Any) -> None:
     shown = app.conf.table(with_defaults=False)
 
     known = {name.removeprefix("CELERY_").lower() for name in dir(django_settings) if name.startswith("CELERY_")}
+    known.add("task_queues")
     assert shown["task_acks_late"] is True
     assert set(shown) <= known | {"deprecated_settings"}
     assert set(dir(CelerySettings())) == known
@@ -27,3 +30,11 @@ def test_celery_follows_djangos_settings() -> None:
     assert app.conf.task_acks_late is True
     assert app.conf.task_default_queue == "system"
     assert set(app.conf.beat_schedule) == {"reconcile", "create_due_runs", "clean_up"}
+
+
+@pytest.mark.parametrize("begun", [worker_init, beat_init])
+def test_neither_worker_nor_beat_starts_with_settings_that_lose_work(begun: Any, settings: Any) -> None:
+    settings.CELERY_TASK_ACKS_LATE = False
+
+    with pytest.raises(SystemExit, match=r"ingestion\.E0"):
+        begun.send(sender=None)

@@ -11,8 +11,8 @@ CHECK = """
 import io, sys
 from ingestion.ports.schema import ContractBody
 from ingestion.quality.contracts import compile_contract
-from ingestion.quality.keys import hash_keys
 from ingestion.quality.parts import write_clean, write_rejected
+from ingestion.toolkit.clean.keys import hash_keys
 from ingestion.toolkit.tabular.formats import read_span, split_file
 
 data = b"id,v\\n1,a\\n2,{second}\\n"

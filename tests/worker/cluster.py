@@ -21,10 +21,10 @@ from typing import Any, Self
 import dj_database_url
 import pytest
 import redis
-from celery import current_app
 from django.conf import settings
 from django.db import connections
 
+from ingest_project.celery import app as celery_app
 from ingest_project.stack.parents import follower
 from ingestion import registry
 from tests.servers import PATIENCE_S, ROOT, Postgres, Valkey, product_environment, wait_until
@@ -248,7 +248,7 @@ def _forget_connection() -> None:
 @contextmanager
 def broker_of(valkey: Valkey) -> Iterator[None]:
     """Let this process publish to the cluster's broker, chords included."""
-    app = current_app._get_current_object()
+    app = celery_app
     kept = app.conf.broker_url, app.conf.result_backend
     _use_broker(app, valkey.url(0), valkey.url(1))
     try:

@@ -245,7 +245,7 @@ def newer_run_at(run: Run, destination_id: int) -> int | None:
     )
     if write_mode(run) != WriteMode.REPLACE:
         newer = newer.filter(run__mode=Pipeline.Mode.FULL_REFRESH)
-    return newer.order_by("-run").values_list("run_id", flat=True).first()
+    return newer.order_by("-run_id").values_list("run_id", flat=True).first()
 
 
 def missing_runs(runs: Iterable[Run], destination: Destination) -> list[Run]:

@@ -1,6 +1,5 @@
 """Deduplication across partitions: found by merging sorted key hashes, confirmed by the keys, taken out of the parts."""
 
-import io
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,15 +10,7 @@ from django.db.models import F, Max
 from ingestion import registry
 from ingestion.models import Part, Partition, Run
 from ingestion.ports.schema import ContractBody
-from ingestion.quality.keys import (
-    HashedPart,
-    drop_rows,
-    find_duplicates,
-    hash_keys,
-    hash_scheme,
-    read_scheme,
-    resolve_duplicates,
-)
+from ingestion.quality.keys import drop_rows, resolve_duplicates
 from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import make_part, open_lake, put_hashes
@@ -59,10 +50,14 @@ def deduplicate(run: Run, lease: Lease) -> int:
     )
     if not contract.key or len(parts) < 2:  # noqa: PLR2004 (within one part there are none left)
         return 0
+    from ingestion.toolkit.clean.current import find_duplicates, hashed_part  # noqa: PLC0415 (heavy)
+
     stream = registry.find_stream(run.pipeline.source, run.pipeline.stream)
     cursor_field = None if stream.is_file else _stored_cursor(parts[0], stream.cursor_field)
     losers = resolve_duplicates(
-        find_duplicates([_hashed(part, contract) for part in parts]),
+        find_duplicates(
+            [hashed_part(open_lake(), part_view(part), number, key=contract.key) for number, part in enumerate(parts)]
+        ),
         partial(_read_keys, parts, [*contract.key, *([cursor_field] if cursor_field else [])]),
         key=contract.key,
         keep="first" if stream.is_file else "latest",
@@ -79,11 +74,12 @@ def deduplicate(run: Run, lease: Lease) -> int:
 
 def _rewrite(run: Run, part: Part, positions: Any, contract: ContractBody) -> _Rewritten:
     from ingestion.quality.rejects import reject_duplicates  # noqa: PLC0415 (polars, only where there is work for it)
+    from ingestion.toolkit.clean.keys import hash_keys  # noqa: PLC0415
 
     with _open_clean(part) as file:
         kept, dropped = drop_rows(file.table(), positions)
     clean = make_part(run, Part.Zone.CLEAN, lane=part.lane, link=part.link, seq=part.seq, table=kept, write=write_clean)
-    clean.hashes_key = put_hashes(clean, hash_keys(kept, contract.key))
+    clean.hashes_key = put_hashes(clean, hash_keys(kept, contract.key, time=contract.time))
     rejected = make_part(
         run,
         Part.Zone.REJECTED,
@@ -123,17 +119,6 @@ def _replace(run: Run, lease: Lease, rewritten: list[_Rewritten]) -> None:
         events.record(run.pk, "duplicates.settled", rows=sum(item.count for item in rewritten), parts=len(rewritten))
         failpoint("deduplicate.before_commit")
     failpoint("deduplicate.after_commit")
-
-
-def _hashed(part: Part, contract: ContractBody) -> HashedPart:
-    """Return the part's stored hashes; made anew where another version of the hash wrote them."""
-    with open_lake().open(part.hashes_key) as stored:
-        is_ours = read_scheme(stored) == hash_scheme()
-    if is_ours:
-        return HashedPart(part.lane, part.link, partial(open_lake().open, part.hashes_key), part.seq)
-    with _open_clean(part) as file:
-        fresh = hash_keys(file.table(contract.key), contract.key)
-    return HashedPart(part.lane, part.link, lambda: io.BytesIO(fresh), part.seq)
 
 
 def _open_clean(part: Part) -> "AbstractContextManager[PartFile]":

@@ -16,7 +16,6 @@ from ingestion.ports.errors import RateLimited, StoreCorrupt
 from ingestion.ports.schema import ContractBody
 from ingestion.quality.contracts import compile_contract
 from ingestion.quality.draft import draft_contract
-from ingestion.quality.keys import hash_keys
 from ingestion.quality.parts import write_clean, write_rejected
 from ingestion.runs.ingest import completion
 from ingestion.runs.record import events
@@ -161,7 +160,9 @@ def _store(partition: Partition, verdict: "Verdict", contract: ContractBody) -> 
         clean = make_part(partition.run, Part.Zone.CLEAN, table=verdict.clean, write=write_clean, **where)
         failpoint("validate.after_put_clean")
         if contract.key:
-            clean.hashes_key = put_hashes(clean, hash_keys(verdict.clean, contract.key))
+            from ingestion.toolkit.clean.keys import hash_keys  # noqa: PLC0415 (heavy)
+
+            clean.hashes_key = put_hashes(clean, hash_keys(verdict.clean, contract.key, time=contract.time))
             failpoint("validate.after_put_hashes")
         parts.append(clean)
     if verdict.rejected.num_rows:

@@ -12,10 +12,11 @@ from django.conf import settings
 
 from ingestion.models import Pipeline
 from ingestion.ports.errors import Refused, Retryable
-from ingestion.runs.read.current_rows import merge_key
+from ingestion.runs.read.current_rows import replaced_rows
 from ingestion.runs.record.lake import open_lake
 from ingestion.runs.record.views import latest_publication, published_state
 from ingestion.toolkit.clean.kinds import agreed_kinds, declared_kinds
+from ingestion.toolkit.scratch import scratch_folder
 
 MAX_ROWS = 10_000
 DEFAULT_ROWS = 1_000
@@ -47,7 +48,7 @@ def query_published(pipeline: Pipeline, sql: str, *, limit: int = DEFAULT_ROWS) 
     from ingestion.toolkit.clean.reader import read_shape  # noqa: PLC0415 (heavy)
     from ingestion.toolkit.duck.files import local_files  # noqa: PLC0415 - few processes query
     from ingestion.toolkit.duck.sandbox import Limits, run_query  # noqa: PLC0415
-    from ingestion.toolkit.duck.views import ViewFile, view_statements  # noqa: PLC0415
+    from ingestion.toolkit.duck.views import ViewFile, view_statements, write_replaced  # noqa: PLC0415
 
     started = time.perf_counter()
     newest = latest_publication(pipeline)
@@ -60,14 +61,16 @@ def query_published(pipeline: Pipeline, sql: str, *, limit: int = DEFAULT_ROWS) 
     declared = {
         name: kind for manifest in manifests for name, kind in declared_kinds(manifest.contract.columns).items()
     }
-    with _place():
+    with _place(), scratch_folder(scratch, "replaced") as folder:
         paths = local_files(lake, parts, folder=scratch / "parts", limit_bytes=settings.HEADGATE_QUERY_CACHE_BYTES)
         files = [ViewFile(path, shape) for path, shape in zip(paths, shapes, strict=True)]
         limits = Limits(
             timeout_s=settings.HEADGATE_QUERY_TIMEOUT_S, memory_bytes=settings.HEADGATE_QUERY_MEMORY_BYTES, rows=limit
         )
-        setup = view_statements(files, kinds=agreed_kinds(shapes, declared=declared), key=merge_key(manifests))
-        answer = run_query(sql, setup=setup, files=paths, limits=limits, scratch=scratch)
+        replaced = write_replaced(replaced_rows(manifests), folder / "replaced.parquet")
+        setup = view_statements(files, kinds=agreed_kinds(shapes, declared=declared), replaced=replaced)
+        readable = [*paths, replaced] if replaced else paths
+        answer = run_query(sql, setup=setup, files=readable, limits=limits, scratch=scratch)
     elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
     return QueryAnswer(
         pipeline.name, newest.pk, answer.columns, answer.types, answer.rows, answer.truncated, elapsed_ms

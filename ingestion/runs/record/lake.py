@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from django.conf import settings
 
 from ingestion.models import Part, Run
+from ingestion.ports.publication import KEY_HASHES
 from ingestion.toolkit.failpoints import is_switched
 from ingestion.toolkit.lake.opening import ObjectStore
 from ingestion.toolkit.lake.opening import open_lake as open_store
@@ -77,6 +78,11 @@ def make_part(
 
 def put_hashes(part: Part, hashes: bytes) -> str:
     """Store the key hashes of a clean part beside it and return their key."""
-    key = f"{part.key.removesuffix('.parquet')}.keys"
+    key = hashes_key(part.key)
     open_lake().put_if_absent(key, hashes)
     return key
+
+
+def hashes_key(part_key: str) -> str:
+    """Return where the key hashes of a clean part lie."""
+    return f"{part_key.removesuffix('.parquet')}{KEY_HASHES}"

@@ -48,6 +48,7 @@ def part_view(part: Part) -> PartView:
         rows=part.rows or 0,
         size_bytes=part.size_bytes,
         sha256=part.sha256,
+        hashes=part.hashes_key,
     )
 
 
@@ -115,7 +116,8 @@ class PublishedManifests:
             destination__name=delivery.destination, run__pipeline=delivery.pipeline_id, state=DeliveryState.VERIFIED
         ).exclude(pk=delivery.id)
         found: list[Manifest] = []
-        for row in verified.select_related("run__pipeline", "run__contract").order_by("-run").iterator():
+        # By the number: "-run" would turn the order of runs, newest first, around.
+        for row in verified.select_related("run__pipeline", "run__contract").order_by("-run_id").iterator():
             found.append(manifest_of(row.run))
             if found[-1].mode is WriteMode.REPLACE:
                 break

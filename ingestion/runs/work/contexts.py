@@ -4,21 +4,22 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
 from ingestion.catalog import DatabaseCatalog
 from ingestion.models import Source
 from ingestion.ports.context import Context, Limiter
-from ingestion.ratelimit.limiter import RedisLimiter
 from ingestion.ratelimit.rule import Rate
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import open_lake
 from ingestion.runs.record.views import PublishedManifests
 from ingestion.runs.work.leases import Lease
-from ingestion.toolkit.http.client import Http
-from ingestion.toolkit.http.egress import EgressPolicy
+
+if TYPE_CHECKING:
+    from ingestion.toolkit.http.client import Http
+    from ingestion.toolkit.http.egress import EgressPolicy
 
 
 def source_key(source_id: int) -> str:
@@ -31,13 +32,17 @@ def queue_key(queue: str) -> str:
     return f"queue:{queue}"
 
 
-def egress_policy() -> EgressPolicy:
+def egress_policy() -> "EgressPolicy":
     """Return where this installation may connect to, as its administrator set it."""
+    from ingestion.toolkit.http.egress import EgressPolicy  # noqa: PLC0415 - httpx, which who only reads does without
+
     return EgressPolicy(allow=tuple(settings.HEADGATE_EGRESS_ALLOW), ports=frozenset(settings.HEADGATE_EGRESS_PORTS))
 
 
 def shared_limiter(rate: Rate | None, *, beat: Callable[[], None] = lambda: None) -> Limiter:
     """Return the limiter that all workers share, granting at `rate` (None: only pauses are kept)."""
+    from ingestion.ratelimit.limiter import RedisLimiter  # noqa: PLC0415 - redis, which who only reads does without
+
     return RedisLimiter(settings.HEADGATE_REDIS_URL, lambda _key: rate, beat=beat)
 
 
@@ -60,7 +65,7 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
     rate = Rate(source.rate_per_s, source.burst) if source.rate_per_s else None
     beat = _beat(lease)
     limiter = shared_limiter(rate, beat=beat)
-    http = Http(egress_policy(), limiter=limiter, limit_key=source_key(source.pk), beat=beat)
+    http = _client(limiter=limiter, limit_key=source_key(source.pk), beat=beat)
     with _open(http, lease):
         yield Context(
             http=http,
@@ -76,7 +81,7 @@ def source_context(source: Source, lease: Lease | None = None, *, is_resumed: bo
 def sink_context(lease: Lease | None = None, *, is_resumed: bool = True) -> Iterator[Context]:
     """Give the context of a sink; `is_resumed` as for a source."""
     beat = _beat(lease)
-    http = Http(egress_policy(), beat=beat)
+    http = _client(beat=beat)
     with _open(http, lease):
         yield Context(
             http=http,
@@ -106,8 +111,14 @@ def _beat(lease: Lease | None, *, is_resumed: bool = False) -> Callable[[], None
     return partial(lease.beat, is_resumed=is_resumed) if lease else _nothing
 
 
+def _client(**values: Any) -> "Http":
+    from ingestion.toolkit.http.client import Http  # noqa: PLC0415 - httpx, which who only reads does without
+
+    return Http(egress_policy(), **values)
+
+
 @contextmanager
-def _open(http: Http, lease: Lease | None) -> Iterator[None]:
+def _open(http: "Http", lease: Lease | None) -> Iterator[None]:
     """Close the client after the block, and break its calls off where the work must stop."""
     with http, ExitStack() as stack:
         if lease is not None:

@@ -3,12 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingestion.toolkit.clean.kinds import Kind, PartShape
 from ingestion.toolkit.duck.guard import VIEW
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Positions = npt.NDArray[np.uint32]
+
 _ALL = "every_version"
-_ORDER = "__order"
+_ORDER, _ROW = "__order", "__row"
 _TYPES = {
     Kind.TEXT: "VARCHAR",
     Kind.INTEGER: "BIGINT",
@@ -30,11 +37,23 @@ class ViewFile:
     shape: PartShape
 
 
-def view_statements(files: Sequence[ViewFile], *, kinds: Mapping[str, Kind], key: Sequence[str] = ()) -> list[str]:
+def write_replaced(replaced: "Mapping[int, Positions]", path: Path) -> Path | None:
+    """Write down which rows of which files are replaced by others, for the view; None where none is."""
+    import numpy as np  # noqa: PLC0415 (heavy)
+    import polars as pl  # noqa: PLC0415
+
+    if not replaced:
+        return None
+    order = np.repeat(list(replaced), [len(rows) for rows in replaced.values()])
+    pl.DataFrame({_ORDER: order, _ROW: np.concatenate(list(replaced.values()))}).write_parquet(path)
+    return path
+
+
+def view_statements(files: Sequence[ViewFile], *, kinds: Mapping[str, Kind], replaced: Path | None = None) -> list[str]:
     """Return the statements that make the view `rows` of these files, given in their order.
 
     The columns are those of `kinds`, each in its agreed type; two names that differ in case alone, which SQL does not
-    tell apart, get a number. With a key the last file that has it gives the row.
+    tell apart, get a number. Rows that the file `replaced` names are left out.
     """
     names = _sql_names(kinds)
     groups: dict[tuple[tuple[str, Kind], ...], list[int]] = {}
@@ -45,12 +64,9 @@ def view_statements(files: Sequence[ViewFile], *, kinds: Mapping[str, Kind], key
         for columns, numbers in groups.items()
     ] or [_select_nothing(kinds, names)]
     statements = [f"CREATE VIEW {_ALL} AS " + " UNION ALL ".join(selects)]
-    if key:
-        own = ", ".join(quoted(names[name]) for name in key)
-        latest = f"SELECT {own}, max({_ORDER}) AS {_ORDER} FROM {_ALL} GROUP BY ALL"  # noqa: S608 (quoted names)
-        source = f"{_ALL} SEMI JOIN ({latest}) USING ({own}, {_ORDER})"
-    else:
-        source = _ALL
+    source = _ALL
+    if replaced is not None:
+        source = f"{_ALL} ANTI JOIN read_parquet({literal(str(replaced))}) USING ({_ORDER}, {_ROW})"
     columns_sql = ", ".join(quoted(names[name]) for name in kinds)
     return [*statements, f"CREATE VIEW {VIEW} AS SELECT {columns_sql} FROM {source}"]  # noqa: S608 (quoted names)
 
@@ -68,7 +84,7 @@ def literal(text: str) -> str:
 def _sql_names(kinds: Mapping[str, Kind]) -> dict[str, str]:
     """Return the names in the view."""
     names: dict[str, str] = {}
-    taken = {_ORDER}
+    taken = {_ORDER, _ROW}
     for name in kinds:
         chosen, number = name, 1
         while chosen.lower() in taken:
@@ -94,6 +110,7 @@ def _select(
         for name, kind in kinds.items()
     ]
     chosen.append(f"list_extract({list(order)}::INTEGER[], file_index::INTEGER + 1) AS {_ORDER}")
+    chosen.append(f"file_row_number AS {_ROW}")
     listed = ", ".join(literal(str(path)) for path in paths)
     aliases = ", ".join(f"c{place}" for place in range(len(columns)))
     return f"SELECT {', '.join(chosen)} FROM read_parquet([{listed}]) AS stored({aliases})"  # noqa: S608 (quoted)
@@ -101,7 +118,7 @@ def _select(
 
 def _select_nothing(kinds: Mapping[str, Kind], names: Mapping[str, str]) -> str:
     chosen = [f"NULL::{_TYPES[kind]} AS {quoted(names[name])}" for name, kind in kinds.items()]
-    return f"SELECT {', '.join([*chosen, f'0 AS {_ORDER}'])} WHERE false"  # noqa: S608 (quoted names)
+    return f"SELECT {', '.join([*chosen, f'0 AS {_ORDER}', f'0 AS {_ROW}'])} WHERE false"  # noqa: S608 (quoted names)
 
 
 def _expression(place: str | None, stored: Kind | None, wanted: Kind) -> str:

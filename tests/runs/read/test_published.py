@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from ingestion.models import Destination, Pipeline, Run, RunState
+from ingestion.models import Delivery, Destination, Part, Pipeline, Run, RunState
 from ingestion.ports.errors import ConfigError, Refused, Retryable
 from ingestion.ports.publication import WriteMode
 from ingestion.runs.operate import retry
@@ -21,7 +21,14 @@ from ingestion.runs.read import exports, queries
 from ingestion.runs.read.current_rows import replaced_rows
 from ingestion.runs.read.exports import Published, rows_of_pipeline, rows_of_run
 from ingestion.runs.read.queries import query_published
-from ingestion.runs.record.views import latest_publication, published_runs, published_state
+from ingestion.runs.record.lake import open_lake
+from ingestion.runs.record.views import (
+    PublishedManifests,
+    delivery_view,
+    latest_publication,
+    published_runs,
+    published_state,
+)
 from ingestion.runs.start import contracts
 from ingestion.runs.start.creation import create_run
 from tests.fakes import plugins
@@ -186,18 +193,37 @@ def test_what_was_not_published_cannot_be_read(merging: Story, make_pipeline: Ma
         assert caught.value.code == code
 
 
+def test_what_a_destination_holds_begins_with_its_last_full_refresh(replacing: Story) -> None:
+    replacing.run(pages=1)
+    Pipeline.objects.filter(pk=replacing.pipeline.pk).update(mode=Pipeline.Mode.FULL_REFRESH)
+    base = replacing.run(pages=1)
+    Pipeline.objects.filter(pk=replacing.pipeline.pk).update(mode=Pipeline.Mode.INCREMENTAL)
+    replacing.pipeline.refresh_from_db()
+    added, last = replacing.run(pages=1), replacing.run(pages=1)
+
+    delivery = Delivery.objects.get(run=last)
+    held = PublishedManifests().delivered(delivery_view(delivery, last))
+
+    assert [manifest.run_id for manifest in held] == [base.pk, added.pk]
+
+
 # --- which rows
 
 
-def test_key_hashes_of_another_version_are_made_anew(merging: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_hashes_of_an_earlier_version_are_made_anew_once(merging: Story) -> None:
     merging.run(pages=2)
     second = merging.run(pages=1)
-    monkeypatch.setattr("ingestion.runs.read.current_rows.read_scheme", lambda _stored: "another")
+    parts = Part.objects.filter(zone=Part.Zone.CLEAN)
+    made = {key: open_lake().read(key) for key in parts.values_list("hashes_key", flat=True)}
+    for key in made:
+        open_lake().delete(key)
+        parts.filter(hashes_key=key).update(hashes_key=key.replace(".keys2", ".keys"))
 
     found = replaced_rows(published_state(merging.pipeline))
 
     assert [positions.tolist() for positions in found.values()] == [[0, 1, 2, 3]]
     assert {run for run, number in merging.state() if number < 4} == {second.pk}
+    assert {key: open_lake().read(key) for key in parts.values_list("hashes_key", flat=True)} == made
 
 
 def test_a_key_whose_type_changed_is_compared_as_text(merging: Story) -> None:

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 
 from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.clean.current import replaced_rows
 from ingestion.toolkit.clean.kinds import agreed_kinds
 from ingestion.toolkit.clean.reader import read_shape
 from ingestion.toolkit.duck.sandbox import Answer, Limits, run_query
-from ingestion.toolkit.duck.views import ViewFile, view_statements
+from ingestion.toolkit.duck.views import ViewFile, view_statements, write_replaced
 from ingestion.toolkit.lake.opening import open_lake
 from tests.toolkit.rows.material import numbered, put_part
 
@@ -36,8 +37,11 @@ class Asked:
         """Return the answer to the SQL."""
         files = [ViewFile(self.folder / "lake" / part.key, read_shape(self.lake, part)) for part in self.parts]
         kinds = agreed_kinds([file.shape for file in files], declared={})
-        setup = view_statements(files, kinds=kinds, key=self.key)
-        paths = [file.path for file in files]
+        replaced = replaced_rows(self.lake, self.parts, key=self.key) if self.key else {}
+        (self.folder / "scratch").mkdir(exist_ok=True)
+        lost = write_replaced(replaced, self.folder / "scratch" / "replaced.parquet")
+        setup = view_statements(files, kinds=kinds, replaced=lost)
+        paths = [file.path for file in files] + ([lost] if lost else [])
         return run_query(sql, setup=setup, files=paths, limits=limits, scratch=self.folder / "scratch")
 
     def refused(self, sql: str, *, limits: Limits = LIMITS) -> ConfigError:
