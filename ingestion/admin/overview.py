@@ -45,5 +45,6 @@ def _count_states() -> list[tuple[str, int]]:
 
 
 def _recent_failures() -> QuerySet[Run]:
-    ended_badly = Run.objects.filter(state__in=(RunState.FAILED, RunState.PARTIAL))
-    return ended_badly.select_related("pipeline").order_by("-pk")[:FAILURES_SHOWN]
+    # A held run has not failed; but nobody else tells that a person is waited for.
+    to_look_at = Run.objects.filter(state__in=(RunState.HELD, RunState.FAILED, RunState.PARTIAL))
+    return to_look_at.select_related("pipeline").order_by("-pk")[:FAILURES_SHOWN]

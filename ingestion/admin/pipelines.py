@@ -171,7 +171,10 @@ class PipelineAdmin(WithButtons):
     fieldsets = (
         (None, {"fields": ("name", "source", "stream", "contract", "destinations")}),
         ("What is asked for", {"fields": ("mode", "query_filter", "query_fields", "query_limit", "query_options")}),
-        ("How it runs", {"fields": ("priority", "allow_partial", "max_active_runs", "run_timeout_s", "activity")}),
+        (
+            "How it runs",
+            {"fields": ("priority", "allow_partial", "allow_empty", "max_active_runs", "run_timeout_s", "activity")},
+        ),
         ("Times", {"fields": ("created_at", "updated_at")}),
     )
     activity = column("Activity", lambda row: show_state("paused" if row.is_paused else "ok"), ordering="is_paused")

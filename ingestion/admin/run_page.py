@@ -53,8 +53,8 @@ def describe_run(run: Run) -> dict[str, Any]:
         "events_address": list_address(RunEvent, **own),
         "events_shown": EVENTS_SHOWN,
         "rejected_address": reverse("admin:ingestion_run_rejected", args=(run.pk,)),
-        "is_live": not run.is_terminal,
-        "is_refreshed": not run.is_terminal or any(row.state in OPEN_DELIVERY_STATES for row in deliveries),
+        "is_live": not run.is_settled,
+        "is_refreshed": not run.is_settled or any(row.state in OPEN_DELIVERY_STATES for row in deliveries),
     }
 
 

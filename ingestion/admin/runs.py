@@ -16,6 +16,7 @@ from ingestion.admin.rejected import show_rejected
 from ingestion.admin.run_page import describe_run
 from ingestion.models import PUBLISHED_RUN_STATES, Partition, PartitionState, Run, RunState
 from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.operate.approval import approve_run, discard_run
 from ingestion.runs.operate.retry import retry_run, roll_back
 from ingestion.runs.work.states import CANCELLABLE_RUN_STATES
 
@@ -53,9 +54,9 @@ class RunAdmin(ReadOnly, WithButtons):
     search_help_text = "A run's number, a pipeline's name or a code."
     date_hierarchy = "created_at"
     ordering = ("-id",)
-    actions = ("retry", "cancel", "roll_back")
-    buttons = ("retry", "cancel", "roll_back")
-    asked_before = frozenset({"cancel", "roll_back"})
+    actions = ("approve", "discard", "retry", "cancel", "roll_back")
+    buttons = ("approve", "discard", "retry", "cancel", "roll_back")
+    asked_before = frozenset({"approve", "discard", "cancel", "roll_back"})
     fields = (
         "of_pipeline", "contract", "trigger", "priority", "mode", "slot", "query", "since", "manifest_key",
         "idempotency_key", "republishes",
@@ -100,11 +101,25 @@ class RunAdmin(ReadOnly, WithButtons):
     def may_act(self, obj: Any, name: str) -> bool:
         """Return whether the run's state allows it."""
         allowed = {
+            "approve": (RunState.HELD,),
+            "discard": (RunState.HELD,),
             "retry": (RunState.FAILED, RunState.PARTIAL),
-            "cancel": CANCELLABLE_RUN_STATES,
+            "cancel": CANCELLABLE_RUN_STATES - {RunState.HELD},
             "roll_back": PUBLISHED_RUN_STATES,
         }
         return obj.state in allowed[name]
+
+    @admin.action(description="Approve held runs", permissions=["operate"])
+    def approve(self, request: HttpRequest, rows: Any) -> None:
+        """Publish them though a gate holds them."""
+        for run in rows:
+            self.attempt(request, run, lambda run: f"It goes on as {approve_run(run.pk, by=_name(request)).state}.")
+
+    @admin.action(description="Discard held runs", permissions=["operate"])
+    def discard(self, request: HttpRequest, rows: Any) -> None:
+        """Give them up; nothing of them is published."""
+        for run in rows:
+            self.attempt(request, run, lambda run: discard_run(run.pk, by=_name(request)).message)
 
     @admin.action(description="Retry", permissions=["operate"])
     def retry(self, request: HttpRequest, rows: Any) -> None:

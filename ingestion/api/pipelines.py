@@ -7,14 +7,21 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
 
-from ingestion.api.base import NameOrId, Strict
+from ingestion.api.base import NameOrId, Strict, validated
 from ingestion.api.configured import ObjectField
 from ingestion.api.pagination import PageQuery
 from ingestion.api.resource import Resource, action, resource
 from ingestion.models import Contract, Destination, Pipeline, Source
+from ingestion.ports.errors import Refused
 from ingestion.runs.start.contracts import latest_version
-from ingestion.runs.start.pipelines import check_new_name, check_pipeline, set_dependencies
+from ingestion.runs.start.pipelines import (
+    change_destinations,
+    check_new_name,
+    check_pipeline,
+    set_dependencies,
+)
 from ingestion.runs.start.schedules import pause_pipeline, resume_pipeline
 
 MAX_SECONDS = 366 * 86_400
@@ -72,7 +79,7 @@ class PipelineSerializer(Strict, serializers.ModelSerializer[Pipeline]):
         model = Pipeline
         fields = (
             "id", "name", "source", "stream", "query", "contract", "contract_version", "destinations", "mode",
-            "priority", "is_paused", "allow_partial", "max_active_runs", "run_timeout_s", "dependencies",
+            "priority", "is_paused", "allow_partial", "allow_empty", "max_active_runs", "run_timeout_s", "dependencies",
             "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = ("id", "is_paused", "created_at", "updated_at")
@@ -114,16 +121,25 @@ class PipelineSerializer(Strict, serializers.ModelSerializer[Pipeline]):
 
     @transaction.atomic
     def update(self, instance: Pipeline, validated_data: dict[str, Any]) -> Pipeline:
-        """Return the changed pipeline; lists that are given replace those there are."""
+        """Return the changed pipeline; the dependencies that are given replace those there are."""
         destinations, dependencies = validated_data.pop("destinations", None), validated_data.pop("dependencies", None)
         for name, value in validated_data.items():
             setattr(instance, name, value)
         instance.save(update_fields=[*validated_data, "updated_at"])
+        if self.partial and destinations is not None:
+            self._refuse_loss(instance, destinations)
         return self._connect(instance, destinations, dependencies)
 
     def to_representation(self, instance: Pipeline) -> dict[str, Any]:
         """Return the pipeline with the names of what it is connected with."""
         return super().to_representation(_Shown(instance))
+
+    def _refuse_loss(self, pipeline: Pipeline, destinations: list[Destination]) -> None:
+        """Raise Refused where a change that names some destinations would take others away."""
+        lost = pipeline.destinations.exclude(pk__in=[destination.pk for destination in destinations])
+        if names := sorted(lost.values_list("name", flat=True)):
+            address = reverse("pipeline-destinations", kwargs={"id": pipeline.pk})
+            raise Refused("pipeline.destinations_lost", pipeline=pipeline.name, lost=", ".join(names), address=address)
 
     def _connect(self, pipeline: Pipeline, destinations: Any, dependencies: Any) -> Pipeline:
         if destinations is not None:
@@ -143,6 +159,12 @@ class _Shown:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pipeline, name)
+
+
+class DestinationSerializer(Strict):
+    """A destination by its name or number."""
+
+    destination = NameOrId(Destination.objects.all())
 
 
 class PipelinesQuery(PageQuery):
@@ -177,4 +199,30 @@ class Pipelines(Resource):
     def resume(self, request: Request, id: int) -> Response:
         """Resume it; waiting runs begin."""
         resume_pipeline(self.find(id).pk)
+        return self.retrieve(request, id)
+
+    @action(
+        "destinations",
+        "pipelines_add_destination",
+        "Deliver a pipeline's next runs to one more destination",
+        request=DestinationSerializer,
+        responses=PipelineSerializer,
+    )
+    def add_destination(self, request: Request, id: int) -> Response:
+        """Add it to those there are; what was published before is brought there with the next run."""
+        change_destinations(self.find(id), add=[validated(DestinationSerializer, request)["destination"]])
+        return self.retrieve(request, id)
+
+    @action(
+        "destinations/<str:destination>",
+        "pipelines_remove_destination",
+        "Deliver a pipeline's next runs to a destination no more",
+        method="delete",
+        responses=PipelineSerializer,
+    )
+    def remove_destination(self, request: Request, id: int, destination: str) -> Response:
+        """Take it away from those there are; what lies there stays."""
+        found = DestinationSerializer(data={"destination": destination})
+        found.is_valid(raise_exception=True)
+        change_destinations(self.find(id), remove=[found.validated_data["destination"]])
         return self.retrieve(request, id)

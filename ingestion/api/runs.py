@@ -1,4 +1,4 @@
-"""Runs: asked for, listed, looked at, cancelled, retried, rolled back."""
+"""Runs: asked for, listed, looked at, cancelled, approved, discarded, retried, rolled back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +20,7 @@ from ingestion.api.run_details import RunDetails
 from ingestion.models import Pipeline, Priority, Run, RunState, Source, Upload
 from ingestion.ports.errors import Refused
 from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.operate.approval import approve_run, discard_run
 from ingestion.runs.operate.retry import retry_run, roll_back
 from ingestion.runs.read.progress import CONTROL_TOTALS, measure_progress, progress_as_dict, summarize
 from ingestion.runs.start.admission import explain_waiting
@@ -167,6 +168,16 @@ class Runs(RunDetails):
     def retry(self, request: Request, id: int) -> Response:
         """Reopen it; what it has fetched is not fetched again."""
         return run_answer(request, retry_run(id, by=request.user.get_username()))
+
+    @action("approve", "runs_approve", "Publish a held run all the same", responses=RunSerializer)
+    def approve(self, request: Request, id: int) -> Response:
+        """Let it go on; refused once a later run was published."""
+        return run_answer(request, approve_run(id, by=request.user.get_username()))
+
+    @action("discard", "runs_discard", "Give a held run up", responses=RunSerializer)
+    def discard(self, request: Request, id: int) -> Response:
+        """End it without publishing anything."""
+        return run_answer(request, discard_run(id, by=request.user.get_username()))
 
     @action("rollback", "runs_rollback", "Publish an earlier run again, as a new run", responses={201: RunSerializer})
     def roll_back(self, request: Request, id: int) -> Response:

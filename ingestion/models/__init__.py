@@ -21,6 +21,7 @@ from ingestion.models.deliveries import (
 from ingestion.models.runs import (
     ACTIVE_RUN_STATES,
     PUBLISHED_RUN_STATES,
+    SETTLED_RUN_STATES,
     TERMINAL_RUN_STATES,
     UNFINISHED_PARTITION_STATES,
     Checkpoint,
@@ -37,6 +38,7 @@ __all__ = [
     "GIVEN_UP_STATES",
     "OPEN_DELIVERY_STATES",
     "PUBLISHED_RUN_STATES",
+    "SETTLED_RUN_STATES",
     "TERMINAL_RUN_STATES",
     "UNDELIVERED_STATES",
     "UNFINISHED_PARTITION_STATES",

@@ -97,6 +97,11 @@ class Pipeline(Configured):
     priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
     is_paused = models.BooleanField(default=False)
     allow_partial = models.BooleanField(default=False, help_text="Publish what succeeded when a partition failed.")
+    allow_empty = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Publish a run without a single accepted row, instead of holding it.",
+    )
     max_active_runs = models.PositiveSmallIntegerField(default=1)
     run_timeout_s = models.PositiveIntegerField(default=24 * 3600)
     upstreams = models.ManyToManyField(

@@ -35,8 +35,10 @@ class PartitionState(models.TextChoices):
 
 
 TERMINAL_RUN_STATES = frozenset({RunState.SUCCEEDED, RunState.PARTIAL, RunState.FAILED, RunState.CANCELLED})
+SETTLED_RUN_STATES = TERMINAL_RUN_STATES | {RunState.HELD}
+"""Nothing is worked on by itself: the run has ended, or a person decides about it."""
 PUBLISHED_RUN_STATES = frozenset({RunState.SUCCEEDED, RunState.PARTIAL})
-ACTIVE_RUN_STATES = frozenset(set(RunState) - TERMINAL_RUN_STATES - {RunState.PENDING})
+ACTIVE_RUN_STATES = frozenset(set(RunState) - SETTLED_RUN_STATES - {RunState.PENDING})
 UNFINISHED_PARTITION_STATES = frozenset({PartitionState.PENDING, PartitionState.LEASED})
 
 
@@ -77,6 +79,9 @@ class Run(Leased):
     filtered = models.BigIntegerField(default=0)
     code = models.CharField(max_length=60, blank=True, help_text="Why it failed; empty when it did not.")
     message = models.TextField(blank=True)
+    approved_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a person let it be published though a gate had held it."
+    )
     manifest_key = models.CharField(max_length=500, blank=True)
 
     created_at = models.DateTimeField(auto_now_add=True)
@@ -101,8 +106,13 @@ class Run(Leased):
 
     @property
     def is_terminal(self) -> bool:
-        """Return whether nothing more will happen to this run by itself."""
+        """Return whether the run has ended."""
         return self.state in TERMINAL_RUN_STATES
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether nothing more will happen to this run by itself."""
+        return self.state in SETTLED_RUN_STATES
 
 
 class Partition(Leased):

@@ -45,6 +45,28 @@ def test_a_run_is_cancelled(operator: Client, send_file: Callable[..., Run], act
 
 
 @WAYS
+@pytest.mark.parametrize(("name", "said", "state"), [
+    ("approve", "It goes on as completing", RunState.COMPLETING), ("discard", "discarded", RunState.CANCELLED),
+])  # fmt: skip
+def test_a_held_run_is_decided_upon(
+    operator: Client, send_file: Callable[..., Run], act: Act, *, name: str, said: str, state: str
+) -> None:
+    run = send_file()
+    assert "only a held run can be" in act(operator, run, name)
+    Run.objects.filter(pk=run.pk).update(state=RunState.HELD, code="held.empty", message="The source had no rows.")
+
+    shown = operator.get(page(Run, "change", run.pk))
+    assert "The run is held. The source had no rows." in text_of(shown)
+    assert [button["label"] for button in shown.context["buttons"]] == ["Approve held runs", "Discard held runs"]
+    assert "The source had no rows." in text_of(operator.get(reverse("admin:index")))
+    assert said in act(operator, run, name)
+
+    run.refresh_from_db()
+    assert run.state == state
+    assert run.events.filter(values__by="operator").count() == 1
+
+
+@WAYS
 def test_a_published_run_is_rolled_back_to(operator: Client, published: Run, driver: Driver, act: Act) -> None:
     assert "publishes its data again" in act(operator, published, "roll_back")
     driver.drain()

@@ -53,6 +53,8 @@ TABLE: dict[str, dict[str, tuple[int, int, int]]] = {
     "contract": {"get": USERS},
     "pipelines": {"get": USERS, "post": STAFF},
     "pipeline": {"get": USERS, "put": STAFF, "patch": STAFF, "delete": STAFF},
+    "pipeline-destinations": {"post": STAFF},
+    "pipeline-destination": {"delete": STAFF},
     "pipeline-pause": {"post": STAFF},
     "pipeline-resume": {"post": STAFF},
     "schedules": {"get": USERS, "post": STAFF},
@@ -65,6 +67,8 @@ TABLE: dict[str, dict[str, tuple[int, int, int]]] = {
     "runs-cancel": {"post": USERS},
     "run": {"get": USERS},
     "run-cancel": {"post": USERS},
+    "run-approve": {"post": USERS},
+    "run-discard": {"post": USERS},
     "run-retry": {"post": USERS},
     "run-rollback": {"post": USERS},
     "run-redeliver": {"post": STAFF},
@@ -99,6 +103,7 @@ def routes() -> Iterator[tuple[str, str, set[str]]]:
     api = next(found for found in get_resolver().url_patterns if str(found.pattern) == "api/")
     for route in api.url_patterns:
         address = str(route.pattern).replace("<int:id>", "999999").replace("<task:task>", "hg.items.1.1.a1")
+        address = address.replace("<str:destination>", "catalog")
         address = address.replace("^(?P<rest>.*)$", "nowhere/at/all")
         yield route.name, f"/{address}", set(methods_of(route.callback))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ingestion.models import Contract, Pipeline, Run, Schedule, Source
+from ingestion.models import Contract, Destination, Pipeline, Run, Schedule, Source
 from tests.api.conftest import CONTRACT, Api, problem
 
 CANARY = "CANARY-8f2a1c"
@@ -263,10 +263,28 @@ def test_a_pipeline_keeps_its_name(staff: Api, pipeline: Pipeline) -> None:
     address = f"/v1/pipelines/{pipeline.pk}"
 
     problem(staff.send("patch", address, {"name": "other"}), 400, "request.invalid")
-    changed = staff.send("patch", address, {"name": "items", "priority": 10, "destinations": []})
+    changed = staff.send("patch", address, {"name": "items", "priority": 10, "destinations": ["catalog"]})
 
-    assert (changed.json()["priority"], changed.json()["destinations"]) == (10, [])
+    assert (changed.json()["priority"], changed.json()["destinations"]) == (10, ["catalog"])
     assert changed.json()["contract"] == "sample"
+
+
+def test_a_destination_is_added_and_none_is_lost_by_the_way(staff: Api, pipeline: Pipeline) -> None:
+    address = f"/v1/pipelines/{pipeline.pk}"
+    second = Destination.objects.create(name="second", kind="catalog")
+
+    body = problem(staff.send("patch", address, {"destinations": ["second"]}), 409, "pipeline.destinations_lost")
+    assert "no more to catalog" in body["detail"]
+    assert f"POST to /api{address}/destinations" in body["detail"]
+    added = [staff.post(f"{address}/destinations", {"destination": name}) for name in ("second", second.pk)]
+    assert [(one.status_code, one.json()["destinations"]) for one in added] == [(200, ["catalog", "second"])] * 2
+    assert staff.send("patch", address, {"destinations": ["second", "catalog"]}).status_code == 200
+    for _ in range(2):
+        removed = staff.send("delete", f"{address}/destinations/catalog")
+        assert removed.json()["destinations"] == ["second"]
+    problem(staff.post(f"{address}/destinations", {"destination": "nowhere"}), 400, "request.invalid")
+    problem(staff.send("delete", f"{address}/destinations/nowhere"), 400, "request.invalid")
+    assert staff.send("patch", address, {"allow_empty": True}).json()["allow_empty"] is True
 
 
 @pytest.mark.both

@@ -157,7 +157,7 @@ def test_an_id_that_is_no_number_of_ours_is_not_found(user: Api, name: str) -> N
 def test_a_row_that_is_not_there_is_not_found(staff: Api) -> None:
     for path in ("/v1/runs/7", "/v1/sources/7", "/v1/uploads/7", "/v1/contracts/7", "/v1/runs/7/events"):
         problem(staff.get(path), 404, "request.not_found")
-    for action in ("cancel", "retry", "rollback"):
+    for action in ("cancel", "retry", "approve", "discard", "rollback"):
         problem(staff.post(f"/v1/runs/7/{action}"), 404, "run.not_found")
 
 

@@ -160,6 +160,24 @@ def test_a_failed_run_is_retried(user: Api) -> None:
 
 
 @pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize(("word", "state", "kind"), [
+    ("approve", "completing", "run.approved"), ("discard", "cancelled", "run.discarded"),
+])  # fmt: skip
+def test_a_held_run_is_approved_or_discarded_once(user: Api, word: str, state: str, kind: str) -> None:
+    run = ask(user).json()["id"]
+    problem(user.post(f"/v1/runs/{run}/{word}"), 409, "run.not_held")
+    Run.objects.filter(pk=run).update(state=RunState.HELD, code="held.empty", message="The source had no rows.")
+
+    waiting = user.get(f"/v1/runs/{run}").json()["waiting"]
+    answers = [user.post(f"/v1/runs/{run}/{word}").json()["state"] for _ in range(2)]
+
+    assert (waiting["cause"], waiting["sentence"]) == ("held", "The run is held. The source had no rows.")
+    assert answers == [state] * 2
+    events = user.get(f"/v1/runs/{run}/events").json()["results"]
+    assert [(event["kind"], event["values"]["by"]) for event in events[1:]] == [(kind, "user")]
+
+
+@pytest.mark.usefixtures("pipeline")
 def test_many_runs_are_asked_for_and_each_is_answered(user: Api) -> None:
     response = user.post(
         "/v1/runs/bulk",

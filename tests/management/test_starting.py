@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestion.management.cli import following
-from ingestion.models import Pipeline, Run, RunState, Source
+from ingestion.models import Destination, Pipeline, Run, RunState, Source
 from tests.fakes import plugins
 from tests.management.conftest import Ingest
 from tests.runs.driver import Driver
@@ -230,10 +230,45 @@ class TestAfterwards:
         assert (cancelled.code, waited.code, again.code) == (0, 4, 2)
         assert "[run.not_cancellable]" in again.err
 
-    def test_a_number_that_is_no_run_is_bad_input(self, ingest: Ingest) -> None:
-        answers = [ingest(word, 99) for word in ("retry", "rollback", "cancel", "show", "rejected")]
+    def test_a_held_run_ends_the_wait_with_6_and_is_decided_upon(
+        self, ingest: Ingest, stack: Driver, make_pipeline: MakePipeline
+    ) -> None:
+        made = make_pipeline()
+        ingest("run", "items", "--wait")
+        made.source.config = {"lanes": 0}
+        made.source.save()
 
-        assert [answer.code for answer in answers] == [2] * 5
+        held = [ingest("run", "items", "--wait") for _ in range(3)]
+        approved = ingest("approve", Run.objects.order_by("pk")[3].pk, "--wait")
+        discarded = ingest("discard", Run.objects.order_by("pk")[2].pk)
+        allowed = ingest("pipeline", "items", "--allow-empty", "--json")
+        empty = ingest("run", "items", "--wait")
+
+        assert [answer.code for answer in held] == [6] * 3
+        assert "approve it to publish it as it is, or discard it" in held[0].err
+        assert (approved.code, discarded.code, empty.code) == (0, 0, 0)
+        assert json.loads(allowed.out)["allow_empty"] is True
+
+    def test_a_pipeline_gets_destinations_and_says_when_it_has_none(
+        self, ingest: Ingest, stack: Driver, make_pipeline: MakePipeline
+    ) -> None:
+        make_pipeline()
+        Destination.objects.create(name="second", kind="memory")
+
+        added = ingest("pipeline", "items", "--add", "second", "--json")
+        emptied = ingest("pipeline", "items", "--remove", "second", "--remove", "memory")
+        run = ingest("run", "items", "--wait")
+
+        assert json.loads(added.out)["destinations"] == ["memory", "second"]
+        assert "delivers to no destination" in emptied.out
+        assert (run.code, Run.objects.get().state) == (0, "succeeded")
+        assert "Nothing was delivered: pipeline items has no destination" in run.out
+
+    def test_a_number_that_is_no_run_is_bad_input(self, ingest: Ingest) -> None:
+        words = ("retry", "rollback", "cancel", "approve", "discard", "show", "rejected")
+        answers = [ingest(word, 99) for word in words]
+
+        assert [answer.code for answer in answers] == [2] * len(words)
         assert all("There is no run 99" in answer.err for answer in answers)
 
 

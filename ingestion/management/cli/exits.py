@@ -30,15 +30,17 @@ class Exit(IntEnum):
     PARTIAL = 3
     CANCELLED = 4
     UNREACHABLE = 5
+    HELD = 6
     INTERRUPTED = 130
 
 
 _OF_STATE = {
     RunState.FAILED: Exit.FAILED,
+    RunState.HELD: Exit.HELD,
     RunState.PARTIAL: Exit.PARTIAL,
     RunState.CANCELLED: Exit.CANCELLED,
 }
-_WORST_LAST = (Exit.DONE, Exit.PARTIAL, Exit.CANCELLED, Exit.FAILED, Exit.USAGE, Exit.UNREACHABLE)
+_WORST_LAST = (Exit.DONE, Exit.PARTIAL, Exit.HELD, Exit.CANCELLED, Exit.FAILED, Exit.USAGE, Exit.UNREACHABLE)
 
 
 class Interrupted(Exception):  # noqa: N818 - a person's wish, not an error

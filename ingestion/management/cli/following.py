@@ -30,11 +30,11 @@ RECONCILE_S = 2.0
 
 
 def follow(run: Run, *, out: Output, reconciles: bool) -> Run:
-    """Return the run once it has ended; Interrupted on Ctrl-C, Retryable where nothing can work on it any more.
+    """Return the run once it has ended or is held; Interrupted on Ctrl-C, Retryable where nothing can work on it any more.
 
     With `reconciles` this process repairs what was lost meanwhile, because no beat does.
     """
-    if run.is_terminal:
+    if run.is_settled:
         return run
     if not has_stack():
         raise Retryable("stack.not_running", run=run.pk)
@@ -44,7 +44,7 @@ def follow(run: Run, *, out: Output, reconciles: bool) -> Run:
             def has_ended() -> bool:
                 run.refresh_from_db()
                 update(run)
-                return run.is_terminal
+                return run.is_settled
 
             _wait_for(has_ended, run_id=run.pk, reconciles=reconciles)
     except KeyboardInterrupt:

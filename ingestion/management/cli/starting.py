@@ -1,4 +1,4 @@
-"""Commands that make runs: upload, run, fetch, retry, rollback; and cancel, which ends one."""
+"""Commands that make runs: upload, run, fetch, retry, rollback; and those that end a run or let it go on: cancel, approve, discard."""
 
 import sys
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ from ingestion.management.cli.state import STATE
 from ingestion.models import PUBLISHED_RUN_STATES, Pipeline, Run, Upload
 from ingestion.ports.errors import ConfigError, IngestError, Retryable
 from ingestion.runs.deliver.cancellation import cancel_run
+from ingestion.runs.operate.approval import approve_run, discard_run
 from ingestion.runs.operate.retry import retry_run, roll_back
 from ingestion.runs.read.exports import export_accepted, write_accepted
 from ingestion.runs.start import contracts, uploads
@@ -169,6 +170,21 @@ def rollback(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, qui
 
 
 @reported
+def approve(run: RunNumber, *, wait: Wait = False, as_json: AsJson = False, quiet: Quiet = False) -> Exit:
+    """Publish a held run all the same. Refused once a later run of its pipeline was published."""
+    out = Output(as_json=as_json, is_quiet=quiet)
+    return _finish(approve_run(run, by=person()), wait=wait, out=out)
+
+
+@reported
+def discard(run: RunNumber, *, as_json: AsJson = False, quiet: Quiet = False) -> Exit:
+    """Give a held run up; nothing of it is published."""
+    out = Output(as_json=as_json, is_quiet=quiet)
+    discarded = discard_run(run, by=person())
+    return results.tell_all([results.told_of_run(discarded) | {"exit_code": Exit.DONE}], out=out)
+
+
+@reported
 def cancel(run: RunNumber, *, as_json: AsJson = False, quiet: Quiet = False) -> Exit:
     """Cancel a run; nothing is published after that. Refused once it is being published."""
     out = Output(as_json=as_json, is_quiet=quiet)
@@ -197,7 +213,7 @@ def _store(path: Path, *, out: Output) -> Upload:
 
 def _remark(runs: Sequence[Run], *, out: Output) -> None:
     """Say that nothing works on the runs, where that is so; what was asked for is done all the same."""
-    if not STATE.reconciles and not all(run.is_terminal for run in runs) and not stack.has_stack():
+    if not STATE.reconciles and not all(run.is_settled for run in runs) and not stack.has_stack():
         out.say(str(Retryable("stack.not_running")))
 
 
@@ -211,7 +227,7 @@ def _finish(made: Run, *, wait: bool, out: Output) -> Exit:
 
 def _told_at_end(made: Run, *, wait: bool, out: Output) -> dict[str, Any]:
     """Return what became of the run, after its end where that is wanted; where that cannot come, why not."""
-    if (wait or STATE.reconciles) and not made.is_terminal:
+    if (wait or STATE.reconciles) and not made.is_settled:
         try:
             follow(made, out=out, reconciles=STATE.reconciles)
         except Retryable as error:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from django_typer.management import TyperCommand, initialize
 
-from ingestion.management.cli import deliveries, destinations, local_files, looking, reading, starting
+from ingestion.management.cli import deliveries, destinations, local_files, looking, pipelines, reading, starting
 from ingestion.management.cli.exits import Exit
 from ingestion.management.cli.state import STATE
 
@@ -18,7 +18,7 @@ _USAGE_ERROR: type[BaseException] = typer.BadParameter.__bases__[0]
 HELP = """Bring data in, and see what became of them.
 
 Exit codes: 0 done, or the run succeeded; 1 the run failed, or a check is not ok; 2 wrong usage or bad input;
-3 the run is partial; 4 it was cancelled; 5 broker, database or source do not answer; 130 interrupted (the run goes on).
+3 the run is partial; 4 it was cancelled; 5 broker, database or source do not answer; 6 it is held; 130 interrupted (the run goes on).
 
 --data DIR and --port N, anywhere in the line, choose the data directory and its stack. --local lets a command work
 though no stack is running: it starts broker and worker for as long as the command takes, and waits for the run.
@@ -66,9 +66,12 @@ for function in (
     reading.query,
     starting.cancel,
     starting.retry,
+    starting.approve,
+    starting.discard,
     starting.rollback,
     looking.sources,
     looking.pipelines,
+    pipelines.pipeline,
     destinations.destinations,
     destinations.check,
     deliveries.deliveries,

@@ -35,7 +35,15 @@ def cancel_run(run_id: int, *, by: str = "") -> Run:
     with transaction.atomic():
         rows = Run.objects.filter(pk=run_id)
         taken = sum(
-            move(rows, expected=state, to=RunState.CANCELLED, fence=F("fence") + 1, finished_at=Now(), not_before=None)
+            move(
+                rows,
+                expected=state,
+                to=RunState.CANCELLED,
+                fence=F("fence") + 1,
+                finished_at=Now(),
+                not_before=None,
+                code="",
+            )
             for state in CANCELLABLE_RUN_STATES
         )
         if not taken:

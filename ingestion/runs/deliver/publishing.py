@@ -5,6 +5,7 @@ from django.db.models.functions import Now
 
 from ingestion import checkpoints, registry
 from ingestion.models import GIVEN_UP_STATES, Delivery, Partition, PartitionState, Pipeline, Run, RunState
+from ingestion.ports.messages import sentence
 from ingestion.runs.record import events
 from ingestion.runs.record.lake import manifest_key, open_lake, sha256_hex
 from ingestion.runs.record.views import manifest_bytes, manifest_of, spec_of
@@ -45,6 +46,8 @@ def _publish(run: Run, lease: Lease) -> None:
         first = Partition.objects.filter(run=run, state=PartitionState.FAILED).order_by("lane", "link")[0]
         state, code = RunState.PARTIAL, first.code
         message = f"{failed_partitions} partitions failed, the first: {first.message}"
+    if not message and not Delivery.objects.filter(run=run).exists():
+        message = sentence("run.not_delivered", {"pipeline": run.pipeline.name})
     with transaction.atomic():
         lease.release(
             to=state,

@@ -122,13 +122,32 @@ def _complete(lease: Lease) -> None:
     )
     if run.republishes_id:
         totals = {name: getattr(run, name) for name in totals}
-    gate = gates.judge(run)
+    verdict = gates.judge(run, totals)
+    if isinstance(verdict, gates.Fail):
+        lease.change(**totals)
+        admission.fail_run(lease, verdict.code, verdict.message)
+        return
+    if isinstance(verdict, gates.Hold):
+        _hold(lease, verdict, totals)
+        return
     with transaction.atomic():
         following = staging.prepare_deliveries(run)
         lease.release(to=following, attempt=0, not_before=None, sent_at=Now(), **totals)
-        events.record(run.pk, "run.completed", message=gate.reason, **totals)
+        events.record(run.pk, "run.completed", message=verdict.reason, **totals)
         failpoint("complete.before_commit")
     failpoint("complete.after_commit")
+
+
+def _hold(lease: Lease, verdict: gates.Hold, totals: gates.Totals) -> None:
+    """Let the run wait for a person: it gives its place and its deadline up, and keeps everything that it has."""
+    message = " ".join([*verdict.reasons, sentence("run.held", {})])
+    with transaction.atomic():
+        lease.release(
+            to=RunState.HELD, code=verdict.code, message=message, attempt=0, not_before=None, deadline_at=None, **totals
+        )
+        events.record(lease.run_id, "run.held", level="warning", message=message, code=verdict.code, **totals)
+        failpoint("hold.before_commit")
+        transaction.on_commit(admission.send_waiting_runs, robust=True)
 
 
 def _fail_with_first(run: Run, lease: Lease, *, failed: int, total: int) -> None:

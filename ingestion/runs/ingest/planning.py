@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -22,9 +22,6 @@ from ingestion.runs.work.leases import Lease, claim
 from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import plan_message
 from ingestion.toolkit.failpoints import failpoint
-
-_ADMISSION_LOCK = 0x68656164
-"""Key of the advisory lock under which runs are counted and admitted."""
 
 
 def plan_run(run_id: int) -> Outcome:
@@ -50,10 +47,7 @@ def _admit(run_id: int) -> Lease | None:
     if lease is not None:
         return lease
     with transaction.atomic():
-        if connection.vendor == "postgresql":
-            # Two admissions that count at once would both find the last place; SQLite's transactions are alone.
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADMISSION_LOCK])
+        admission.admit_alone()
         run = Run.objects.select_related("pipeline").filter(pk=run_id, state=RunState.PENDING).first()
         if run is None:
             return None

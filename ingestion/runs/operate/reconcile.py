@@ -20,7 +20,7 @@ from ingestion import dispatch
 from ingestion.dispatch import TaskMessage
 from ingestion.models import (
     OPEN_DELIVERY_STATES,
-    TERMINAL_RUN_STATES,
+    SETTLED_RUN_STATES,
     UNFINISHED_PARTITION_STATES,
     Delivery,
     DeliveryPart,
@@ -108,7 +108,7 @@ def _stale(rows: "QuerySet[Any]") -> "QuerySet[Any]":
 
 def _end_overdue_runs() -> Iterator[Repair]:
     overdue = Run.objects.filter(deadline_at__lt=Now()).exclude(
-        state__in=TERMINAL_RUN_STATES | {RunState.PENDING, RunState.PUBLISHING}
+        state__in=SETTLED_RUN_STATES | {RunState.PENDING, RunState.PUBLISHING}
     )
     for run in overdue.select_related("pipeline"):
         message = sentence("run.deadline", {"seconds": run.pipeline.run_timeout_s})

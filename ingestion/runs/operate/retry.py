@@ -23,6 +23,7 @@ from ingestion.ports.publication import DeliveryState
 from ingestion.runs.deliver.deliveries import record_event, reopen_deliveries, send_delivery
 from ingestion.runs.record import events
 from ingestion.runs.start import creation
+from ingestion.runs.start.admission import published_after
 from ingestion.runs.start.contracts import key_change
 from ingestion.runs.work.states import move
 from ingestion.runs.work.task_messages import complete_message, plan_message
@@ -40,13 +41,16 @@ def retry_run(run_id: int, *, by: str = "") -> Run:
             raise Refused("run.not_found", run=run_id)
         if run.state not in (RunState.FAILED, RunState.PARTIAL):
             raise Refused("run.not_retryable", run=run_id, state=run.state)
-        later = Run.objects.filter(pipeline=run.pipeline, pk__gt=run.pk, state__in=PUBLISHED_RUN_STATES).first()
+        later = published_after(run)
         if later is not None:
             raise Refused("run.superseded", run=run_id, later=later.pk)
         state = _reopen(run, by=by)
         fresh = {"code": "", "message": "", "finished_at": None, "attempt": 0, "fence": F("fence") + 1}
         # The old deadline may have passed; without one, a run that hangs would hang for ever.
         fresh["deadline_at"] = Now() + timedelta(seconds=run.pipeline.run_timeout_s)
+        if state in (RunState.PENDING, RunState.RUNNING):
+            # What it will read was seen by nobody who approved it.
+            fresh["approved_at"] = None
         move(
             Run.objects.filter(pk=run_id),
             expected=run.state,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -14,6 +14,7 @@ from ingestion import dispatch
 from ingestion.models import (
     ACTIVE_RUN_STATES,
     OPEN_DELIVERY_STATES,
+    PUBLISHED_RUN_STATES,
     UNFINISHED_PARTITION_STATES,
     Delivery,
     DeliveryPart,
@@ -23,10 +24,14 @@ from ingestion.models import (
     RunState,
 )
 from ingestion.models.leased import Leased
+from ingestion.ports.messages import sentence
 from ingestion.runs.record import events
 from ingestion.runs.start import dependencies
 from ingestion.runs.work.leases import Lease
 from ingestion.runs.work.task_messages import plan_message
+
+_ADMISSION_LOCK = 0x68656164
+"""Key of the advisory lock under which runs are counted and admitted."""
 
 
 def fail_run(lease: Lease, code: str, message: str) -> None:
@@ -83,10 +88,33 @@ def explain_waiting(run: Run) -> Waiting | None:
     if run.is_terminal:
         return None
     if run.state == RunState.HELD:
-        return Waiting("held", "A person has to look at the run and release it.")
+        return _explain_held(run)
     if run.state == RunState.PENDING:
         return blocked_by(run) or _worker_awaited(run, "to be planned")
     return _explain_stage(run)
+
+
+def _explain_held(run: Run) -> Waiting:
+    later = published_after(run)
+    if later is not None:
+        return Waiting("held", sentence("run.held_superseded", {"run": run.pk, "later": later.pk}))
+    return Waiting("held", f"The run is held. {run.message}")
+
+
+def published_after(run: Run) -> Run | None:
+    """Return the first later run of the pipeline that was published, or None."""
+    later = Run.objects.filter(pipeline=run.pipeline_id, pk__gt=run.pk, state__in=PUBLISHED_RUN_STATES)
+    return later.order_by("pk").first()
+
+
+def admit_alone() -> None:
+    """Let this transaction alone decide which runs take a place, until it ends.
+
+    Two that count at once would both find the last place. SQLite's transactions are alone.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADMISSION_LOCK])
 
 
 def blocked_by(run: Run) -> Waiting | None:

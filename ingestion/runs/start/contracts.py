@@ -6,7 +6,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Max, Q, QuerySet
 
-from ingestion.models import TERMINAL_RUN_STATES, Contract, Pipeline, Run
+from ingestion.models import SETTLED_RUN_STATES, Contract, Pipeline, Run
 from ingestion.ports.messages import sentence
 from ingestion.ports.schema import ContractBody
 from ingestion.quality.contracts import contract_hash, dump_contract, parse_contract
@@ -83,7 +83,7 @@ def full_refreshes(contract: Contract) -> Iterator[tuple[Pipeline, str]]:
 
 def _runs_of_state(pipeline: Pipeline, before: Run | None) -> QuerySet[Run]:
     """Return the runs that are published, or may be, since the last full refresh."""
-    runs = Run.objects.filter(Q(published_at__isnull=False) | ~Q(state__in=TERMINAL_RUN_STATES), pipeline=pipeline)
+    runs = Run.objects.filter(Q(published_at__isnull=False) | ~Q(state__in=SETTLED_RUN_STATES), pipeline=pipeline)
     if before is not None:
         runs = runs.filter(pk__lt=before.pk)
     base = runs.filter(mode=Pipeline.Mode.FULL_REFRESH).order_by("-pk").values_list("pk", flat=True).first()

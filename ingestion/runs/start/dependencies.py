@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from ingestion.models import (
     PUBLISHED_RUN_STATES,
-    TERMINAL_RUN_STATES,
+    SETTLED_RUN_STATES,
     Pipeline,
     PipelineDependency,
     Run,
@@ -67,7 +67,7 @@ def start_dependents(upstream_run: Run) -> list[Run]:
     created = []
     for link in PipelineDependency.objects.filter(upstream_id=upstream_run.pipeline_id).select_related("pipeline"):
         pipeline = link.pipeline
-        has_open_run = Run.objects.filter(pipeline=pipeline).exclude(state__in=TERMINAL_RUN_STATES).exists()
+        has_open_run = Run.objects.filter(pipeline=pipeline).exclude(state__in=SETTLED_RUN_STATES).exists()
         if pipeline.is_paused or has_open_run or unmet_dependency(pipeline.pk) is not None:
             continue
         try:

@@ -90,6 +90,25 @@ def set_dependencies(pipeline: Pipeline, upstreams: Iterable[tuple[Pipeline, int
             )
 
 
+def change_destinations(
+    pipeline: Pipeline, *, add: Iterable[Destination] = (), remove: Iterable[Destination] = ()
+) -> list[Destination]:
+    """Return where the pipeline delivers from its next run on; what lies at a destination that is removed stays.
+
+    One that is there already, or is not, is no error.
+    """
+    with transaction.atomic():
+        pipeline.destinations.add(*add)
+        pipeline.destinations.remove(*remove)
+    return list(pipeline.destinations.order_by("name"))
+
+
+def allow_empty(pipeline: Pipeline, *, allowed: bool) -> None:
+    """Let the pipeline publish runs without an accepted row, or have them held."""
+    pipeline.allow_empty = allowed
+    pipeline.save(update_fields=["allow_empty", "updated_at"])
+
+
 def upload_pipeline(name: str, *, contract: Contract | None = None) -> Pipeline:
     """Return the pipeline of that name that takes uploads, made if there is none.
 
