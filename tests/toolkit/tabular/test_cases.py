@@ -1,5 +1,6 @@
 """The sample files, cell by cell: what is read from each under a draft, what is rejected and why, or why the file is refused."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def errors_of(verdict: Verdict) -> list[tuple[int, str]]:
     return [(row[ROW], row["errors"][0]["message"]) for row in verdict.rejected.to_pylist()]
 
 
+TWICE = datetime.date(1900, 1, 1)
+EXCEL = {
+    "x06_hidden_first.xlsx": ([[1, "a"]], []),
+    "x15_formula_nocache.xlsx": ([], [(0, "the cell B2 in the column 'v' has a formula without a calculated value")]),
+    "x19_bool_num.xlsx": ([[1, "true"], [2, "5"], [3, "1"]], []),
+    "x20_1900_dates.xlsx": ([[1, TWICE], [2, datetime.date(1900, 5, 6)], [3, TWICE]], []),
+}
 JSON = {
     "c33_dupkey.jsonl": ([[1, 2]], [(1, "the key 'a' stands twice in one object")]),
     "c53b_json_empty_obj.json": ([[]], [(0, "The record is no JSON object.")]),
@@ -53,7 +61,9 @@ PARQUET = {
 }
 
 
-@pytest.mark.parametrize(("case", "cells", "errors"), [(case, *right) for case, right in (JSON | PARQUET).items()])
+@pytest.mark.parametrize(
+    ("case", "cells", "errors"), [(case, *right) for case, right in (JSON | PARQUET | EXCEL).items()]
+)
 def test_every_cell_of_a_sample_is_right(case: str, cells: list[list[Any]], errors: list[tuple[int, str]]) -> None:
     verdict = verdict_of(case)
 
