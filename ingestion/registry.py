@@ -104,12 +104,15 @@ def find_stream(source: Source, name: str) -> Stream:
 
 
 def published_url() -> str:
-    """Return where the default objects destination lies: a folder beside the lake's, or a prefix of its bucket."""
+    """Return where the default objects destination lies: a folder or prefix beside the lake's.
+
+    In a bucket that is the lake's altogether, it is a prefix that the lake has no objects under.
+    """
     url: str = settings.HEADGATE_LAKE_URL
     base, mark, options = url.partition("?")
-    if base.startswith("s3://"):
+    if base.startswith("s3://") and "/" not in base.removeprefix("s3://").rstrip("/"):
         return f"{base.rstrip('/')}/published{mark}{options}"
-    return f"{base.rstrip('/')}-published"
+    return f"{base.rstrip('/')}-published{mark}{options}"
 
 
 def _build(port: str, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, where: str) -> Any:

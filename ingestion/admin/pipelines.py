@@ -18,7 +18,7 @@ from ingestion.ports.errors import ConfigError
 from ingestion.runs.start.contracts import latest_version
 from ingestion.runs.start.creation import create_run
 from ingestion.runs.start.dependencies import check_dependency
-from ingestion.runs.start.pipelines import check_pipeline
+from ingestion.runs.start.pipelines import check_new_name, check_pipeline
 from ingestion.runs.start.schedules import pause_pipeline, resume_pipeline
 
 _LARGEST_SMALL = 1000
@@ -77,6 +77,14 @@ class PipelineForm(forms.ModelForm):
             cast("forms.ModelChoiceField[Contract]", self.fields["contract"]).queryset = newest_contracts()
             if self.instance.contract_id is not None:
                 self.initial["contract"] = latest_version(self.instance.contract).pk
+
+    def clean_name(self) -> str:
+        """Return the name; ValidationError where a new pipeline may not have it."""
+        name: str = self.cleaned_data["name"]
+        try:
+            return name if self.instance.pk else check_new_name(name)
+        except ConfigError as error:
+            raise forms.ValidationError(str(error)) from error
 
     def clean_query_options(self) -> Any:
         """Return the options; ValidationError for anything but a JSON object."""

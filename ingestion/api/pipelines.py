@@ -14,7 +14,7 @@ from ingestion.api.pagination import PageQuery
 from ingestion.api.resource import Resource, action, resource
 from ingestion.models import Contract, Destination, Pipeline, Source
 from ingestion.runs.start.contracts import latest_version
-from ingestion.runs.start.pipelines import check_pipeline, set_dependencies
+from ingestion.runs.start.pipelines import check_new_name, check_pipeline, set_dependencies
 from ingestion.runs.start.schedules import pause_pipeline, resume_pipeline
 
 MAX_SECONDS = 366 * 86_400
@@ -89,7 +89,7 @@ class PipelineSerializer(Strict, serializers.ModelSerializer[Pipeline]):
         """Return the name; objects lie under it, so it stays what it was."""
         if self.instance is not None and self.instance.name != name:
             raise serializers.ValidationError("The name cannot be changed; stored objects lie under it.")
-        return name
+        return name if self.instance is not None else check_new_name(name)
 
     def validate_query(self, query: Any) -> dict[str, Any]:
         """Return the question without what was left out."""

@@ -54,6 +54,21 @@ class ClaimingConfig(Protocol):
 
 
 @runtime_checkable
+class PlacedConfig(Protocol):
+    """The Config of a sink that writes into a folder, a file or a bucket, which must be no other's."""
+
+    @property
+    def occupies(self) -> str:
+        """Return the address of that place: an absolute path, `file:///folder` or `s3://bucket/prefix?options`."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether two destinations of this kind may have the same place, each with things of its own in it."""
+        ...
+
+
+@runtime_checkable
 class Sink(Protocol):
     """Writes one kind of destination. Built with its validated Config; every call may come twice."""
 

@@ -109,6 +109,16 @@ class ObjectsConfig(BaseModel):
         return self
 
     @property
+    def occupies(self) -> str:
+        """Return the address: everything below it is the destination's."""
+        return self.url
+
+    @property
+    def is_shared(self) -> bool:
+        """Return False: files of two would be removed as those of one."""
+        return False
+
+    @property
     def layout(self) -> Layout:
         """Return the form that files get."""
         return Layout(

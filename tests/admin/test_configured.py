@@ -1,5 +1,6 @@
 """Sources and destinations are set up by forms made of their kind's settings, and tested."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,16 +163,19 @@ def test_a_source_of_a_kind_that_is_not_installed_can_be_looked_at(operator: Cli
     assert "no connector of kind" in errors(response)["__all__"][0]
 
 
-def test_a_destination_is_made_by_its_form(operator: Client, lake: Any) -> None:
+def test_a_destination_is_made_by_its_form(operator: Client, lake: Path, tmp_path: Path) -> None:
     address = page(Destination, "add") + "?kind=objects"
     values = {**form_values(operator.get(address)), "name": "out"}
     response = operator.post(address, {**values, "config_url": "relative/folder"})
     assert "absolute path" in errors(response)["config_url"][0]
 
     response = operator.post(address, {**values, "config_url": str(lake)})
+    assert "the lake" in errors(response)["__all__"][0]
+
+    response = operator.post(address, {**values, "config_url": str(tmp_path / "out")})
 
     assert response.status_code == 302, errors(response)
-    assert Destination.objects.get().config == {"url": str(lake)}
+    assert Destination.objects.get().config == {"url": str(tmp_path / "out")}
 
 
 @pytest.mark.parametrize("is_button", [True, False])

@@ -237,6 +237,7 @@ def test_what_an_answer_shows_can_be_sent_back(staff: Api) -> None:
         ({"source": "nowhere"}, "request.invalid", "source"),
         ({"source": True}, "request.invalid", "source"),
         ({"stream": "nothing"}, "config.unknown_stream", "snapshots"),
+        ({"name": "raw"}, "pipeline.name_reserved", "raw"),
         ({"stream": "snapshots"}, "pipeline.incremental_needs_cursor", "snapshots"),
         ({"contract": "nothing"}, "request.invalid", "contract"),
         ({"destinations": ["catalog", "nowhere"]}, "request.invalid", "nowhere"),

@@ -180,6 +180,7 @@ def test_a_bare_body_that_ends_early_leaves_nothing(user: Api, lake: Path) -> No
         ({"options": "[1]"}, "request.invalid"),
         ({"owner": "me"}, "request.invalid"),
         ({"datasource_name": "???"}, "upload.unnamed"),
+        ({"datasource_name": "raw"}, "pipeline.name_reserved"),
         ({"options": '{"colour": "red"}', "datasource_name": "a\0b"}, "request.invalid"),
     ],
 )

@@ -25,6 +25,7 @@ from ingestion.ports.schema import ContractBody
 from ingestion.runs.deliver.deliveries import LOADING_STATES, is_under_way
 from ingestion.runs.record import events
 from ingestion.runs.start import contracts
+from ingestion.runs.start.places import check_place
 from ingestion.runs.work.contexts import sink_context
 from ingestion.runs.work.states import move
 from ingestion.toolkit.redact import redact
@@ -152,6 +153,14 @@ def _sink(
     if not isinstance(sink, OPERATIONS[operation]):
         raise Refused("destination.cannot", destination=destination.name, kind=destination.kind, operation=operation)
     if pipeline is not None:
+        # It may have been set up by a version that asked for less.
+        check_place(
+            kind=destination.kind,
+            config=destination.config,
+            secrets=destination.secrets,
+            name=destination.name,
+            own_id=destination.pk,
+        )
         under_way = Delivery.objects.filter(
             is_under_way(LOADING_STATES),
             destination=destination,

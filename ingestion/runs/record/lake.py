@@ -26,6 +26,10 @@ def _open(url: str) -> ObjectStore:
     return open_store(url)
 
 
+RESERVED_NAMES = frozenset({*Part.Zone.values, "manifests", "uploads"})
+"""The first segments of the lake's keys. Pipelines have other names, so that no folder of theirs is taken for one."""
+
+
 def part_key(run: Run, *, zone: str, lane: int, link: int, seq: int, sha256: str, extension: str) -> str:
     """Return the key of a part: the same work gives the same key, however often it is done (rule R4)."""
     tail = secrets.token_hex(8) if is_switched("random_keys") else sha256[:16]

@@ -14,7 +14,9 @@ from ingestion.models import Contract, Destination, Pipeline, PipelineDependency
 from ingestion.ports.connector import TakesUploads
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.ports.sink import ClaimingConfig
+from ingestion.runs.record.lake import RESERVED_NAMES
 from ingestion.runs.start.dependencies import check_dependency
+from ingestion.runs.start.places import check_place
 
 UPLOAD_SOURCE = "uploads"
 LAKE_DESTINATION = "lake"
@@ -36,10 +38,11 @@ def check_source_config(
 def check_destination_config(
     *, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], name: str, own_id: int | None = None
 ) -> None:
-    """Raise ConfigError unless a sink of that kind can be built from the settings, and nobody else has what it claims.
+    """Raise ConfigError unless a sink of that kind can be built from the settings; Refused where another has its place.
 
     `own_id` is that of the destination, where there is one already.
     """
+    check_place(kind=kind, config=config, secrets=secrets, name=name, own_id=own_id)
     claim = _claim_of(kind, config, secrets, name=name)
     if not claim:
         return
@@ -55,6 +58,13 @@ def check_destination_config(
 def _claim_of(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, name: str) -> str:
     validated = registry.validate_config("sink", kind, config, secrets, where=name)
     return validated.claim if isinstance(validated, ClaimingConfig) else ""
+
+
+def check_new_name(name: str) -> str:
+    """Return the name of a pipeline that is about to be made; ConfigError where the lake keeps it for itself."""
+    if name in RESERVED_NAMES:
+        raise ConfigError("pipeline.name_reserved", name=name)
+    return name
 
 
 def check_pipeline(*, source: Source, stream: str, mode: str) -> None:
@@ -95,7 +105,7 @@ def upload_pipeline(name: str, *, contract: Contract | None = None) -> Pipeline:
         with transaction.atomic():
             source = upload_source()
             pipeline = Pipeline.objects.create(
-                name=name,
+                name=check_new_name(name),
                 source=source,
                 stream=registry.plugin_class("connector", source.kind).upload_stream,
                 contract=contract,

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from ingestion.models import Contract, Pipeline, Run, RunState, Upload
 from ingestion.ports.errors import ConfigError, Refused
 from ingestion.quality.contracts import contract_hash, parse_contract
-from ingestion.runs.record.lake import open_lake
+from ingestion.runs.record.lake import RESERVED_NAMES, open_lake
 from ingestion.runs.start import contracts, pipelines
 from ingestion.runs.start.creation import contract_for, create_run
 from ingestion.toolkit.failpoints import failpoint
@@ -139,7 +139,11 @@ def _refuse_changes(given: str | Mapping[str, Any], *, pipeline: Pipeline | None
 
 
 def _pipeline_name(datasource_name: str | None, contract: Contract | None, upload: Upload) -> str:
-    return _clean_name(datasource_name or (contract.name if contract else PurePath(upload.name).stem))
+    given = datasource_name or (contract.name if contract else "")
+    if given:
+        return _clean_name(given)
+    name = _clean_name(PurePath(upload.name).stem)
+    return f"{name}_file" if name in RESERVED_NAMES else name
 
 
 def _clean_name(given: str) -> str:

@@ -28,6 +28,16 @@ class SqliteConfig(TableConfig):
             raise ValueError(msg)
         return path
 
+    @property
+    def occupies(self) -> str:
+        """Return the file."""
+        return self.path
+
+    @property
+    def is_shared(self) -> bool:
+        """Return True: a file holds the tables of several."""
+        return True
+
 
 class SqliteSink(RelationalSink):
     """Rows into one file, with the delivery's own record in the same transaction."""
