@@ -57,14 +57,6 @@ def records_as_json(frame: pl.DataFrame) -> pl.Series:
     return pl.DataFrame(columns).to_struct("record").struct.json_encode()
 
 
-def is_json(text: str, kind: type) -> bool:
-    """Return whether the text is JSON for a value of that Python type (dict or list)."""
-    try:
-        return isinstance(orjson.loads(text), kind)
-    except orjson.JSONDecodeError:
-        return False
-
-
 def timestamp_of(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
     """Return a typed timestamp as microseconds UTC; without a zone it is UTC, outside the years 1 to 9999 it is null."""
     inside = inside_years(value, dtype)

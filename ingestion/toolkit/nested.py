@@ -1,9 +1,12 @@
-"""Nested values of Arrow as plain ones that JSON can hold: no moment wraps, no key of a map vanishes."""
+"""Nested values of Arrow as plain ones that orjson can write: no moment wraps, no key of a map or digit vanishes."""
 
 import base64
+import json
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.types as kinds
 
@@ -26,6 +29,19 @@ def plain_value(item: "pa.Scalar[Any]") -> Any:
     return _leaf(item)
 
 
+def is_json(text: str, kind: type = object) -> bool:
+    """Return whether the text is JSON for a value of that Python type; its numbers may be of any size."""
+    try:
+        return isinstance(orjson.loads(text), kind)
+    except orjson.JSONDecodeError as error:
+        if "infinity" not in str(error):  # what orjson says of 1e400
+            return False
+    try:
+        return isinstance(json.loads(text, parse_float=str, parse_int=str, parse_constant=_refuse), kind)
+    except (ValueError, RecursionError):
+        return False
+
+
 def moments_as_text(ticks: "np.ndarray[Any, Any]", *, unit: str) -> list[str]:
     """Return counts of a unit since 1970 as ISO 8601 without a zone, in any year, with every digit of the fraction."""
     written = np.datetime_as_string(ticks.astype(f"datetime64[{unit}]"))
@@ -40,7 +56,13 @@ def decoded(value: bytes) -> str:
         return base64.b64encode(value).decode()
 
 
+def _refuse(text: str) -> Any:
+    raise ValueError(text)
+
+
 def _key(key: Any) -> str:
+    if isinstance(key, orjson.Fragment):
+        return orjson.dumps(key).decode()
     return str(key).lower() if isinstance(key, bool) else str(key)
 
 
@@ -57,8 +79,10 @@ def _leaf(item: "pa.Scalar[Any]") -> Any:
         return moments_as_text(np.array([item.value]), unit="ns")[0].split("T")[1]  # type: ignore[attr-defined]
     value = item.as_py()
     if isinstance(value, bytes):
-        return decoded(value)
-    return value if isinstance(value, str | int | float | bool) else str(value)
+        value = decoded(value)
+    if isinstance(value, Decimal):
+        value = orjson.Fragment(format(value, "f"))
+    return value if isinstance(value, str | int | float | bool | orjson.Fragment) else str(value)
 
 
 def _moment(item: "pa.Scalar[Any]") -> str:

@@ -173,6 +173,15 @@ class Tables(RelationalPlace):
         assert set(said) - {"xmin_2"} == {*self.system_columns, *STAGED}
         assert self.read(f"SELECT {said.get('xmin', 'xmin')} FROM samples") == [("changed",)] * 3  # noqa: S608
 
+    def test_numbers_in_objects_keep_every_digit(self) -> None:
+        self.begin()
+        cell = '{"d": [12345678901234567.89, 0.1234567890123456789]}'
+
+        self.deliver(1, [{"id": 1, "cell": cell}], contract=contract_of(Column(name="cell", type=ColumnType.OBJECT)))
+
+        [(found,)] = self.read("SELECT CAST(cell AS char(99)) FROM samples")
+        assert found.strip() == cell
+
     @pytest.mark.parametrize("text_", ["", " ", "\t", "\n", "NULL", "\\N", '""'])
     @pytest.mark.parametrize("is_declared", [True, False])
     def test_an_empty_text_and_its_like_stay_what_they_are(self, text_: str, is_declared: bool) -> None:
