@@ -10,12 +10,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.types as kinds
 
+_PLACES = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
-def plain_value(item: "pa.Scalar[Any]") -> Any:
+
+def plain_value(item: "pa.Scalar[Any]") -> Any:  # noqa: PLR0911 - one return per kind
     """Return the value as Python objects; a map is an object, or a list of pairs where a key stands twice in it."""
     kind = item.type
     if not item.is_valid:
         return None
+    if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
+        return plain_value(item.value)  # type: ignore[attr-defined]
     if kinds.is_struct(kind):
         return {kind.field(at).name: plain_value(item[at]) for at in range(kind.num_fields)}  # type: ignore[index]
     if kinds.is_map(kind):
@@ -66,7 +70,13 @@ def _key(key: Any) -> str:
     return str(key).lower() if isinstance(key, bool) else str(key)
 
 
-def _leaf(item: "pa.Scalar[Any]") -> Any:
+def duration_as_text(ticks: int, *, unit: str) -> str:
+    """Return a count of a unit as an ISO 8601 duration in seconds, with every digit."""
+    seconds = format(Decimal(ticks).scaleb(-_PLACES[unit]), "f")
+    return f"PT{seconds.rstrip('0').rstrip('.') if '.' in seconds else seconds}S"
+
+
+def _leaf(item: "pa.Scalar[Any]") -> Any:  # noqa: PLR0911 - one return per kind
     kind = item.type
     if kinds.is_timestamp(kind):
         return _moment(item)
@@ -77,6 +87,8 @@ def _leaf(item: "pa.Scalar[Any]") -> Any:
         if kind.unit != "ns" or not item.value % 1000:  # type: ignore[attr-defined]
             return item.as_py().isoformat()
         return moments_as_text(np.array([item.value]), unit="ns")[0].split("T")[1]  # type: ignore[attr-defined]
+    if kinds.is_duration(kind):
+        return duration_as_text(item.value, unit=kind.unit)  # type: ignore[attr-defined]
     value = item.as_py()
     if isinstance(value, bytes):
         value = decoded(value)

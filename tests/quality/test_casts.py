@@ -245,6 +245,7 @@ def test_digits_that_a_type_does_not_keep_are_told(values: Any, kind: str) -> No
         (pa.array([[2**31 - 1, 0]], pa.list_(pa.date32())), '["5881580-07-11","1970-01-01"]'),
         (pa.array([{"d": Decimal("12345678901234567.89")}]), '{"d":12345678901234567.89}'),
         (pa.array([[(Decimal("1.50"), Decimal("2.0"))]], pa.map_(pa.decimal128(9, 2), pa.decimal128(9, 1))), '{"1.50":2.0}'),
+        (pa.array([[2**62, 1500]], pa.list_(pa.duration("ms"))), '["PT4611686018427387.904S","PT1.5S"]'),
         (pa.array([[("k", 2), ("k", 3)]], pa.map_(pa.string(), pa.int8())), '[["k",2],["k",3]]'),
         (pa.array([[("k", 2), ("l", 3)]], pa.map_(pa.string(), pa.int8())), '{"k":2,"l":3}'),
     ],
