@@ -281,6 +281,26 @@ def test_an_object_may_hold_numbers_of_any_size(text: str, fits: bool) -> None:
     assert (verdict.counts.accepted == 1) is fits
 
 
+@pytest.mark.parametrize(
+    ("type_", "format_", "good", "bad"),
+    [
+        ("number", "1.234,5", {"1,5": 1.5, " -1.234.567,25 ": -1234567.25, "1234,5": 1234.5, "1e3": 1000.0}, "1.5"),
+        ("number", "1.234,5", {"12.345": 12345.0, "": None}, "1.23,4"),
+        ("number", "1,234.5", {"1,234.5": 1234.5, "0.5": 0.5}, "1,5"),
+        ("number", "1 234,5", {"1 234 567,5": 1234567.5}, "1.234,5"),
+        ("number", "1'234.5", {"1'234.5": 1234.5}, "1,234"),
+        ("integer", "1.234,5", {"1.234": 1234, "-12": -12, "3,0": 3}, "3,5"),
+    ],
+)
+def test_numbers_are_read_as_their_format_writes_them(
+    type_: str, format_: str, good: dict[str, float | None], bad: str
+) -> None:
+    verdict = check_column([*good, bad], type=type_, format=format_)
+
+    assert verdict.clean["v"].to_pylist() == list(good.values())
+    assert broken(verdict) == {len(good): [("v", "type")]}
+
+
 def test_a_map_with_a_doubled_key_is_no_object() -> None:
     values = pa.array([[("k", 2), ("k", 3)], [("k", 2)]], pa.map_(pa.string(), pa.int8()))
 

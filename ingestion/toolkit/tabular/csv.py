@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from ingestion.ports.batch import DELIMITER
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.tabular.assembly import assemble, clean_header
 from ingestion.toolkit.tabular.csv_structure import (
@@ -100,7 +101,7 @@ def read(open_file: Opener, span: Span, *, name: str) -> pa.Table:
     else:
         rows = np.arange(span.first_row, span.first_row + frame.height, dtype=np.int64)
     table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
-    return assemble(table, rows, bad)
+    return assemble(table, rows, bad).replace_schema_metadata({DELIMITER: dialect.delimiter})
 
 
 def _read_header(
