@@ -11,9 +11,10 @@ from decimal import Decimal
 import polars as pl
 
 from ingestion.ports.schema import Column, ColumnType
-from ingestion.quality.texts import TIMESTAMP, as_text, day_of, timestamp_of
+from ingestion.quality.texts import TIMESTAMP, as_text, timestamp_of
 from ingestion.quality.values import FIRST_AT, ISO_DATETIME, LAST_AT
 from ingestion.toolkit.clean.kinds import DECLARED_KINDS, EXACT_INTEGER, Kind
+from ingestion.toolkit.moments import day_of
 from ingestion.toolkit.nested import is_json
 
 _DTYPES: dict[Kind, pl.DataType] = {

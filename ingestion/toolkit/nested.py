@@ -10,6 +10,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.types as kinds
 
+from ingestion.toolkit.moments import moments_as_text
+
 _PLACES = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
@@ -33,6 +35,15 @@ def plain_value(item: "pa.Scalar[Any]") -> Any:  # noqa: PLR0911 - one return pe
     return _leaf(item)
 
 
+def values_as_text(column: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
+    """Return each value as the text it is, or as JSON."""
+    values = (plain_value(item) for item in column)
+    return pa.array(
+        [value if value is None or isinstance(value, str) else orjson.dumps(value).decode() for value in values],
+        pa.string(),
+    )
+
+
 def is_json(text: str, kind: type = object) -> bool:
     """Return whether the text is JSON for a value of that Python type; its numbers may be of any size."""
     try:
@@ -44,12 +55,6 @@ def is_json(text: str, kind: type = object) -> bool:
         return isinstance(json.loads(text, parse_float=str, parse_int=str, parse_constant=_refuse), kind)
     except (ValueError, RecursionError):
         return False
-
-
-def moments_as_text(ticks: "np.ndarray[Any, Any]", *, unit: str) -> list[str]:
-    """Return counts of a unit since 1970 as ISO 8601 without a zone, in any year, with every digit of the fraction."""
-    written = np.datetime_as_string(ticks.astype(f"datetime64[{unit}]"))
-    return [text.rstrip("0").rstrip(".") if "." in text else text for text in map(str, written)]
 
 
 def decoded(value: bytes) -> str:

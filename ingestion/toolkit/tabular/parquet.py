@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-import orjson
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.nested import plain_value
+from ingestion.toolkit.nested import values_as_text
 from ingestion.toolkit.tabular.assembly import assemble, clean_header
 from ingestion.toolkit.tabular.parquet_footer import is_encrypted
 from ingestion.toolkit.tabular.spans import DEFAULT_TARGET_BYTES, Opener, Span
@@ -81,7 +80,7 @@ def _with_known_types(table: pa.Table) -> pa.Table:
         elif isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
             known = column.cast(kind.storage_type)
         elif _holds(kind, _is_unknown) or (pa.types.is_duration(kind) and kind.unit == "s" and _outgrows(column)):
-            known = _texts(column)
+            known = values_as_text(column)
         if known is not column:
             table = table.set_column(index, field.name, known)
     return table
@@ -100,14 +99,6 @@ def _outgrows(column: "pa.ChunkedArray[Any]") -> bool:
     """Return whether some seconds are too many to be counted in milliseconds, which polars does in silence."""
     ends = pc.min_max(column.cast(pa.int64()))
     return any(abs(ends[end].as_py() or 0) > _MOST_SECONDS for end in ("min", "max"))
-
-
-def _texts(column: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
-    values = (plain_value(item) for item in column)
-    return pa.array(
-        [value if value is None or isinstance(value, str) else orjson.dumps(value).decode() for value in values],
-        pa.string(),
-    )
 
 
 def _with_nanoseconds(table: pa.Table, fine: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from ingestion.ports.batch import CLEAN_COLUMNS, ROW
@@ -12,6 +13,8 @@ from ingestion.ports.errors import ConfigError
 from ingestion.quality.checking import Verdict
 from ingestion.quality.contracts import compile_contract, parse_contract
 from ingestion.quality.draft import draft_contract
+from ingestion.toolkit.tabular.convert import convert_to_csv
+from ingestion.toolkit.tabular.lines import csv_lines
 from tests.quality.tables import contract
 from tests.toolkit.tabular.reading import spans_of, tables_of
 
@@ -126,6 +129,25 @@ def test_a_sample_that_cannot_be_read_is_refused_with_the_reason(case: str, code
 
     assert caught.value.code == code
     assert told in str(caught.value)
+
+
+FAR = "id,far\r\n1,10000-01-01T00:00:00\r\n2,0000-12-31T23:59:59.999999\r\n"
+NESTED = 'id,farst\r\n1,"{""t"":""10000-01-01T00:00:00""}"\r\n2,"{""t"":""1970-01-01T00:00:00""}"\r\n'
+
+
+@pytest.mark.parametrize(("case", "written"), [("p04_far.parquet", FAR), ("p05_far_nested.parquet", NESTED)])
+def test_a_far_moment_is_converted_as_it_is(case: str, written: str, tmp_path: Path) -> None:
+    assert convert_to_csv(CASES / case, tmp_path).path.read_bytes().decode() == written
+
+
+def test_a_moment_beyond_the_years_of_polars_is_written_as_text() -> None:
+    batch = pa.record_batch(
+        {"t": pa.array([2**63 - 1, None, 0], pa.timestamp("us", "UTC")), "d": pa.array([2**31 - 1, 0, 0], pa.date32())}
+    )
+
+    assert csv_lines(batch, defuse=False) == (
+        b"294247-01-10T04:00:54.775807Z,5881580-07-11\r\n,1970-01-01\r\n1970-01-01T00:00:00Z,1970-01-01\r\n"
+    )
 
 
 def test_every_sample_is_in_one_of_the_tables() -> None:
