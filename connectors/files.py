@@ -51,7 +51,9 @@ class FilesConfig(BaseModel):
     quote: Annotated[
         str | None, Field(min_length=1, max_length=1, pattern=r"^[!-~]$", description="CSV: what stands around cells.")
     ] = None
-    sheet: Annotated[str | None, Field(max_length=31, description="XLSX: the sheet to read, else the first.")] = None
+    sheet: Annotated[
+        str | None, Field(max_length=31, description="XLSX: the sheet to read, else the first visible.")
+    ] = None
     encoding: Annotated[Literal["utf-8"], Field(description="Encoding of text files.")] = "utf-8"
 
 
@@ -92,6 +94,8 @@ class FilesConnector:
                 spans = [_counted(opener, span, name=stored.name) for span in spans]
             if spans[0].renamed:
                 ctx.log("file.renamed_columns", name=stored.name, renamed=dict(spans[0].renamed))
+            for note in spans[0].notes:
+                ctx.log("file.choice", name=stored.name, message=note)
             if len(spans) == 1 and spans[0].row_count == 0:
                 message = sentence("file.no_rows", {"name": stored.name})
                 ctx.log("file.no_rows", level="warning", name=stored.name, message=message)

@@ -20,6 +20,8 @@ ERROR = "_error"
 FILTERED = "_filtered"
 """True for a record outside the query (beyond its limit); counted, not published."""
 READER_COLUMNS = (ROW, PAGE, RAW, ERROR_CODE, ERROR, FILTERED)
+DELIMITER = b"headgate.delimiter"
+"""The key, in the metadata of a table that was read from text, of what stood between its cells."""
 
 RUN = "_run"
 PART = "_part"

@@ -129,7 +129,7 @@ MESSAGES: dict[str, str] = {
     # files
     "file.empty": "{name} is empty. Send a file with at least a header line.",
     "file.wrong_type": "{name} is named {extension} but its content is {found}. Rename it or send the right file.",
-    "file.unknown_type": "The type of {name} was not recognised. Send CSV, JSON, JSON Lines, Parquet or XLSX.",
+    "file.unknown_type": "{name} is {found} as far as can be told. Send CSV, JSON, JSON Lines, Parquet or XLSX.",
     "file.truncated": "{name} is cut off: {detail}. Send the whole file again.",
     "file.malformed": "{name} cannot be read: {detail}. Correct the file and send it again.",
     "file.encoding": "{name} is not UTF-8 text (byte {offset}). Save it as UTF-8 and send it again.",

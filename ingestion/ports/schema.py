@@ -29,8 +29,15 @@ class ExtraColumns(StrEnum):
     REJECT = "reject"
 
 
+NUMBER_FORMATS = ("1.234,5", "1 234,5", "1'234.5", "1,234.5")
+
+
 class Column(BaseModel):
-    """One expected column. `format` is a strftime pattern for date and datetime; without it ISO 8601 is read."""
+    """One expected column.
+
+    `format` is a strftime pattern for date and datetime; without it ISO 8601 is read. For integer and number it is one of
+    NUMBER_FORMATS, which says how texts write 1234.5; without it as here.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

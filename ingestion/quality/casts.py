@@ -11,9 +11,11 @@ from decimal import Decimal
 import polars as pl
 
 from ingestion.ports.schema import Column, ColumnType
-from ingestion.quality.texts import TIMESTAMP, as_text, day_of, is_json, timestamp_of
+from ingestion.quality.texts import TIMESTAMP, as_text, timestamp_of
 from ingestion.quality.values import FIRST_AT, ISO_DATETIME, LAST_AT
 from ingestion.toolkit.clean.kinds import DECLARED_KINDS, EXACT_INTEGER, Kind
+from ingestion.toolkit.moments import day_of
+from ingestion.toolkit.nested import is_json
 
 _DTYPES: dict[Kind, pl.DataType] = {
     Kind.INTEGER: pl.Int64(),
@@ -120,8 +122,9 @@ def _from_text(  # noqa: PLR0911 - one return per type
     text = pl.col(column.name)
     match column.type:
         case ColumnType.INTEGER:
-            return text.cast(pl.Int64, strict=False)
+            return _plain_number(text, column).cast(pl.Int64, strict=False)
         case ColumnType.NUMBER:
+            text = _plain_number(text, column)
             number = text.cast(pl.Float64, strict=False)
             return pl.when(number.is_finite()).then(number)
         case ColumnType.BOOLEAN:
@@ -137,6 +140,17 @@ def _from_text(  # noqa: PLR0911 - one return per type
         case ColumnType.OBJECT | ColumnType.ARRAY:
             return _nulls(column, source)
     return text
+
+
+def _plain_number(text: pl.Expr, column: Column) -> pl.Expr:
+    """Return the texts with a decimal point and no grouping, as they are read; null where they are not in the format."""
+    if column.format is None:
+        return text
+    group, decimal = column.format[1], column.format[5]
+    bare = text.str.strip_chars()
+    grammar = f"^[+-]?(?:[0-9]{{1,3}}(?:[{group}][0-9]{{3}})+|[0-9]+)(?:[{decimal}][0-9]+)?(?:[eE][+-]?[0-9]+)?$"
+    plain = bare.str.replace_all(group, "", literal=True).str.replace(decimal, ".", literal=True)
+    return pl.when(bare.str.contains(grammar)).then(plain)
 
 
 def _guessed_datetime(text: pl.Expr, source: pl.Series) -> pl.Expr:
@@ -176,7 +190,7 @@ def _read_slowly(column: Column, texts: pl.Series) -> pl.Series:
     match column.type:
         case ColumnType.INTEGER:
             # pandas writes whole numbers so where a column has gaps.
-            read = text.str.replace(_WHOLE, "$1").cast(pl.Int64, strict=False)
+            read = _plain_number(text, column).str.replace(_WHOLE, "$1").cast(pl.Int64, strict=False)
         case ColumnType.BOOLEAN:
             lower = text.str.to_lowercase()
             read = pl.when(lower.is_in(["true", "1"])).then(True).when(lower.is_in(["false", "0"])).then(False)
@@ -232,8 +246,12 @@ def cuts_digits(column: Column, source: pl.Series) -> bool:
     if dtype.is_integer():
         large = source.filter(source.is_not_null() & ~source.is_between(-EXACT_INTEGER, EXACT_INTEGER))
         return any(int(float(item)) != item for item in large.to_list())
-    texts = source.cast(pl.String).str.strip_chars() if dtype == pl.String or dtype.is_decimal() else None
-    return texts is not None and _cuts_written(texts.alias("text"))
+    if dtype != pl.String and not dtype.is_decimal():
+        return False
+    texts = source.cast(pl.String).str.strip_chars().alias("text")
+    if dtype == pl.String and column.format is not None:
+        texts = texts.to_frame().select(_plain_number(pl.col("text"), column)).to_series()
+    return _cuts_written(texts.alias("text"))
 
 
 def _cuts_written(texts: pl.Series) -> bool:

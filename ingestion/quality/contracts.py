@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ingestion.ports.batch import CLEAN_COLUMNS, READER_COLUMNS
 from ingestion.ports.errors import ConfigError
-from ingestion.ports.schema import Column, ColumnType, ContractBody
+from ingestion.ports.schema import NUMBER_FORMATS, Column, ColumnType, ContractBody
 from ingestion.quality.values import read_bound, read_value
 
 if TYPE_CHECKING:
@@ -99,8 +99,11 @@ def _column_problems(column: Column) -> Iterator[str]:
     if column.pattern is not None:
         yield from _pattern_problems(column.pattern)
     if column.format is not None:
-        if column.type not in _TEMPORAL:
-            yield f"format: only a date or datetime has a format, the column is of type {column.type}"
+        if column.type in (ColumnType.INTEGER, ColumnType.NUMBER):
+            if column.format not in NUMBER_FORMATS:
+                yield f"format: {column.format!r} is none of a number; write one of {', '.join(NUMBER_FORMATS)}"
+        elif column.type not in _TEMPORAL:
+            yield f"format: only dates, datetimes and numbers have a format, the column is of type {column.type}"
         else:
             yield from _format_problems(column.format)
     yield from _value_problems(column)

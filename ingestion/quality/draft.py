@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ingestion.ports.batch import ERROR_CODE
-from ingestion.ports.schema import Column, ColumnType, ContractBody
+from ingestion.ports.batch import DELIMITER, ERROR_CODE
+from ingestion.ports.schema import NUMBER_FORMATS, Column, ColumnType, ContractBody
 from ingestion.quality.contracts import RESERVED_NAMES
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER
 
@@ -21,6 +21,9 @@ _TRIED_TYPES = (
 )  # fmt: skip
 _CODE = r"^\s*(?:\+|-?0[0-9])"
 """Phone numbers and codes with leading zeros are text: as numbers they would not be what they were."""
+DECIMAL_COMMA = NUMBER_FORMATS[0]
+_CODE_COMMA = r"^\s*(?:\+|-?0[0-9.])"
+_SURE_COMMA = r"^\s*-?(?:[0-9.]*\.[0-9]{3},[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})|0,[0-9]+)\s*$"
 
 
 def draft_contract(table: "pa.Table", *, name: str) -> ContractBody:
@@ -38,18 +41,36 @@ def draft_contract(table: "pa.Table", *, name: str) -> ContractBody:
     if ERROR_CODE in table.column_names:
         codes = pl.Series(table[ERROR_CODE].to_pylist(), dtype=pl.String)
         frame = frame.filter(codes.is_null()) if frame.width else frame
+    # Where commas stand between cells, "1,5" in quotes may as well be two values.
+    may_have_commas = (table.schema.metadata or {}).get(DELIMITER, b",") != b","
     drafts = [
-        _draft_column(series)
+        _draft_column(series, may_have_commas=may_have_commas)
         for series in frame.get_columns()
         if series.name not in RESERVED_NAMES and 0 < len(series.name) <= _COLUMN_NAME_CHARACTERS
     ]
     return ContractBody(name=name[:_NAME_CHARACTERS], columns=tuple(drafts))
 
 
-def _draft_column(source: "pl.Series") -> Column:
-    kind = _type_of(source)
-    values = _cast(source, kind).values
-    return Column(name=source.name, type=kind, nullable=len(source) == 0 or values.null_count() > 0)
+def _draft_column(source: "pl.Series", *, may_have_commas: bool) -> Column:
+    kind, pattern = _type_of(source), None
+    if kind is ColumnType.STRING and may_have_commas and _has_decimal_commas(source):
+        kind, pattern = ColumnType.NUMBER, DECIMAL_COMMA
+    values = _cast(source, kind, pattern=pattern).values
+    return Column(name=source.name, type=kind, nullable=len(source) == 0 or values.null_count() > 0, format=pattern)
+
+
+def _has_decimal_commas(source: "pl.Series") -> bool:
+    """Return whether all texts are numbers with a decimal comma, and one shows that it is no comma between thousands."""
+    import polars as pl  # noqa: PLC0415
+
+    if (
+        source.dtype != pl.String
+        or not source.str.contains(_SURE_COMMA).any()
+        or source.str.contains(_CODE_COMMA).any()
+    ):
+        return False
+    is_whole = not len(_cast(source, ColumnType.NUMBER, pattern=DECIMAL_COMMA).invalid)
+    return is_whole and not _cuts(source, ColumnType.NUMBER, pattern=DECIMAL_COMMA)
 
 
 def _type_of(source: "pl.Series") -> ColumnType:
@@ -104,13 +125,13 @@ def _loses(texts: "pl.Series", kind: ColumnType) -> bool:
     return bool(whole.null_count() or (whole.abs() > EXACT_INTEGER).any())
 
 
-def _cast(source: "pl.Series", kind: ColumnType) -> "CastColumn":
+def _cast(source: "pl.Series", kind: ColumnType, *, pattern: str | None = None) -> "CastColumn":
     from ingestion.quality.casts import cast_columns  # noqa: PLC0415
 
-    return cast_columns(source.to_frame(), [Column(name=source.name, type=kind)])[0]
+    return cast_columns(source.to_frame(), [Column(name=source.name, type=kind, format=pattern)])[0]
 
 
-def _cuts(source: "pl.Series", kind: ColumnType) -> bool:
+def _cuts(source: "pl.Series", kind: ColumnType, *, pattern: str | None = None) -> bool:
     from ingestion.quality.casts import cuts_digits  # noqa: PLC0415
 
-    return cuts_digits(Column(name=source.name, type=kind), source)
+    return cuts_digits(Column(name=source.name, type=kind, format=pattern), source)

@@ -5,13 +5,12 @@ from typing import Any
 import orjson
 import polars as pl
 
-from ingestion.quality.values import FIRST_AT, LAST_AT
 from ingestion.toolkit.clean.kinds import EXACT_INTEGER
 from ingestion.toolkit.frames import array_of
-from ingestion.toolkit.nested import decoded, moments_as_text, plain_value
+from ingestion.toolkit.moments import day_of, inside_years, with_far
+from ingestion.toolkit.nested import decoded, plain_value
 
 TIMESTAMP = pl.Datetime("us", "UTC")
-_TICKS_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def as_text(source: pl.Series) -> pl.Series:
@@ -43,10 +42,10 @@ def _temporal_as_text(source: pl.Series) -> pl.Series:
         inside = frame.select(inside_years(value, dtype).alias(source.name)).to_series()
         if dtype.time_zone is not None:
             inside = inside.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        return _with_far(inside.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ"), source, unit=dtype.time_unit, ending="Z")
+        return with_far(inside.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ"), source, unit=dtype.time_unit, ending="Z")
     if dtype == pl.Date:
         near = frame.select(day_of(value).cast(pl.String).alias(source.name)).to_series()
-        return _with_far(near, source, unit="D")
+        return with_far(near, source, unit="D")
     text = value.dt.to_string("%H:%M:%S%.f" if dtype == pl.Time else "iso")
     return frame.select(text.alias(source.name)).to_series()
 
@@ -57,43 +56,12 @@ def records_as_json(frame: pl.DataFrame) -> pl.Series:
     return pl.DataFrame(columns).to_struct("record").struct.json_encode()
 
 
-def is_json(text: str, kind: type) -> bool:
-    """Return whether the text is JSON for a value of that Python type (dict or list)."""
-    try:
-        return isinstance(orjson.loads(text), kind)
-    except orjson.JSONDecodeError:
-        return False
-
-
 def timestamp_of(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
     """Return a typed timestamp as microseconds UTC; without a zone it is UTC, outside the years 1 to 9999 it is null."""
     inside = inside_years(value, dtype)
     if dtype.time_zone is None:
         return inside.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return inside.cast(pl.Datetime("us", dtype.time_zone)).dt.convert_time_zone("UTC")
-
-
-def inside_years(value: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
-    """Return a typed timestamp in its own unit, null outside the years 1 to 9999."""
-    # Compared before any change of unit: beyond its range that change wraps around silently.
-    per_second = _TICKS_PER_SECOND[dtype.time_unit]
-    low, high = (int(at.replace(microsecond=0).timestamp()) * per_second for at in (FIRST_AT, LAST_AT))
-    ticks = value.to_physical()
-    return pl.when((ticks >= max(low, -(2**63))) & (ticks < min(high + per_second, 2**63 - 1))).then(value)
-
-
-def _with_far(near: pl.Series, source: pl.Series, *, unit: str, ending: str = "") -> pl.Series:
-    """Return the texts, with those of values outside the years 1 to 9999 filled in."""
-    far = (near.is_null() & source.is_not_null()).arg_true()
-    if not len(far):
-        return near
-    written = moments_as_text(source.gather(far).to_physical().to_numpy(), unit=unit)
-    return near.scatter(far, pl.Series([text + ending for text in written], dtype=pl.String))
-
-
-def day_of(value: pl.Expr) -> pl.Expr:
-    """Return a date of the years 1 to 9999; another one is null."""
-    return pl.when(value.is_between(FIRST_AT.date(), LAST_AT.date())).then(value)
 
 
 def _nested_as_json(source: pl.Series) -> pl.Series:

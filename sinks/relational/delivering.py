@@ -25,13 +25,13 @@ from ingestion.toolkit.failpoints import failpoint
 from sinks.relational.connection import STATEMENT_LIMIT_S, Connection
 from sinks.relational.delivery_log import Delivered, DeliveryLog, OwnedTable, StagedPart, part_id
 from sinks.relational.diagnosis import BUSY_RETRY_S, ErrorClass
-from sinks.relational.dialect import PART_NUMBER, Merge
+from sinks.relational.dialect import Merge
 from sinks.relational.evolution import Evolution
 from sinks.relational.inspection import describe, table_names
 from sinks.relational.later_keys import LaterKeys
 from sinks.relational.loading import fittings_of, load_part
 from sinks.relational.merging import StagedRows, count_visible, remove_older
-from sinks.relational.naming import LINEAGE, number_of, run_of, staging_name
+from sinks.relational.naming import LINEAGE, PART_NUMBER, number_of, run_of, staging_name
 from sinks.relational.parts import read_contents
 from sinks.relational.refilling import LakeRuns
 from sinks.relational.rejecting import Rejections

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.naming import DELETED_AT, LINEAGE, PAGE, PART, ROW, RUN, Limits
+from sinks.relational.naming import DELETED_AT, LINEAGE, PAGE, PART, PART_NUMBER, PLACE, ROW, ROW_NUMBER, RUN, Limits
 from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.statements import Name, Piece, Sql, Value, column_of, joined, names, sql
 
-PART_NUMBER, PLACE = "headgate_part", "headgate_place"
-"""The origin of a staged row: the number of its part, its place in it."""
-ROW_NUMBER = "headgate_row"
-"""Numbers staged rows, so that any stretch of them can be merged alone."""
 LOCK_WAIT_S = 10
 IDLE_LIMIT_S = 120
 

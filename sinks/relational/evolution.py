@@ -135,6 +135,9 @@ class Evolution:
             made = self._apply_once(required, contract, seen_since=seen_since, runs=runs)
             for change in made:
                 self.ctx.log("destination.schema_changed", table=self.table, column=change.column, what=change.what)
+            for source, entry in plan.mapped.items():
+                if made and source not in table.mapped and source != entry.column:
+                    self.ctx.log("destination.column_renamed", table=self.table, column=source, name=entry.column)
             if filled and made:
                 with self.connection.locked(self.table):
                     self.connection.execute(self.dialect.dropping(filling_name(self.table)))

@@ -9,8 +9,7 @@ from ingestion.ports.publication import PartView
 from ingestion.ports.schema import ContractBody
 from sinks.relational.connection import Connection
 from sinks.relational.diagnosis import Diagnosis
-from sinks.relational.dialect import PART_NUMBER, PLACE
-from sinks.relational.naming import PAGE, PART, ROW, RUN, number_of
+from sinks.relational.naming import PAGE, PART, PART_NUMBER, PLACE, ROW, RUN, number_of
 from sinks.relational.parts import Fitting, fit, read_blocks
 from sinks.relational.rejecting import Rejections, rejection_of, take_rows
 from sinks.relational.schema_plan import TECHNICAL, Table

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from ingestion.ports.context import Context
 from sinks.relational.connection import Connection
 from sinks.relational.diagnosis import Diagnosis, ErrorClass
-from sinks.relational.dialect import PART_NUMBER, PLACE, Merge
-from sinks.relational.naming import DELETED_AT, RUN, part_of
+from sinks.relational.dialect import Merge
+from sinks.relational.naming import DELETED_AT, PART_NUMBER, PLACE, RUN, part_of
 from sinks.relational.rejecting import Rejections, rejection_of, take_rows
 from sinks.relational.schema_plan import Table
 from sinks.relational.statements import Name, Sql, Value, sql

@@ -11,6 +11,12 @@ RUN, PART, ROW, PAGE, DELETED_AT = "_run", "_part", "_row", "_page", "_deleted_a
 LINEAGE = (RUN, PART, ROW, PAGE)
 """The lineage of a row: behind the data, in every table."""
 
+PART_NUMBER, PLACE = "headgate_part", "headgate_place"
+"""The origin of a staged row: the number of its part, its place in it."""
+ROW_NUMBER = "headgate_row"
+"""Numbers staged rows, so that any stretch of them can be merged alone."""
+STAGED = (PART_NUMBER, PLACE, ROW_NUMBER)
+
 PLACEHOLDER = "{pipeline}"
 _ORDINARY = 0x20
 
@@ -23,6 +29,8 @@ class Limits:
     counts_bytes: bool = False
     ignores_case: bool = False
     last_character: int = 0x10FFFF
+    reserved: frozenset[str] = frozenset()
+    """Names of columns that every table has already."""
 
     def length(self, name: str) -> int:
         """Return the length as the database counts it."""
@@ -69,10 +77,10 @@ def table_name(template: str, *, pipeline: str) -> str:
 def column_name(wanted: str, *, taken: Collection[str], limits: Limits) -> str:
     """Return a name for the column `wanted`, as near to it as the database allows and unlike those `taken`.
 
-    What is cut off, or looks like another name to the database, is told apart by a number behind it.
+    What is cut off, looks like another name to the database, or is a name of its own, gets a number behind it.
     """
     plain = "".join(mark if _ORDINARY <= ord(mark) <= limits.last_character else "_" for mark in wanted).strip()
-    known = {limits.folded(name) for name in taken}
+    known = {limits.folded(name) for name in (*taken, *limits.reserved, *STAGED)}
     shortened = limits.shortened(plain or "_")
     candidate, number = shortened, 1
     while limits.folded(candidate) in known:

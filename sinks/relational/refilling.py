@@ -14,10 +14,9 @@ from ingestion.ports.errors import SinkRejected
 from ingestion.ports.publication import DeliveryView, Manifest, PartView, WriteMode
 from ingestion.toolkit.clean.kinds import Kind
 from sinks.relational.connection import Connection
-from sinks.relational.dialect import PART_NUMBER, PLACE
 from sinks.relational.inspection import describe
 from sinks.relational.loading import load_part
-from sinks.relational.naming import PAGE, PART, ROW, filling_name
+from sinks.relational.naming import PAGE, PART, PART_NUMBER, PLACE, ROW, filling_name
 from sinks.relational.parts import Fitting, read_as, read_blocks, read_contents
 from sinks.relational.rejecting import Rejections
 from sinks.relational.schema_plan import TECHNICAL, Table

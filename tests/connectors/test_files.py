@@ -20,6 +20,8 @@ CONTENT = {
     Situation.ONE_BAD_RECORD: b"id,note\n1,a\n2,b,c\n3,c\n",
 }
 
+CASES = Path(__file__).parents[1] / "data" / "cases"
+
 
 class TestFiles(ConnectorConformance):
     situations = frozenset(CONTENT)
@@ -108,6 +110,17 @@ def test_renamed_columns_are_shown_before_the_run() -> None:
         ("file.renamed_columns", {"name": "a.csv", "renamed": {"id_": "_id", "time_": "__time"}})
     ]
     assert specs[0].data["renamed"] == {"id_": "_id", "time_": "__time"}
+
+
+def test_the_choice_of_a_sheet_is_said_before_the_run() -> None:
+    recording = RecordingContext()
+    book = (CASES / "x06_hidden_first.xlsx").read_bytes()
+
+    query, specs = plan(recording, ("a.xlsx", book))
+
+    message = "Of a.xlsx the sheet 'data' is read, the first visible one; there are also: hidden (hidden)."
+    assert recording.events == [("file.choice", {"name": "a.xlsx", "message": message})]
+    assert [(row["id"], row["v"]) for row in rows(recording, query, specs)] == [(1, "a")]
 
 
 def test_rows_beyond_the_limit_are_marked_as_filtered(subtests: pytest.Subtests) -> None:

@@ -243,7 +243,9 @@ def test_digits_that_a_type_does_not_keep_are_told(values: Any, kind: str) -> No
          '["1970-01-01T00:00:00.000000001Z","1970-01-01T00:00:00.000002Z"]'),
         (pa.array([[1]], pa.list_(pa.time64("ns"))), '["00:00:00.000000001"]'),
         (pa.array([[2**31 - 1, 0]], pa.list_(pa.date32())), '["5881580-07-11","1970-01-01"]'),
-        (pa.array([{"d": Decimal("12345678901234567.89")}]), '{"d":"12345678901234567.89"}'),
+        (pa.array([{"d": Decimal("12345678901234567.89")}]), '{"d":12345678901234567.89}'),
+        (pa.array([[(Decimal("1.50"), Decimal("2.0"))]], pa.map_(pa.decimal128(9, 2), pa.decimal128(9, 1))), '{"1.50":2.0}'),
+        (pa.array([[2**62, 1500]], pa.list_(pa.duration("ms"))), '["PT4611686018427387.904S","PT1.5S"]'),
         (pa.array([[("k", 2), ("k", 3)]], pa.map_(pa.string(), pa.int8())), '[["k",2],["k",3]]'),
         (pa.array([[("k", 2), ("l", 3)]], pa.map_(pa.string(), pa.int8())), '{"k":2,"l":3}'),
     ],
@@ -262,6 +264,41 @@ def test_a_moment_outside_the_years_1_to_9999_is_refused_by_its_column(unit: str
     ticks = seconds * {"s": 1, "ms": 10**3, "us": 10**6}[unit]
 
     assert broken(check_column(pa.array([ticks], pa.timestamp(unit)), type="datetime")) == {0: [("v", "type")]}
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('{"d":[12345678901234567.89,1e400]}', True),
+        ('{"d":1e400,"e":NaN}', False),
+        ('{"d":1e400', False),
+        ("1e400", False),
+    ],
+)
+def test_an_object_may_hold_numbers_of_any_size(text: str, fits: bool) -> None:
+    verdict = check_column([text], type="object")
+
+    assert (verdict.counts.accepted == 1) is fits
+
+
+@pytest.mark.parametrize(
+    ("type_", "format_", "good", "bad"),
+    [
+        ("number", "1.234,5", {"1,5": 1.5, " -1.234.567,25 ": -1234567.25, "1234,5": 1234.5, "1e3": 1000.0}, "1.5"),
+        ("number", "1.234,5", {"12.345": 12345.0, "": None}, "1.23,4"),
+        ("number", "1,234.5", {"1,234.5": 1234.5, "0.5": 0.5}, "1,5"),
+        ("number", "1 234,5", {"1 234 567,5": 1234567.5}, "1.234,5"),
+        ("number", "1'234.5", {"1'234.5": 1234.5}, "1,234"),
+        ("integer", "1.234,5", {"1.234": 1234, "-12": -12, "3,0": 3}, "3,5"),
+    ],
+)
+def test_numbers_are_read_as_their_format_writes_them(
+    type_: str, format_: str, good: dict[str, float | None], bad: str
+) -> None:
+    verdict = check_column([*good, bad], type=type_, format=format_)
+
+    assert verdict.clean["v"].to_pylist() == list(good.values())
+    assert broken(verdict) == {len(good): [("v", "type")]}
 
 
 def test_a_map_with_a_doubled_key_is_no_object() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from ingestion.ports.batch import DELIMITER
 from ingestion.ports.schema import Column, ColumnType, ExtraColumns
 from ingestion.quality.contracts import compile_contract
 from ingestion.quality.draft import draft_contract
@@ -80,6 +81,40 @@ def test_a_late_value_counts_as_much_as_an_early_one() -> None:
 )
 def test_a_column_is_nullable_unless_no_null_was_seen(values: list[str | None], nullable: bool) -> None:
     assert drafted(pa.array(values, pa.string())).nullable is nullable
+
+
+@pytest.mark.parametrize(
+    ("values", "is_number"),
+    [
+        (["1,5", "-1.234,75", "12", "", None, " 0,5 "], True),
+        (["1.234,567", "5"], True),
+        (["0,125"], True),
+        (["1,234", "5,678"], False),
+        (["1,5", "x"], False),
+        (["1,5", "1.5"], False),
+        (["1,5", "007"], False),
+        (["1,5", "+49"], False),
+        (["1,5", "12,3,4"], False),
+        (["1,5", "12345678901234567,25"], False),
+        (["1.234", "5.678"], None),
+        (["", None], False),
+    ],
+)
+def test_a_decimal_comma_is_told_where_commas_do_not_stand_between_cells(
+    values: list[str | None], is_number: bool | None
+) -> None:
+    table = pa.table({"v": pa.array(values, pa.string())})
+
+    [found] = draft_contract(table.replace_schema_metadata({DELIMITER: ";"}), name="x").columns
+    [plain] = draft_contract(table.replace_schema_metadata({DELIMITER: ","}), name="x").columns
+
+    if is_number is None:
+        assert (found.type, found.format) == (plain.type, plain.format) == (ColumnType.NUMBER, None)
+    else:
+        assert (found.type, found.format) == (
+            (ColumnType.NUMBER, "1.234,5") if is_number else (ColumnType.STRING, None)
+        )
+        assert plain.type is ColumnType.STRING
 
 
 def test_no_key_is_guessed() -> None:

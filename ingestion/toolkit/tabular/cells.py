@@ -1,14 +1,14 @@
 """Typed cells as text that reads back as the same value."""
 
-import base64
-import json
 from collections.abc import Collection
-from datetime import date, datetime, time
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.types as kinds
+
+from ingestion.toolkit.moments import day_of, inside_years, with_far
+from ingestion.toolkit.nested import values_as_text
 
 _DATETIME = "%Y-%m-%dT%H:%M:%S%.f"
 
@@ -37,17 +37,21 @@ def _column_as_text(column: "pa.ChunkedArray[Any]", *, whole_floats: bool) -> An
         return column.cast(pa.string())
     if kinds.is_boolean(kind) or kinds.is_integer(kind) or kinds.is_decimal(kind):
         return column.cast(pa.string())
-    if kinds.is_timestamp(kind) or kinds.is_date(kind) or kinds.is_floating(kind):
-        series = pl.Series(column)
-        if kinds.is_floating(kind):
-            text = _floats(series, whole_floats=whole_floats)
-        elif kinds.is_date(kind):
-            text = series.dt.strftime("%Y-%m-%d")
-        else:
-            text = series.dt.strftime(_DATETIME if kind.tz is None else f"{_DATETIME}%:z")
-            text = text.str.replace(r"\+00:00$", "Z")
-        return text.to_arrow(compat_level=pl.CompatLevel.newest())
-    return pa.array([None if value is None else _json(value) for value in column.to_pylist()], pa.string())
+    if kinds.is_floating(kind):
+        return _floats(pl.Series(column), whole_floats=whole_floats).to_arrow(compat_level=pl.CompatLevel.newest())
+    if kinds.is_timestamp(kind) or kinds.is_date(kind):
+        return _moments(pl.Series(column)).to_arrow(compat_level=pl.CompatLevel.newest())
+    return values_as_text(column)
+
+
+def _moments(series: pl.Series) -> pl.Series:
+    value, dtype = pl.col("value"), series.dtype
+    frame = series.alias("value").to_frame()
+    if not isinstance(dtype, pl.Datetime):
+        return with_far(frame.select(day_of(value).dt.strftime("%Y-%m-%d")).to_series(), series, unit="D")
+    text = inside_years(value, dtype).dt.strftime(_DATETIME if dtype.time_zone is None else f"{_DATETIME}%:z")
+    near = frame.select(text.str.replace(r"\+00:00$", "Z")).to_series()
+    return with_far(near, series, unit=dtype.time_unit, ending="" if dtype.time_zone is None else "Z")
 
 
 def _floats(series: pl.Series, *, whole_floats: bool) -> pl.Series:
@@ -57,17 +61,3 @@ def _floats(series: pl.Series, *, whole_floats: bool) -> pl.Series:
         written = series.map_elements(repr, return_dtype=pl.String)
         text = text.zip_with(~has_exponent.fill_null(False), written)
     return text.str.replace(r"\.0$", "") if whole_floats else text
-
-
-def _json(value: Any) -> str:
-    """Return a value without a text form of its own: bytes as text or Base64, times ISO, the rest as JSON."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return base64.b64encode(value).decode()
-    if isinstance(value, date | datetime | time):
-        return value.isoformat()
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_json)
-    return str(value)

@@ -1,16 +1,18 @@
 """CSV: cut at record boundaries, read as text."""
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from ingestion.ports.batch import DELIMITER
 from ingestion.ports.errors import ConfigError
 from ingestion.toolkit.tabular.assembly import assemble, clean_header
 from ingestion.toolkit.tabular.csv_structure import (
     CR,
+    HINT,
     Dialect,
     OpenQuote,
     Positions,
@@ -58,15 +60,23 @@ def split(
     with open_file() as file:
         head = file.read(HEAD_BYTES)
         begin = bom_length(head, name=name)
+        if hint := HINT.match(head, begin):
+            begin, delimiter = hint.end(), delimiter or hint.group(1).decode()
         header, dialect, data_at = _read_header(file, size, begin, name=name, delimiter=delimiter, quote=quote)
         columns = clean_header(header, name=name)
         try:
             cuts = _cut(_scan_ends(file, data_at, dialect, name=name), data_at, size=size, target_bytes=target_bytes)
         except StrayQuote:
             cuts = _cut(_walk_ends(file, data_at, dialect, name=name), data_at, size=size, target_bytes=target_bytes)
-    layout = {"delimiter": dialect.delimiter, "quote": dialect.quote, "newline": dialect.newline}
+    layout: dict[str, Any] = {"delimiter": dialect.delimiter, "quote": dialect.quote, "newline": dialect.newline}
+    notes = []
+    if hint:
+        notes.append(f"The first line of {name} tells Excel the delimiter {dialect.delimiter!r}; it is no row.")
+    if dialect.is_padded:
+        layout["is_padded"] = True
+        notes.append(f"Blanks around the cells of {name}, outside quotes, are left out.")
     return [
-        Span(FORMAT, start, stop - start, first_row, row_count, columns.columns, columns.renamed, layout)
+        Span(FORMAT, start, stop - start, first_row, row_count, columns.columns, columns.renamed, layout, tuple(notes))
         for start, stop, first_row, row_count in cuts
     ]
 
@@ -84,14 +94,14 @@ def read(open_file: Opener, span: Span, *, name: str) -> pa.Table:
         raise ConfigError("file.truncated", name=name, detail=f"{len(buffer)} of {span.length} bytes are there")
     dialect = Dialect(**span.layout)
     bad: list[BadRow] = []
-    frame = _parse_regular(buffer, span.columns, dialect)
+    frame = None if dialect.is_padded else _parse_regular(buffer, span.columns, dialect)
     # Splitting has counted the records; another number means that a blank line or a long record was misread.
     if frame is None or (span.row_count is not None and frame.height != span.row_count):
         frame, rows, bad = _parse_irregular(buffer, span, dialect, name=name)
     else:
         rows = np.arange(span.first_row, span.first_row + frame.height, dtype=np.int64)
     table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
-    return assemble(table, rows, bad)
+    return assemble(table, rows, bad).replace_schema_metadata({DELIMITER: dialect.delimiter})
 
 
 def _read_header(
@@ -258,7 +268,9 @@ def _good_records(buffer: bytes, structure: Structure, is_good: np.ndarray, dial
     """Return the good records alone, one after another; those with stray quotes are written anew with proper ones."""
     if not is_good.any():
         return b""
-    is_odd = structure.is_odd if structure.is_odd is not None else np.zeros(len(is_good), dtype=bool)
+    is_odd = structure.is_odd
+    if dialect.is_padded or is_odd is None:
+        is_odd = np.full(len(is_good), dialect.is_padded, dtype=bool)
     # CRLF, since polars takes one CR before the LF away, and a cell may end with a CR of its own.
     newline = b"\r\n" if dialect.newline == "\n" else dialect.newline.encode()
     # neighbours that need no change are copied as one piece: a new piece begins where the state changes or a

@@ -7,7 +7,8 @@ tells inside from outside, and numpy finds every record at memory speed; else a 
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -20,11 +21,15 @@ LF, CR = 10, 13
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Dialect of a CSV file: one-character delimiter and quote, and the byte that ends a record."""
+    """Dialect of a CSV file: one-character delimiter and quote, and the byte that ends a record.
+
+    Where it `is_padded`, blanks around a field, outside its quotes, are no part of it.
+    """
 
     delimiter: str = ","
     quote: str = '"'
     newline: str = "\n"
+    is_padded: bool = False
 
 
 class StrayQuote(Exception):
@@ -159,23 +164,32 @@ def walk(buffer: bytes, dialect: Dialect, *, is_final: bool = True) -> Structure
 
 
 @lru_cache(maxsize=32)
-def _patterns(dialect: Dialect) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+def _patterns(dialect: Dialect) -> tuple[re.Pattern[bytes], re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return what matches a quoted field, a plain one, and a quoted one with blanks around it, in one line."""
     quote, delimiter, newline = (re.escape(c.encode()) for c in (dialect.quote, dialect.delimiter, dialect.newline))
-    quoted = re.compile(
-        quote + b"[^" + quote + b"]*(?:" + quote + quote + b"[^" + quote + b"]*)*" + quote + b"(?!" + quote + b")"
-    )
+    inside = b"[^" + quote + b"]*(?:" + quote + quote + b"[^" + quote + b"]*)*"
+    quoted = re.compile(quote + inside + quote + b"(?!" + quote + b")")
     plain = re.compile(b"[^" + delimiter + newline + b"]*")
-    return quoted, plain
+    line = inside.replace(b"[^" + quote + b"]", b"[^" + quote + b"\\r\\n]")
+    return (
+        quoted,
+        plain,
+        re.compile(b" *(" + quote + line + quote + b") *(?=\\r?(?:" + newline + b"|$)|" + delimiter + b")"),
+    )
 
 
 def _walk_record(buffer: bytes, start: int, dialect: Dialect) -> tuple[int, int, bool, bool]:
     """Return the position of the record's newline (or the end), its fields, and whether it is odd or malformed."""
-    quoted, plain = _patterns(dialect)
+    quoted, plain, padded = _patterns(dialect)
     quote, delimiter = ord(dialect.quote), ord(dialect.delimiter)
     position, fields, size = start, 1, len(buffer)
     is_odd = is_malformed = False
     while True:
-        if position < size and buffer[position] == quote:
+        match = padded.match(buffer, position) if dialect.is_padded else None
+        if match:
+            position = match.end()
+            position += dialect.newline == "\n" and buffer[position : position + 1] == b"\r"
+        elif position < size and buffer[position] == quote:
             match = quoted.match(buffer, position)
             if match is None:
                 raise OpenQuote(position)
@@ -198,26 +212,37 @@ def _walk_record(buffer: bytes, start: int, dialect: Dialect) -> tuple[int, int,
 
 def split_fields(record: bytes, dialect: Dialect) -> list[bytes | None]:
     """Return the fields of one record (without its newline) that is not malformed; None is an empty, unquoted field."""
-    quoted, plain = _patterns(dialect)
     quote = dialect.quote.encode()
     fields: list[bytes | None] = []
+    for is_quoted, field in _fields(record, dialect):
+        if is_quoted:
+            fields.append(field.strip(b" ")[1:-1].replace(quote + quote, quote))
+        else:
+            fields.append((field.strip(b" ") if dialect.is_padded else field) or None)
+    return fields
+
+
+def _fields(record: bytes, dialect: Dialect) -> Iterator[tuple[bool, bytes]]:
+    """Yield each field as it stands there, with its quotes and the blanks around them."""
+    quoted, plain, padded = _patterns(dialect)
     position = 0
     while True:
-        match = quoted.match(record, position)
-        if match:
-            fields.append(match.group()[1:-1].replace(quote + quote, quote))
-        else:
-            match = plain.match(record, position)
-            fields.append((match.group() if match else b"") or None)
+        match = (padded.match(record, position) if dialect.is_padded else None) or quoted.match(record, position)
+        is_quoted = match is not None
+        match = match or plain.match(record, position)
+        yield is_quoted, match.group() if match else b""
         position = match.end() if match else position
         if position >= len(record):
-            return fields
+            return
         position += 1
 
 
 DELIMITERS = (",", ";", "\t", "|")
 QUOTES = ('"', "'")
 SAMPLE_RECORDS = 200
+HINT = re.compile(rb'"?sep=([^\w\s"]|\t)"? *(?:\r\n|\n|\r)', re.IGNORECASE)
+"""A first line that tells Excel the delimiter and holds no data."""
+_DECIMAL_COMMA = re.compile(rb" *[+-]?[0-9. ]*[0-9],[0-9]+ *")
 APOSTROPHE_FIELD = re.compile(rb"(?:^|[,;\t|\r\n])'[^'\r\n]*'(?:$|[,;\t|\r\n])")
 
 
@@ -239,7 +264,32 @@ def detect_dialect(head: bytes, *, is_whole: bool, delimiter: str | None = None,
             score = _agreement(head, dialect, is_whole=is_whole, is_guessed_quote=is_guessed)
             if score > best_score:
                 best, best_score = dialect, score
+    if best.delimiter == "," and delimiter is None:
+        rival = replace(best, delimiter=";")
+        score = _agreement(head, rival, is_whole=is_whole, is_guessed_quote=best.quote == "'" and not quote)
+        if score[0] >= best_score[0] > 0 and _has_decimal_commas(head, rival, is_whole=is_whole):
+            best = rival
+    mark = best.quote.encode()
+    if b" " + mark in head or mark + b" " in head:
+        padded = replace(best, is_padded=True)
+        records = _records(head, padded, is_whole=is_whole)
+        fields = (field for record in records for is_quoted, field in _fields(record, padded) if is_quoted)
+        return padded if any(field != field.strip(b" ") for field in fields) else best
     return best
+
+
+def _records(head: bytes, dialect: Dialect, *, is_whole: bool) -> list[bytes]:
+    structure = sample(head, dialect, is_whole=is_whole)
+    if structure is None:
+        return []
+    return [head[start:end] for start, end in zip(structure.starts, structure.ends, strict=True)]
+
+
+def _has_decimal_commas(head: bytes, dialect: Dialect, *, is_whole: bool) -> bool:
+    """Return whether commas stand in numbers, and in nothing else, where another delimiter is taken."""
+    records = _records(head, dialect, is_whole=is_whole)[1:SAMPLE_RECORDS]
+    cells = [cell for record in records for cell in split_fields(record, dialect) if cell and b"," in cell]
+    return bool(cells) and all(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
 
 
 def detect_newline(head: bytes, *, quote: str) -> str:

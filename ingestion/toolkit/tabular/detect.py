@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import orjson
 
 from ingestion.ports.errors import ConfigError
-from ingestion.toolkit.tabular.csv_structure import detect_dialect, sample
+from ingestion.toolkit.tabular.csv_structure import HINT, detect_dialect, sample
 from ingestion.toolkit.tabular.spans import Opener
 from ingestion.toolkit.tabular.text import bom_length
 
@@ -74,7 +74,7 @@ def detect(open_file: Opener, size: int, *, name: str, wanted: str | None = None
     if found is not None and (expected is None or found in expected):
         return found
     if expected is None:
-        raise ConfigError("file.unknown_type", name=name)
+        raise ConfigError("file.unknown_type", name=name, found=description)
     what = description if found is None else _FOUND[found]
     if wanted:
         label = f"to be read as {wanted}"
@@ -128,7 +128,7 @@ def _text_format(head: bytes, size: int, *, name: str, expected: frozenset[str] 
     found = _json_format(bare, is_whole=len(head) >= size, expected=expected)
     if found is not None:
         return found
-    if expected is not None:
+    if expected is not None or HINT.match(text):
         return "csv"
     # without a hint, text is a table only where its records have more than one column
     is_whole = len(head) >= size

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingestion.toolkit.frames import array_of, frame_of
+from ingestion.toolkit.nested import is_json
 from ingestion.toolkit.rows.spreadsheets import defuse as defuse_text
 from ingestion.toolkit.rows.spreadsheets import defused
 from ingestion.toolkit.tabular.cells import cells_as_text
@@ -90,9 +91,7 @@ def _as_json(texts: pl.Series) -> pl.Series:
 
 
 def _one_line(text: str) -> str:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
+    if not is_json(text):
         return orjson.dumps(text).decode()
     # Between its tokens JSON may hold line ends, within them it cannot.
     return text.replace("\n", " ").replace("\r", " ")

@@ -1,14 +1,16 @@
 """Parquet: cut by row groups, types kept."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestion.ports.errors import ConfigError
+from ingestion.toolkit.nested import values_as_text
 from ingestion.toolkit.tabular.assembly import assemble, clean_header
 from ingestion.toolkit.tabular.parquet_footer import is_encrypted
 from ingestion.toolkit.tabular.spans import DEFAULT_TARGET_BYTES, Opener, Span
@@ -19,6 +21,7 @@ MAX_FOOTER_BYTES = 16 * 1024 * 1024
 MAX_ROW_GROUPS = 10_000
 MAX_DEPTH = 32
 _TAIL_BYTES = 8
+_MOST_SECONDS = (2**63 - 1) // 1000
 
 
 def split(open_file: Opener, size: int, *, name: str, target_bytes: int = DEFAULT_TARGET_BYTES) -> list[Span]:
@@ -61,9 +64,41 @@ def read(open_file: Opener, span: Span, *, name: str) -> pa.Table:
     if old:
         with open_file() as file, _opened(file, name=name, fine_int96=True) as parquet:
             table = _with_nanoseconds(table, parquet.read_row_groups(groups))
+    table = _with_known_types(table)
     return assemble(
         table.rename_columns(list(span.columns)), range(span.first_row, span.first_row + table.num_rows), []
     )
+
+
+def _with_known_types(table: pa.Table) -> pa.Table:
+    """Return the table with the types that polars does not know, or breaks down at, as others or as text."""
+    for index, field in enumerate(table.schema):
+        kind, column = field.type, table.column(index)
+        known: Any = column
+        if isinstance(kind, pa.Bool8Type):
+            known = column.cast(pa.bool_())
+        elif isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
+            known = column.cast(kind.storage_type)
+        elif _holds(kind, _is_unknown) or (pa.types.is_duration(kind) and kind.unit == "s" and _outgrows(column)):
+            known = values_as_text(column)
+        if known is not column:
+            table = table.set_column(index, field.name, known)
+    return table
+
+
+def _is_unknown(kind: pa.DataType) -> bool:
+    is_view = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    return is_view or pa.types.is_decimal256(kind) or isinstance(kind, pa.BaseExtensionType)
+
+
+def _holds(kind: pa.DataType, is_wanted: Callable[[pa.DataType], bool]) -> bool:
+    return is_wanted(kind) or any(_holds(kind.field(index).type, is_wanted) for index in range(kind.num_fields))
+
+
+def _outgrows(column: "pa.ChunkedArray[Any]") -> bool:
+    """Return whether some seconds are too many to be counted in milliseconds, which polars does in silence."""
+    ends = pc.min_max(column.cast(pa.int64()))
+    return any(abs(ends[end].as_py() or 0) > _MOST_SECONDS for end in ("min", "max"))
 
 
 def _with_nanoseconds(table: pa.Table, fine: pa.Table) -> pa.Table:

@@ -33,6 +33,8 @@ class Span:
     columns: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     layout: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """Sentences about what was chosen, for the run that plans; they are not kept with the span."""
 
     def to_data(self) -> dict[str, Any]:
         """Return the span as JSON values."""

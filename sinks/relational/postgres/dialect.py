@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ingestion.toolkit.clean.kinds import Kind
-from sinks.relational.dialect import IDLE_LIMIT_S, LOCK_WAIT_S, PART_NUMBER, PLACE, Dialect, Merge
-from sinks.relational.naming import RUN, Limits
+from sinks.relational.dialect import IDLE_LIMIT_S, LOCK_WAIT_S, Dialect, Merge
+from sinks.relational.naming import PART_NUMBER, PLACE, RUN, Limits
 from sinks.relational.schema_plan import ActualColumn, NewColumn, TableKey
 from sinks.relational.statements import Name, Sql, Value, column_of, joined, names, sql
 
@@ -23,6 +23,7 @@ _TYPES = {
     Kind.TEXT: "text",
     Kind.JSON: "jsonb",
 }
+_SYSTEM_COLUMNS = frozenset(("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"))
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _FORMS = {
     Kind.INTEGER: r"^\s*([+-]?[0-9]+)(?:\.0+)?\s*$",
@@ -41,7 +42,7 @@ class PostgresDialect(Dialect):
     """The tables of one schema. A staged row's address is its place in the table's file."""
 
     name: ClassVar[str] = "PostgreSQL"
-    limits: ClassVar[Limits] = Limits(longest=63, counts_bytes=True)
+    limits: ClassVar[Limits] = Limits(longest=63, counts_bytes=True, reserved=_SYSTEM_COLUMNS)
     types: ClassVar[Mapping[Kind, str]] = _TYPES
     own_types: ClassVar[Mapping[str, str]] = {
         "name": "text",

@@ -11,14 +11,18 @@ import pytest
 from ingestion.ports.errors import ConfigError
 from ingestion.ports.housekeeping import DroppingSink, TableSink
 from ingestion.ports.schema import Column, ColumnType
+from sinks.relational.naming import STAGED
 from tests.conformance.parts import delivery_of
 from tests.sinks.relational.place import RelationalPlace, contract_of, priced, table_of, text
 
+SYSTEM_NAMES = ("xmin", "ctid", "tableoid", "cmin", "cmax", "xmax", "oid", "rowid", "_rowid_", "xmin_2")
 ROWS = "SELECT id, price, _run FROM samples ORDER BY id, _run"
 
 
 class Tables(RelationalPlace):
     """Tests of tables."""
+
+    system_columns: frozenset[str] = frozenset()
 
     def test_the_sink_offers_what_tables_can_be_asked_for(self) -> None:
         self.begin()
@@ -154,6 +158,39 @@ class Tables(RelationalPlace):
         assert (first.counts, second.counts) == ((1, 0, 0, 0), (0, 1, 0, 0))
         values = [str(value) for value in self.read("SELECT * FROM samples")[0]]
         assert values[:7] == ["1", "1", "2", "3", "5", "5", "6"]
+
+    def test_columns_called_as_those_of_the_system_get_other_names_and_the_run_says_which(self) -> None:
+        self.begin()
+        names = [*SYSTEM_NAMES, *STAGED]
+        contract = contract_of(*(text(name) for name in names))
+        rows = [{"id": n, **dict.fromkeys(names, f"{n}")} for n in range(3)]
+
+        first = self.deliver(1, rows, contract=contract)
+        second = self.deliver(2, [{**row, "xmin": "changed"} for row in rows], contract=contract)
+
+        said = {event["column"]: event["name"] for kind, event in self.recording.events if kind.endswith("_renamed")}
+        assert (first.counts, second.counts) == ((3, 0, 0, 0), (0, 3, 0, 0))
+        assert set(said) - {"xmin_2"} == {*self.system_columns, *STAGED}
+        assert self.read(f"SELECT {said.get('xmin', 'xmin')} FROM samples") == [("changed",)] * 3  # noqa: S608
+
+    def test_numbers_in_objects_keep_every_digit(self) -> None:
+        self.begin()
+        cell = '{"d": [12345678901234567.89, 0.1234567890123456789]}'
+
+        self.deliver(1, [{"id": 1, "cell": cell}], contract=contract_of(Column(name="cell", type=ColumnType.OBJECT)))
+
+        [(found,)] = self.read("SELECT CAST(cell AS char(99)) FROM samples")
+        assert found.strip() == cell
+
+    @pytest.mark.parametrize("text_", ["", " ", "\t", "\n", "NULL", "\\N", '""'])
+    @pytest.mark.parametrize("is_declared", [True, False])
+    def test_an_empty_text_and_its_like_stay_what_they_are(self, text_: str, is_declared: bool) -> None:
+        self.begin()
+        contract = contract_of(*([text("note")] if is_declared else []))
+
+        self.deliver(1, [{"id": 1, "note": text_}, {"id": 2, "note": None}, {"id": 3, "note": "x"}], contract=contract)
+
+        assert self.read("SELECT note FROM samples ORDER BY id") == [(text_,), (None,), ("x",)]
 
     @pytest.mark.parametrize("template", ['quo"ted {pipeline}', "üñï-{pipeline}", "100% {pipeline}", "back`tick"])
     def test_a_hostile_table_name_is_a_name(self, template: str) -> None:

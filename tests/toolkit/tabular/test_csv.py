@@ -43,6 +43,18 @@ READ_AS = [
     pytest.param(b"a,b\n", [], id="header-only"),
     pytest.param(b"a,b", [], id="header-without-newline"),
     pytest.param(b"\n\na,b\n1,2\n", [["1", "2"]], id="blank-lines-before-the-header"),
+    pytest.param(b"sep=;\na;b\n1;2\n", [["1", "2"]], id="hint"),
+    pytest.param(b'\xef\xbb\xbf"SEP=\t"\r\na\tb\r\n1,5\t2,5\r\n', [["1,5", "2,5"]], id="quoted-hint"),
+    pytest.param(b"sep=:\na:b\n1:2\n", [["1", "2"]], id="hint-of-a-rare-delimiter"),
+    pytest.param(b"sep=a;b\n1;2\n", [["1", "2"]], id="no-hint"),
+    pytest.param(b'a, b\n1, "x, ""y"""\n2, ""\n3 , z\n', [["1", 'x, "y"'], ["2", ""], ["3", "z"]], id="padded-quotes"),
+    pytest.param(b'a;b\r\n"x" ; "y" \r\n  ; z \r\n', [["x", "y"], [None, "z"]], id="padded-behind"),
+    pytest.param(b'a,b\r"x" , "y"\r1,2', [["x", "y"], ["1", "2"]], id="padded-cr-only"),
+    pytest.param(b'a,b\n"p\nq", "y"\n" x ",5" b\n', [["p\nq", "y"], [" x ", '5" b']], id="padded-and-other-quotes"),
+    pytest.param(b'a,b\n"1, "" , x", z\n', [['1, " , x', " z"]], id="padded-only-within-quotes"),
+    pytest.param(b"x (a, b);c\n1,5;2\n", [["1,5", "2"]], id="comma-in-the-header"),
+    pytest.param(b"x (a, b);y (c, d)\n1,5;-2.500,75\n;\n", [["1,5", "-2.500,75"], [None, None]], id="commas-there"),
+    pytest.param(b"i,x;y,n\n1,2;3,a\n2,4;5,b\n", [["1", "2;3", "a"], ["2", "4;5", "b"]], id="semicolon-in-cells"),
 ]
 
 
@@ -70,6 +82,16 @@ def test_a_bad_line_is_an_error_row_between_good_ones(line: bytes, code: str, se
     assert [(row["_error_code"], row["_error"]) for row in rows] == [(None, None), (code, sentence), (None, None)]
     assert rows[1][RAW] == f'"{line.decode()}"'.replace('""', '"\\"').replace('1" x', '1\\" x').replace(
         'b",2', 'b\\",2'
+    )
+
+
+def test_the_names_of_a_padded_file_are_bare_and_what_is_left_out_is_said() -> None:
+    [span] = spans_of(b'sep=,\nid, name, "x y"\n1, "Bob", 2\n', name="a.csv")
+
+    assert span.columns == ("id", "name", "x y")
+    assert span.notes == (
+        "The first line of a.csv tells Excel the delimiter ','; it is no row.",
+        "Blanks around the cells of a.csv, outside quotes, are left out.",
     )
 
 
@@ -237,7 +259,7 @@ def test_any_bytes_are_read_or_refused_with_a_code(data: bytes, target_bytes: in
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(st.sampled_from(list('ab,"\n\r')), max_size=40), st.integers(1, 30))
+@given(st.text(st.sampled_from(list('ab,"\n\r ')), max_size=40), st.integers(1, 30))
 def test_every_cut_gives_the_same_records(body: str, target_bytes: int) -> None:
     data = b"a,b\n" + body.encode()
     try:

@@ -97,6 +97,15 @@ def test_what_is_not_what_it_says_is_refused(name: str, data: bytes, code: str) 
     assert raised.value.code == code
 
 
+def test_what_is_known_and_not_read_is_named() -> None:
+    with pytest.raises(ConfigError) as raised:
+        detect(opener(b"\x1f\x8b\x08\x00"), 4, name="a.csv.gz")
+
+    assert str(raised.value) == (
+        "a.csv.gz is a gzip archive as far as can be told. Send CSV, JSON, JSON Lines, Parquet or XLSX."
+    )
+
+
 def test_the_sentence_names_both_sides() -> None:
     with pytest.raises(ConfigError) as raised:
         detect(opener(PARQUET), len(PARQUET), name="a.csv")

@@ -1,8 +1,11 @@
 """Parquet keeps its types, and a damaged file is an answer instead of a crash."""
 
 import io
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -129,6 +132,28 @@ def test_old_timestamps_keep_nanoseconds(ticks: list[int | None]) -> None:
     [read] = tables_of(output.getvalue(), name="a.parquet")
 
     assert read.column("t").cast(pa.timestamp("ns")).equals(table.column("t"))
+
+
+HUGE = Decimal("1" * 60)
+UNKNOWN = [
+    (pa.array([HUGE, None], pa.decimal256(76, 2)), [f"{HUGE}.00", None]),
+    (pa.array([[HUGE]], pa.list_(pa.decimal256(76, 0))), [f"[{HUGE}]"]),
+    (pa.array([{"x": HUGE}], pa.struct([("x", pa.decimal256(76, 0))])), [f'{{"x":{HUGE}}}']),
+    (pa.array([["a"]], pa.list_view(pa.string())), ['["a"]']),
+    (pa.array([bytes(15) + b"\1"], pa.uuid()), ["00000000-0000-0000-0000-000000000001"]),
+    (pa.ExtensionArray.from_storage(pa.json_(), pa.array(['{"a":1}'])), ['{"a":1}']),
+    (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0, None], pa.int8())), [True, False, None]),
+    (pa.ExtensionArray.from_storage(pa.opaque(pa.int32(), "t", "v"), pa.array([1], pa.int32())), [1]),
+    (pa.array([2**62, 5], pa.duration("s")), [f"PT{2**62}S", "PT5S"]),
+    (pa.array([5], pa.duration("s")), [timedelta(seconds=5)]),
+]
+
+
+@pytest.mark.parametrize(("array", "values"), UNKNOWN, ids=[str(array.type)[:20] for array, _ in UNKNOWN])
+def test_a_type_that_polars_does_not_know_is_read_all_the_same(array: Any, values: list[Any]) -> None:
+    [table] = tables_of(written(pa.table({"a": array})), name="a.parquet")
+
+    assert pl.DataFrame(table)["a"].to_list() == values
 
 
 @given(st.binary(max_size=200))
