@@ -161,7 +161,7 @@ class _Shown:
         return getattr(self._pipeline, name)
 
 
-class DestinationSerializer(Strict):
+class AddedDestinationSerializer(Strict):
     """A destination by its name or number."""
 
     destination = NameOrId(Destination.objects.all())
@@ -205,12 +205,12 @@ class Pipelines(Resource):
         "destinations",
         "pipelines_add_destination",
         "Deliver a pipeline's next runs to one more destination",
-        request=DestinationSerializer,
+        request=AddedDestinationSerializer,
         responses=PipelineSerializer,
     )
     def add_destination(self, request: Request, id: int) -> Response:
         """Add it to those there are; what was published before is brought there with the next run."""
-        change_destinations(self.find(id), add=[validated(DestinationSerializer, request)["destination"]])
+        change_destinations(self.find(id), add=[validated(AddedDestinationSerializer, request)["destination"]])
         return self.retrieve(request, id)
 
     @action(
@@ -222,7 +222,7 @@ class Pipelines(Resource):
     )
     def remove_destination(self, request: Request, id: int, destination: str) -> Response:
         """Take it away from those there are; what lies there stays."""
-        found = DestinationSerializer(data={"destination": destination})
+        found = AddedDestinationSerializer(data={"destination": destination})
         found.is_valid(raise_exception=True)
         change_destinations(self.find(id), remove=[found.validated_data["destination"]])
         return self.retrieve(request, id)
