@@ -12,17 +12,20 @@ NOT_CALCULATED = "a formula without a calculated value"
 _BOOK = "xl/workbook.xml"
 _LINKS = "xl/_rels/workbook.xml.rels"
 _MAX_DIRECTORY_BYTES = 4 * 1024 * 1024
-_SHEET = re.compile(r"<(?:\w+:)?sheet\s([^>]*)>")
-_LINK = re.compile(r"<(?:\w+:)?Relationship\s([^>]*)>")
-_SETTINGS = re.compile(r"<(?:\w+:)?workbookPr\s([^>]*)>")
+_SHEET = re.compile(r"<(?:\w+:)?sheet\s([^<>]*)>")
+_LINK = re.compile(r"<(?:\w+:)?Relationship\s([^<>]*)>")
+_SETTINGS = re.compile(r"<(?:\w+:)?workbookPr\s([^<>]*)>")
 _ATTRIBUTE = re.compile(r"""([\w:]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
-_HAS_FORMULA = re.compile(rb"<(?:\w+:)?f[ />]")
+_NO_VALUE = rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+_MAY_BE_BARE = re.compile(b"f>" + _NO_VALUE), re.compile(b"/>" + _NO_VALUE)
+"""Matches the ends of formulas alone: a tenth of the cost of looking at each cell from its beginning."""
 _BARE_FORMULA = re.compile(
-    rb"<((?:\w+:)?)c((?:\s[^>]*)?)>\s*<\1f(?:\s[^>]*)?(?:/>|>[^<]*</\1f>)\s*(?:<\1v\s*/>|<\1v>\s*</\1v>)?\s*</\1c>"
+    rb"<((?:\w+:)?)c((?:\s[^<>]*)?)>\s*<\1f(?:\s[^<>]*)?(?:/>|>[^<]*</\1f>)\s*(<\1v\s*/>|<\1v>\s*</\1v>)?\s*</\1c>"
 )
-_HAS_ERROR = re.compile(rb"""\st\s*=\s*["']e["']""")
+_HAS_ERROR = re.compile(rb"""=\s*["']e["']""")
 _ERROR = re.compile(
-    rb"""(<((?:\w+:)?)c(\s[^>]*?\st\s*=\s*["']e["'][^>]*)>(?:(?!</\2c>).)*?<\2v>)([^<]*)(</\2v>)""", re.DOTALL
+    rb"""(<((?:\w+:)?)c(\s[^<>]*?\st\s*=\s*["']e["'][^<>]*)>[^<]*"""
+    rb"""(?:<\2f(?:\s[^<>]*)?(?:/>|>[^<]*</\2f>)[^<]*)?<\2v>)([^<]*)(</\2v>)"""
 )
 _TYPE = re.compile(rb"""\st\s*=\s*["'](\w*)["']""")
 _ADDRESS = re.compile(rb"""\sr\s*=\s*["'](\w+)["']""")
@@ -64,7 +67,7 @@ def mark_errors(content: bytes, *, member: str) -> tuple[bytes, list[tuple[str, 
         if member not in archive.namelist():
             return content, []
         sheet = archive.read(member)
-        marked = _BARE_FORMULA.sub(_as_error, sheet) if _HAS_FORMULA.search(sheet) else sheet
+        marked = _BARE_FORMULA.sub(_as_error, sheet) if any(end.search(sheet) for end in _MAY_BE_BARE) else sheet
         if _HAS_ERROR.search(marked) is None:
             return content, []
         faults = list[tuple[str, str]]()
@@ -81,7 +84,7 @@ def mark_errors(content: bytes, *, member: str) -> tuple[bytes, list[tuple[str, 
 def _as_error(match: "re.Match[bytes]") -> bytes:
     prefix, attributes = match.group(1), match.group(2)
     kind = _TYPE.search(attributes)
-    if kind is not None and kind.group(1) == b"str":
+    if kind is not None and kind.group(1) == b"str" and match.group(3):
         return match.group()  # an empty text is what the formula gives
     rest = _TYPE.sub(b"", attributes)
     return b'<%sc%s t="e"><%sv>%s</%sv></%sc>' % (prefix, rest, prefix, _MARK, prefix, prefix)

@@ -117,6 +117,7 @@ def test_a_row_with_an_error_names_cell_column_and_error(error: str, at: int) ->
     [
         b'<c r="A2"><f>1+1</f></c>',
         b'<c r="A2" s="1"><f>1+1</f><v></v></c>',
+        b'<c r="A2" t="str"><f>"x"</f></c>',
         b'<c r="A2" t="n"><f t="shared" si="0"/><v/></c>',
         b'<c r="A2">\n <f t="array" ref="A2:A3">1+1</f>\n <v></v>\n</c>',
     ],
