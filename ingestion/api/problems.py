@@ -5,9 +5,8 @@ import logging
 import math
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
-from itertools import islice
 from typing import Any
 
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
@@ -39,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
+NAMED_USERS = 3
+"""So many rows of a kind are named where they keep another one from being removed."""
 _REQUEST_ID = re.compile(r"\A[A-Za-z0-9._-]{1,64}\Z")
 _STATUS_OF_CODE = {
     "file.too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -186,11 +187,23 @@ def _of_framework(error: exceptions.APIException) -> Problem:
     return Problem(error.status_code, ConfigError("request.invalid", detail=detail))
 
 
+def _told(rows: Iterable[Any]) -> str:
+    """Return the first rows of each kind by name, and how many more there are."""
+    by_kind: dict[str, list[str]] = {}
+    for row in rows:
+        kind = row._meta.verbose_name
+        by_kind.setdefault(kind, []).append(str(row).removeprefix(f"{kind} "))
+    told = []
+    for kind, names in sorted(by_kind.items()):
+        more = len(names) - NAMED_USERS
+        told.append(f"{kind} {', '.join(sorted(names)[:NAMED_USERS])}" + (f" and {more} more" if more > 0 else ""))
+    return "; ".join(told)
+
+
 def _of_django(error: Exception) -> Problem | None:
     if isinstance(error, ProtectedError | RestrictedError):
         rows = error.protected_objects if isinstance(error, ProtectedError) else error.restricted_objects
-        names = sorted({f"{row._meta.verbose_name} {row}" for row in islice(rows, 10)})
-        return Problem(HTTPStatus.CONFLICT, Refused("request.in_use", users=", ".join(names)))
+        return Problem(HTTPStatus.CONFLICT, Refused("request.in_use", users=_told(rows)))
     if isinstance(error, MultiPartParserError | SuspiciousOperation) and not isinstance(error, RequestDataTooBig):
         return invalid("the body or a header is malformed")
     if isinstance(error, DatabaseError | InterfaceError) and not isinstance(error, IntegrityError):

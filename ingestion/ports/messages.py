@@ -4,9 +4,11 @@ A code is `<subject>.<condition>`; it never changes once released. `{names}` are
 sentences of its own codes with it; they are added here when its class is loaded.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+_DOUBLED_STOP = re.compile(r"(?<=[^.\s])\.\.(?=\s|\Z)")
 _OF_PLUGINS: dict[str, tuple[str, str]] = {}
 """The sentences that plugins have brought, with the path of the class that did."""
 
@@ -30,7 +32,8 @@ def sentence(code: str, values: Mapping[str, Any]) -> str:
     template = find_message(code)
     if template is None:
         return f"{code}: {', '.join(f'{name}={value}' for name, value in values.items())}".rstrip(": ")
-    return template.format_map(_Known(values))
+    # A value that is a sentence brings its full stop.
+    return _DOUBLED_STOP.sub(".", template.format_map(_Known(values)))
 
 
 def find_message(code: str) -> str | None:
@@ -172,6 +175,7 @@ MESSAGES: dict[str, str] = {
     "store.auth": "The object store refused the credentials ({detail}). Correct access key and secret.",
     "store.config": "The object store cannot be used as configured ({detail}). Correct bucket, region or endpoint.",
     "store.bad_key": "No object can have the key {key}: {detail}. Use printable names without '..' between single slashes.",
+    "store.checksum": "The object store's checksum is not that of the bytes ({detail}). Where that stays so, the store has checksums of its own: add checksum=when_required to its address. The work is tried again for a while by itself.",
     "store.no_space": "No space is left where the lake lies. Free some, then retry.",
     "sink.unavailable": "Destination {destination} does not answer ({detail}). Start it, or correct its address. A delivery is tried again for a while by itself; where it has failed, retry the run or redeliver.",
     "sink.auth": "Destination {destination} refused the credentials ({detail}). Correct its secrets, then retry the run or redeliver.",
@@ -208,7 +212,7 @@ MESSAGES: dict[str, str] = {
     "request.credentials": "User name or password is wrong. Correct them and try again.",
     "request.csrf": "The CSRF token of the session is missing or wrong. Send it in the header X-CSRFToken, or use a token.",
     "request.too_large": "The body of the request is too large. Send fewer things at once.",
-    "request.in_use": "It is used by {users}. Change or remove these first.",
+    "request.in_use": "It is used by {users}. Give these another one, or remove them first; a pipeline that has runs is not removed, but can be paused.",
     "request.method": "The method {method} is not allowed here.",
     "request.media_type": "The content type {media_type!r} is not understood here.",
     "request.throttled": "Too many requests. Try again after {retry_after_s} s.",

@@ -94,13 +94,14 @@ def test_two_destinations_do_not_share_the_datasources_of_one_druid(staff: Api) 
 
 @pytest.mark.both
 def test_what_is_in_use_is_not_removed(staff: Api, pipeline: Pipeline) -> None:
-    Run.objects.create(pipeline=pipeline, trigger="api", mode=pipeline.mode)
+    runs = [Run.objects.create(pipeline=pipeline, trigger="api", mode=pipeline.mode).pk for _ in range(5)]
 
     in_use = problem(staff.send("delete", f"/v1/sources/{pipeline.source_id}"), 409, "request.in_use")
-    problem(staff.send("delete", f"/v1/pipelines/{pipeline.pk}"), 409, "request.in_use")
+    by_runs = problem(staff.send("delete", f"/v1/pipelines/{pipeline.pk}"), 409, "request.in_use")
     unused = staff.post("/v1/sources", VAULT).json()["id"]
 
-    assert "items" in in_use["detail"]
+    assert "used by pipeline items. " in in_use["detail"]
+    assert f"used by run {runs[0]}, {runs[1]}, {runs[2]} and 2 more. " in by_runs["detail"]
     assert staff.send("delete", f"/v1/sources/{unused}").status_code == 204
     problem(staff.get(f"/v1/sources/{unused}"), 404, "request.not_found")
 

@@ -108,6 +108,15 @@ def test_a_plugin_leaves_the_sentences_of_the_table_alone() -> None:
         assert not set(messages_of_plugin(module)) & set(MESSAGES)
 
 
+def test_a_value_that_is_a_sentence_brings_no_second_full_stop() -> None:
+    for detail, told in {
+        "the file is gone.": "do not validate: the file is gone. Correct",
+        "see ../x and so on ...": "do not validate: see ../x and so on .... Correct",
+        "gone": "do not validate: gone. Correct",
+    }.items():
+        assert told in sentence("config.invalid", {"where": "here", "detail": detail})
+
+
 def test_every_kind_has_a_class_of_that_kind_and_a_test() -> None:
     tested = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     for table in (plugins.CONNECTORS, plugins.SINKS):

@@ -32,12 +32,13 @@ _KINDS: dict[str, frozenset[str]] = {
             InvalidPartOrder InvalidRange InvalidRegionName InvalidRequest InvalidStorageClass InvalidURI
             KeyTooLongError MalformedXML MetadataTooLarge MethodNotAllowed MissingContentLength NoSuchBucket
             NotImplemented PermanentRedirect Redirect TooManyBuckets UserKeyMustBeSpecified""",
-        "store.unavailable": """BadDigest BandwidthLimitExceeded ConditionalRequestConflict IncompleteBody
+        "store.unavailable": """BandwidthLimitExceeded ConditionalRequestConflict IncompleteBody
             InternalError InternalServerError NoSuchUpload OperationAborted PriorRequestNotComplete
             RequestLimitExceeded RequestThrottled RequestThrottledException RequestTimeout ServerBusy
             ServiceUnavailable SlowDown SlowDownRead SlowDownWrite TemporaryRedirect Throttling
             ThrottlingException ThrottledException TooManyRequests TooManyRequestsException
-            XAmzContentChecksumMismatch XMinioServerNotInitialized""",
+            XMinioServerNotInitialized""",
+        "store.checksum": "BadDigest XAmzContentChecksumMismatch",
         "store.no_space": "InsufficientStorage QuotaExceeded XMinioStorageFull XMinioQuotaExceeded",
     }.items()
 }
@@ -45,6 +46,7 @@ _CLASSES: dict[str, type[IngestError]] = {
     "store.auth": AuthError,
     "store.config": ConfigError,
     "store.unavailable": SinkUnavailable,
+    "store.checksum": SinkUnavailable,
     "store.no_space": SinkUnavailable,
 }
 _BY_STATUS: dict[int, str] = {
@@ -83,12 +85,11 @@ _UNAVAILABLE_CLASSES = (
     boto.HTTPClientError,
     boto.ConnectionError,
     boto.IncompleteReadError,
-    boto.ChecksumError,
-    boto.FlexibleChecksumError,
     boto.CapacityNotAvailableError,
     boto.PaginationError,
     boto.WaiterError,
 )
+_CHECKSUM_CLASSES = (boto.ChecksumError, boto.FlexibleChecksumError)
 _CONFIG_CLASSES = (boto.SSLError, boto.ProxyConnectionError)
 
 
@@ -111,6 +112,8 @@ def translate(error: Exception, *, key: str, where: str) -> IngestError:
         return AuthError("store.auth", detail=type(error).__name__)
     if isinstance(error, _CONFIG_CLASSES):
         return ConfigError("store.config", detail=detail)
+    if isinstance(error, _CHECKSUM_CLASSES):
+        return SinkUnavailable("store.checksum", detail=detail)
     if isinstance(error, (*_UNAVAILABLE_CLASSES, HTTPError)):
         return SinkUnavailable("store.unavailable", detail=detail)
     # The others of botocore speak of parameters, regions, profiles and endpoints: settings.

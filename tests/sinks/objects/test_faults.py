@@ -287,3 +287,11 @@ def test_a_compaction_through_a_store_that_fails_is_done_in_the_end(
     pointer = json.loads(destination.store().read("samples/latest.json"))
     assert pointer["manifests"] == ["samples/manifests/compacted-00000003-0001.json"]
     assert records(read_pointed(destination.store())) == rows_of(3, 12)
+
+
+def test_a_check_names_the_setting_for_a_store_with_checksums_of_its_own(
+    destination: Destination, ctx: Context
+) -> None:
+    destination.proxy.fault("flip", operation="GetObject")
+    report = destination.sink().check(ctx)
+    assert "checksum=when_required" in report.findings[-1].detail
