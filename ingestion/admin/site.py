@@ -3,12 +3,26 @@
 from typing import Any
 
 from django.contrib.admin import AdminSite
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 from ingestion.admin.overview import describe_installation
+from ingestion.logins import TooManyAttempts
 
 _FIRST = ("Pipeline", "Run", "Upload", "Source", "Destination", "Contract", "Schedule")
+
+
+class LoginForm(AdminAuthenticationForm):
+    """The admin's login, which says when there were too many attempts."""
+
+    def clean(self) -> dict[str, Any]:
+        """Return the login; ValidationError where it is wrong or not looked at."""
+        try:
+            return super().clean()
+        except TooManyAttempts as refused:
+            raise ValidationError(str(refused), code="throttled") from refused
 
 
 class HeadgateSite(AdminSite):
@@ -18,6 +32,7 @@ class HeadgateSite(AdminSite):
     site_title = "Headgate"
     index_title = "Overview"
     site_url = None
+    login_form = LoginForm
     index_template = "admin/ingestion/overview.html"
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:

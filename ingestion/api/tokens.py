@@ -1,11 +1,8 @@
 """Tokens: obtained with a password, rotated, revoked; one for each user."""
 
-import hashlib
-import time
 from typing import Any
 
 from django.contrib.auth import authenticate
-from django.core.cache import cache
 from django.db import transaction
 from rest_framework import serializers, status
 from rest_framework.authtoken.models import Token
@@ -17,10 +14,8 @@ from ingestion.api.base import Strict, View, nothing, operation, validated
 from ingestion.api.bodies import NO_BODY, FormParser, NothingParser, StrictJSONParser
 from ingestion.api.permissions import PostWithoutLogin
 from ingestion.api.problems import Problem
+from ingestion.logins import TooManyAttempts
 from ingestion.ports.errors import Refused
-
-ATTEMPTS = 10
-WINDOW_S = 60
 
 
 class CredentialsSerializer(Strict):
@@ -47,7 +42,7 @@ class TokensView(View):
     @operation(
         "tokens_obtain",
         "Obtain your token",
-        description="The answer is the same for a wrong password and an unknown user. Ten attempts a minute.",
+        description="The answer is the same for a wrong password and an unknown user. Ten wrong passwords a minute, fewer for who goes on.",
         request=CredentialsSerializer,
         responses=TokenSerializer,
     )
@@ -56,9 +51,10 @@ class TokensView(View):
         if not request.data and not request.user.is_authenticated:
             raise NotAuthenticated
         given = validated(CredentialsSerializer, request)
-        _count_attempt(str(request.META.get("REMOTE_ADDR", "")), given["username"])
-        # Hashes a password for unknown users, too, so that both take the same time.
-        user = authenticate(request._request, **given)
+        try:
+            user = authenticate(request._request, **given)
+        except TooManyAttempts as refused:
+            raise Throttled(wait=refused.wait_s) from refused
         if user is None:
             raise Problem(401, Refused("request.credentials"), headers={"WWW-Authenticate": "Token"})
         token, _ = Token.objects.get_or_create(user=user)
@@ -95,14 +91,3 @@ class CurrentTokenView(View):
 def _answer(token: Token) -> Response:
     body = {"token": token.key, "user": token.user.get_username(), "created_at": token.created}
     return Response(body, headers={"Cache-Control": "no-store"})
-
-
-def _count_attempt(address: str, username: str) -> None:
-    """Raise Throttled once there were too many attempts on this account from this address in this minute."""
-    window, elapsed_s = divmod(int(time.time()), WINDOW_S)
-    account = hashlib.sha256(f"{address}\n{username.casefold()}".encode()).hexdigest()
-    key = f"login:{window}:{account}"
-    # Added and counted by the cache itself: attempts at the same moment are all counted.
-    cache.add(key, 0, timeout=2 * WINDOW_S)
-    if cache.incr(key) > ATTEMPTS:
-        raise Throttled(wait=WINDOW_S - elapsed_s)

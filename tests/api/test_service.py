@@ -11,7 +11,6 @@ from django.core.management import call_command
 from django.urls import reverse
 from rest_framework.authtoken.models import Token
 
-from ingestion.api import tokens
 from ingestion.api.settings import VERSION
 from ingestion.runs.operate.health import PartHealth
 from tests.api.conftest import PASSWORD, Api, problem
@@ -61,24 +60,6 @@ def test_an_unknown_user_costs_a_password_hash_too(
     anonymous.post("/v1/tokens", {"username": "nobody", "password": "guess"})
 
     assert hashed == ["guess"]
-
-
-@pytest.mark.django_db
-def test_attempts_on_one_account_are_limited(
-    anonymous: Api, user: Api, staff: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokens.time, "time", lambda: 1_000_000.0)
-    wrong = {"username": "User", "password": "x"}
-    answers = [anonymous.post("/v1/tokens", wrong) for _ in range(tokens.ATTEMPTS)]
-
-    refused = anonymous.post("/v1/tokens", LOGIN, headers={"X-Forwarded-For": "10.1.2.3"})
-
-    assert {answer.status_code for answer in answers} == {401}
-    problem(refused, 429, "request.throttled")
-    assert 1 <= int(refused["Retry-After"]) <= tokens.WINDOW_S
-    assert anonymous.post("/v1/tokens", {**LOGIN, "username": "staff"}).status_code == 200
-    monkeypatch.setattr(tokens.time, "time", lambda: 1_000_000.0 + tokens.WINDOW_S)
-    assert anonymous.post("/v1/tokens", LOGIN).status_code == 200
 
 
 @pytest.mark.django_db
