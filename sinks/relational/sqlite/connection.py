@@ -61,8 +61,12 @@ class SqliteConnection(Connection):
     driver_errors: ClassVar[tuple[type[Exception], ...]] = (sqlite3.Error, NotANumberError, OSError)
 
     def __init__(self, path: Path, *, timeout_s: float = LOCK_WAIT_S) -> None:
-        """Open the file; one that is new is made in WAL mode. ConfigError where it is Headgate's own database."""
+        """Open the file; one that is new is its owner's alone, in WAL mode. ConfigError where it is our own database."""
         is_new = not path.exists()
+        if is_new:
+            # SQLite makes files by the umask; its journals take the rights of the file. It says itself what is wrong.
+            with suppress(OSError):
+                path.touch(mode=0o600)
         self._connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
         self._connection.create_function("headgate_text", 1, text_of, deterministic=True)
         self._connection.create_function("headgate_number", 1, text_number, deterministic=True)

@@ -230,3 +230,21 @@ class TestSqliteFile(SqlitePlace):
             session.rows(sql(endless))
 
         assert diagnose(caught.value).error_class is ErrorClass.STOPPED
+
+
+def test_a_new_file_and_its_journals_are_its_owners_alone_and_an_old_one_keeps_its_rights(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.sqlite3", tmp_path / "old.sqlite3"
+    old.touch()
+    old.chmod(0o640)
+    for path in (new, old):
+        with closing(SqliteConnection(path)) as connection:
+            connection.send("CREATE TABLE t (n)", ())
+            modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob(f"{path.name}*")}
+        assert modes.keys() >= {path.name}
+        assert set(modes.values()) == {0o600 if path == new else 0o640}, modes
+
+
+def test_a_new_file_without_a_folder_is_still_sqlites_error(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        SqliteConnection(tmp_path / "none" / "new.sqlite3")
+    assert diagnose(caught.value).error_class is ErrorClass.CONFIG
