@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -29,6 +30,13 @@ def keep_secret(path: Path, *, make: Callable[[], str]) -> str:
         finally:
             own.unlink()
     return path.read_text().strip()
+
+
+def close_to_others(path: Path) -> None:
+    """Take the rights of other users away from a file, where there is one and it is ours."""
+    with suppress(OSError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def make_signing_key() -> str:

@@ -7,7 +7,7 @@ import dj_database_url
 
 from ingest_project import plugins, queues
 from ingest_project.env import BASE_DIR, load_environment
-from ingest_project.keys import keep_secret, make_fernet_key, make_password, make_signing_key
+from ingest_project.keys import close_to_others, keep_secret, make_fernet_key, make_password, make_signing_key
 from ingest_project.redis_urls import next_database
 from ingest_project.stack.druid.place import find_druid, stopped_place
 from ingest_project.stack.state import read_state
@@ -17,7 +17,7 @@ ENVIRONMENT = load_environment()
 HEADGATE_ENV = ENVIRONMENT.headgate_env
 HEADGATE_ALLOW_EMBEDDED = ENVIRONMENT.headgate_allow_embedded
 HEADGATE_DATA_DIR: Path = (BASE_DIR / ENVIRONMENT.headgate_data).resolve()
-HEADGATE_DATA_DIR.mkdir(parents=True, exist_ok=True)
+HEADGATE_DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 _SECRETS = HEADGATE_DATA_DIR / "secrets"
 _STACK = read_state(HEADGATE_DATA_DIR)
 
@@ -124,6 +124,8 @@ if ENVIRONMENT.database_url is None:
     DATABASES: dict[str, Any] = {
         "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": HEADGATE_DATA_DIR / "headgate.sqlite3"}
     }
+    # SQLite makes it by the umask; its journals take the rights of the file.
+    close_to_others(DATABASES["default"]["NAME"])
 else:
     DATABASES = {
         "default": dict(

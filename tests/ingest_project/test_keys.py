@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from ingest_project.keys import keep_secret, make_fernet_key, make_password
+from ingest_project.keys import close_to_others, keep_secret, make_fernet_key, make_password
 from ingest_project.redis_urls import next_database
 
 
@@ -22,6 +22,18 @@ def test_a_secret_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
 
     assert (tmp_path / "secrets" / "key").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_database_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    database = tmp_path / "headgate.sqlite3"
+    close_to_others(database)
+    assert not database.exists()
+    database.write_bytes(b"rows")
+    database.chmod(0o644)
+
+    close_to_others(database)
+
+    assert database.stat().st_mode & 0o777 == 0o600
 
 
 def test_processes_that_start_together_agree_on_one_secret(tmp_path: Path) -> None:
