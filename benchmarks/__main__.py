@@ -16,6 +16,7 @@ from functools import partial
 from benchmarks.catalog import measure_catalog
 from benchmarks.druid import measure_druid
 from benchmarks.file import measure_file
+from benchmarks.many import measure_many
 from benchmarks.objects import measure_objects
 from benchmarks.places import POSTGRES, ROOT, SQLITE, find_postgres
 from benchmarks.relational import measure_relational
@@ -32,6 +33,7 @@ CASES: dict[str, Callable[..., Iterator[Row]]] = {
     "catalog-sqlite": partial(measure_catalog, database=SQLITE),
     "catalog-postgres": partial(measure_catalog, database=POSTGRES),
     "relational-postgres": measure_relational,
+    "many": measure_many,
 }
 CASE_PATIENCE_S = 900
 _MARK = "@@row "

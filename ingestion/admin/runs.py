@@ -52,7 +52,6 @@ class RunAdmin(ReadOnly, WithButtons):
     list_select_related = ("pipeline",)
     search_fields = ("=id", "pipeline__name", "=code")
     search_help_text = "A run's number, a pipeline's name or a code."
-    date_hierarchy = "created_at"
     ordering = ("-id",)
     actions = ("approve", "discard", "retry", "cancel", "roll_back")
     buttons = ("approve", "discard", "retry", "cancel", "roll_back")

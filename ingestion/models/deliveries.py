@@ -1,7 +1,6 @@
 """A run on its way into its destinations."""
 
 from django.db import models
-from django.db.models import Q
 
 from ingestion.models.configuration import Destination
 from ingestion.models.leased import Leased
@@ -55,11 +54,8 @@ class Delivery(Leased):
         verbose_name_plural = "deliveries"
         constraints = [models.UniqueConstraint(fields=["run", "destination"], name="delivery_once")]
         indexes = [
-            models.Index(
-                fields=["state", "not_before"],
-                name="delivery_open",
-                condition=Q(state__in=OPEN_DELIVERY_STATES) | Q(needs_abort=True),
-            )
+            models.Index(fields=["state", "not_before"], name="delivery_by_state"),
+            models.Index(fields=["needs_abort"], name="delivery_to_abort"),
         ]
 
     def __str__(self) -> str:
@@ -80,6 +76,7 @@ class DeliveryPart(Leased):
     class Meta:
         ordering = ["delivery", "part"]
         constraints = [models.UniqueConstraint(fields=["delivery", "part"], name="delivery_part_once")]
+        indexes = [models.Index(fields=["state", "not_before"], name="delivery_part_by_state")]
 
     def __str__(self) -> str:
         return f"{self.delivery_id}/{self.part_id}"

@@ -19,8 +19,8 @@ from django.utils import timezone
 from ingestion import dispatch
 from ingestion.dispatch import TaskMessage
 from ingestion.models import (
+    ACTIVE_RUN_STATES,
     OPEN_DELIVERY_STATES,
-    SETTLED_RUN_STATES,
     UNFINISHED_PARTITION_STATES,
     Delivery,
     DeliveryPart,
@@ -107,9 +107,7 @@ def _stale(rows: "QuerySet[Any]") -> "QuerySet[Any]":
 
 
 def _end_overdue_runs() -> Iterator[Repair]:
-    overdue = Run.objects.filter(deadline_at__lt=Now()).exclude(
-        state__in=SETTLED_RUN_STATES | {RunState.PENDING, RunState.PUBLISHING}
-    )
+    overdue = Run.objects.filter(deadline_at__lt=Now(), state__in=ACTIVE_RUN_STATES - {RunState.PUBLISHING})
     for run in overdue.select_related("pipeline"):
         message = sentence("run.deadline", {"seconds": run.pipeline.run_timeout_s})
         with transaction.atomic():
@@ -273,7 +271,8 @@ def _steps(since: datetime) -> int:
 
 
 def _abort_deliveries() -> Iterator[Repair]:
-    waiting = Delivery.objects.filter(is_free(), is_due(), needs_abort=True).filter(_not_sent_lately())
+    # Compared with a value: SQLite takes no index for a column that is a condition by itself.
+    waiting = Delivery.objects.filter(is_free(), is_due(), needs_abort__in=(True,)).filter(_not_sent_lately())
     for delivery in _lost(waiting, "load", abort_message):
         if _stamp(delivery):
             dispatch.send(abort_message(delivery.pk))

@@ -4,15 +4,18 @@ import logging
 from datetime import datetime, timedelta
 
 from ingestion.models import (
+    ACTIVE_RUN_STATES,
     PUBLISHED_RUN_STATES,
-    SETTLED_RUN_STATES,
     Pipeline,
     PipelineDependency,
     Run,
     RunEvent,
+    RunState,
 )
 from ingestion.ports.errors import ConfigError, IngestError
 from ingestion.runs.start.creation import create_run
+
+_OPEN_RUN_STATES = ACTIVE_RUN_STATES | {RunState.PENDING}
 
 
 def check_dependency(pipeline: Pipeline, upstream: Pipeline) -> None:
@@ -67,7 +70,7 @@ def start_dependents(upstream_run: Run) -> list[Run]:
     created = []
     for link in PipelineDependency.objects.filter(upstream_id=upstream_run.pipeline_id).select_related("pipeline"):
         pipeline = link.pipeline
-        has_open_run = Run.objects.filter(pipeline=pipeline).exclude(state__in=SETTLED_RUN_STATES).exists()
+        has_open_run = Run.objects.filter(pipeline=pipeline, state__in=_OPEN_RUN_STATES).exists()
         if pipeline.is_paused or has_open_run or unmet_dependency(pipeline.pk) is not None:
             continue
         try:
