@@ -91,6 +91,7 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # the packages' own files are served as they are; there is no collecting step
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 AUTHENTICATION_BACKENDS = ["ingestion.logins.LimitedBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.urls import URLPattern, path, re_path, register_converter
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView
 
 from ingestion.api import (
     bulk,
@@ -12,6 +12,7 @@ from ingestion.api import (
     data,
     deliveries,
     destinations,
+    docs,
     health,
     kinds,
     legacy,
@@ -54,8 +55,8 @@ _ADDRESSES: tuple[tuple[str, Any, str], ...] = (
     ("health/ready", health.ReadyView, "health-ready"),
     ("v1/health", health.HealthView, "health"),
     ("schema", SpectacularAPIView, "schema"),
-    ("docs", SpectacularSwaggerView, "docs"),
-    ("redoc", SpectacularRedocView, "redoc"),
+    ("docs", docs.SwaggerView, "docs"),
+    ("redoc", docs.RedocView, "redoc"),
     ("v1", service.ServiceView, "service"),
     ("v1/stats", service.StatsView, "stats"),
     ("v1/tokens", tokens.TokensView, "tokens"),

@@ -165,3 +165,15 @@ def test_a_web_process_loads_what_a_first_upload_needs() -> None:
     )
 
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("page", ["docs", "redoc"])
+def test_a_browser_is_asked_for_a_login_by_the_documentation_and_a_program_is_not(
+    page: str, user: Api, anonymous: Api, client: Any
+) -> None:
+    asked = client.get(f"/api/{page}", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (asked.status_code, asked["Location"]) == (302, f"/admin/login/?next=/api/{page}")
+
+    problem(anonymous.get(f"/{page}"), 401, "request.unauthenticated")
+    wrong = client.get(f"/api/{page}", headers={"Accept": "text/html", "Authorization": "Token wrong"})
+    assert wrong.status_code == 401

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from ingest_project.stack.druid.place import druid_home, embedded_place, read_druid
 from ingest_project.stack.names import OPERATOR
 from ingest_project.stack.state import read_state
+from ingestion.management.cli.output import command_line
 
 
 class Command(BaseCommand):
@@ -21,12 +22,15 @@ class Command(BaseCommand):
         data = settings.HEADGATE_DATA_DIR
         state = read_state(data)
         if state is None:
-            msg = f"Nothing runs in {data}. Start it with: manage.py up --data {data}"
+            msg = f"Nothing runs in {data}. Start it with: {command_line('up')}"
             raise CommandError(msg)
         lines = {"data": str(data)}
         if state.web_url:
             lines["admin"] = f"{state.web_url}admin/ (user {OPERATOR}; its password was shown at the first start)"
+            lines["login"] = f"a new password: {command_line(f'changepassword {OPERATOR}')}"
             lines["API"] = f"{state.web_url}api/docs"
+        if state.demo_port:
+            lines["demo"] = f"http://127.0.0.1:{state.demo_port}/optimade (for: ingest fetch --base-url)"
         if state.flower_url:
             secret = data / "secrets" / "flower_password"
             lines["Flower"] = f"{state.flower_url} (user {OPERATOR}, password in {secret})"
@@ -37,6 +41,6 @@ class Command(BaseCommand):
             logs = druid_home(data) / "log"
             lines["Druid"] = f"{place['broker_url']} (Broker), {place['url']} (Coordinator, Overlord); logs in {logs}"
         lines["log"] = str(data / "run" / "up.log")
-        lines["stop"] = f"manage.py down --data {data}"
+        lines["stop"] = command_line("down")
         for name, text in lines.items():
             self.stdout.write(f"{name:<7} {text}")

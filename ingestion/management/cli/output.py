@@ -1,6 +1,7 @@
 """Output of a command: tables on a terminal, tab-separated lines in a pipe, one JSON object where asked for."""
 
 import json
+import shlex
 import shutil
 import sys
 import unicodedata
@@ -104,7 +105,7 @@ def command_line(words: str) -> str:
         program = str(python.relative_to(here) if python.is_relative_to(here) else python)
     base, data = Path(settings.BASE_DIR), Path(settings.HEADGATE_DATA_DIR)
     manage = "manage.py" if here == base else str(base / "manage.py")
-    place = "" if data == base / "var" else f" --data {data}"
+    place = "" if data == base / "var" else f" --data {shlex.quote(str(data))}"
     return f"{program} {manage} {words}{place}"
 
 

@@ -158,7 +158,7 @@ def _explain_stage(run: Run) -> Waiting | None:
         first = waiting.first()
         if first is not None:
             return _explain_row(first, what)
-    return _worker_awaited(run, f"in state {run.state}")
+    return _worker_awaited(run, "for the next step")
 
 
 def _explain_row(row: Leased, what: str) -> Waiting:

@@ -70,6 +70,18 @@ def test_a_run_that_has_just_begun_does_not_wait_for_itself(
     assert waiting.cause == "worker"
 
 
+@pytest.mark.parametrize("state", [RunState.RUNNING, RunState.COMPLETING, RunState.PUBLISHING])
+def test_a_run_between_two_steps_waits_in_plain_words(make_pipeline: MakePipeline, state: RunState) -> None:
+    run = start(make_pipeline())
+    Run.objects.filter(pk=run.pk).update(state=state, started_at=timezone.now())
+    run.refresh_from_db()
+
+    waiting = explain_waiting(run)
+
+    assert waiting is not None
+    assert waiting.sentence == "Waiting for a free worker for the next step."
+
+
 def test_runs_of_one_pipeline_go_one_after_the_other(driver: Driver, make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline()
     runs = [start(pipeline) for _ in range(3)]
