@@ -1,5 +1,6 @@
 """Fixtures for the tests of a real Druid: one that runs, a lake in a real S3 server, runs that are driven from here."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,13 +28,11 @@ def running(druid: Druid) -> Druid:
 
 
 @pytest.fixture
-def bucket(
-    versitygw: VersityGateway, settings: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[str]:
+def bucket(versitygw: VersityGateway, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A lake in a bucket of the test's own on the S3 gateway, as this process uses it."""
     for name, value in versitygw.credentials().items():
         monkeypatch.setenv(name, value)
-    url = versitygw.create_bucket(f"b{abs(hash(request.node.nodeid)) % 10**12}")
+    url = versitygw.create_bucket(f"b{secrets.token_hex(6)}")
     settings.HEADGATE_LAKE_URL = url
     lakes._open.cache_clear()
     registry._table.cache_clear()

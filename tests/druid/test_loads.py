@@ -130,10 +130,11 @@ def test_values_of_every_type_are_what_was_sent(finish: Finish, deliver_into: Dr
     assert nested["x"] == "é"
     (nulls,) = deliver_into.query(
         'SELECT COUNT(*) FILTER (WHERE "formula" IS NULL) AS f, COUNT(*) FILTER (WHERE "energy" IS NULL) AS e, '
-        'COUNT(*) FILTER (WHERE "sites" IS NULL) AS s FROM "typed"'
+        'COUNT(*) FILTER (WHERE "sites" IS NULL) AS s, COUNT(*) FILTER (WHERE "formula" = \'\') AS b FROM "typed"'
     )
-    # A blank text is no value to a contract, so ten of the nulls were empty.
-    assert (nulls["f"], nulls["e"], nulls["s"]) == (20, 8, 5)
+    assert (nulls["f"], nulls["e"], nulls["s"]) == (10, 8, 5)
+    # An empty text is a value of its own.
+    assert nulls["b"] == 10
 
 
 def test_pages_of_an_optimade_provider_arrive_with_their_nested_fields(
